@@ -1,0 +1,109 @@
+"""The block that every isotropic encoder repeats."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.layers.grid import Grid
+
+Trace = dict[str, Tensor]
+
+
+@runtime_checkable
+class TokenMixer(Protocol):
+    """What a block asks of its mixer; `regard.mixers.Mixer` says it in full."""
+
+    def __call__(self, x: Tensor, *, grid: Grid | None, mask: Tensor | None) -> Tensor: ...
+
+    def flops(self, grid: Grid) -> int: ...
+
+
+class MLP(nn.Module):
+    """Two linear maps with a GELU between, on each token alone."""
+
+    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, x: Float[Tensor, "... embed_dim"]) -> Float[Tensor, "... embed_dim"]:
+        return self.fc2(self.act(self.fc1(x)))
+
+    def flops(self, grid: Grid) -> int:
+        return 2 * grid.num_tokens * (self.fc1.weight.numel() + self.fc2.weight.numel())
+
+
+class LayerScale(nn.Module):
+    """A learned factor a channel on what a branch adds (CaiT, Touvron et al. 2021)."""
+
+    def __init__(self, embed_dim: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((embed_dim,), init))
+
+    def forward(self, x: Float[Tensor, "... embed_dim"]) -> Float[Tensor, "... embed_dim"]:
+        return x * self.gamma
+
+
+class DropPath(nn.Module):
+    """Leaves a branch out for whole images at random in training (stochastic depth, Huang et al. 2016).
+
+    The images that keep it get it divided by the probability of keeping it, so that its mean stays.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+        if not self.training or not self.rate:
+            return x
+        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        return x * kept / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """Pre-norm (Dosovitskiy et al. 2020, eq. 2 and 3): x + mixer(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(
+        self, embed_dim: int, mixer: TokenMixer, *, mlp_ratio: float, drop_path: float, layer_scale: float | None
+    ) -> None:
+        super().__init__()
+
+        def scale() -> nn.Module:
+            return nn.Identity() if layer_scale is None else LayerScale(embed_dim, layer_scale)
+
+        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.mixer = mixer
+        self.ls1 = scale()
+        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
+        self.ls2 = scale()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        first: int | None = None,
+        trace: Trace | None = None,
+    ) -> Float[Tensor, "batch outputs embed_dim"]:
+        """All tokens, or only the `first` of them, where nobody reads the others: they are mixed, and go no further.
+
+        `trace`, where given, receives the mixer's input and output under `mixer_input` and `mixer_output`.
+        """
+        normed = self.norm1(x)
+        mixed = self.mixer(normed, grid=grid, mask=mask)
+        if trace is not None:
+            trace |= {"mixer_input": normed, "mixer_output": mixed}
+        if first is not None:
+            x, mixed = x[:, :first], mixed[:, :first]
+        x = x + self.drop_path(self.ls1(mixed))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+    def flops(self, grid: Grid) -> int:
+        return self.mixer.flops(grid) + self.mlp.flops(grid)

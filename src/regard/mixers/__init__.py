@@ -1,0 +1,92 @@
+"""One token mixer a file, and MIXERS. A new mixer is a file here and a line in the dict."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from regard.errors import RegardError, unknown
+from regard.layers.grid import Grid
+from regard.mixers.attention import Attention
+from regard.mixers.base import HeadMixer, Mixer
+from regard.mixers.conv import Conv
+from regard.mixers.fourier import Fourier
+from regard.mixers.local import Local
+from regard.mixers.lstm import LSTM
+from regard.mixers.mlp import TokenMLP
+from regard.mixers.none import NoMixing
+from regard.mixers.performer import Performer
+
+MIXERS: dict[str, type[Mixer]] = {
+    "attention": Attention,
+    "local": Local,
+    "performer": Performer,
+    "fourier": Fourier,
+    "mlp": TokenMLP,
+    "conv": Conv,
+    "lstm": LSTM,
+    "none": NoMixing,
+}
+
+__all__ = [
+    "LSTM",
+    "MIXERS",
+    "Attention",
+    "Conv",
+    "Fourier",
+    "HeadMixer",
+    "Local",
+    "Mixer",
+    "NoMixing",
+    "Performer",
+    "TokenMLP",
+    "create_mixer",
+    "mixer_options",
+    "options_for",
+]
+
+
+def create_mixer(
+    name: str, embed_dim: int, *, num_heads: int, grid: Grid, options: Mapping[str, Any] | None = None
+) -> Mixer:
+    """The mixer `name` for a model of this width, number of heads and grid; `options` go to its own constructor."""
+    if name not in MIXERS:
+        raise unknown("mixer", name, MIXERS)
+    options = dict(options or {})
+    allowed = mixer_options(name)
+    for key in options:
+        if key not in allowed:
+            if not allowed:
+                raise RegardError(f"mixer {name}: takes no options, got {key!r}")
+            raise unknown("option", key, allowed, where=f"mixer {name}")
+        _check_type(name, key, options[key])
+    given = {"num_heads": num_heads, "num_tokens": grid.num_tokens, "num_prefix": grid.prefix}
+    wanted = inspect.signature(MIXERS[name]).parameters
+    return MIXERS[name](embed_dim, **{k: v for k, v in given.items() if k in wanted}, **options)
+
+
+def mixer_options(name: str) -> dict[str, Any]:
+    """The options of a mixer and their defaults: its constructor's arguments that the model does not give."""
+    parameters = inspect.signature(MIXERS[name]).parameters.values()
+    given_by_model = {"embed_dim", "num_heads", "num_tokens", "num_prefix"}
+    return {p.name: p.default for p in parameters if p.name not in given_by_model}
+
+
+def options_for(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options that are meant for a mixer: all of them, or its own table where they lie under the mixers' names."""
+    if not options.keys() & MIXERS.keys():
+        return options
+    for key in options:
+        if key not in MIXERS:
+            raise unknown("mixer", key, MIXERS, where="mixer_options")
+    return options.get(name, {})
+
+
+def _check_type(name: str, key: str, value: object) -> None:
+    annotation = inspect.signature(MIXERS[name]).parameters[key].annotation
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise RegardError(f"mixer {name}: {key}: {message[0].lower()}{message[1:]}, got {value!r}") from None

@@ -1,0 +1,75 @@
+"""Softmax self-attention."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regard.layers.grid import Grid
+from regard.mixers.base import HeadMixer
+from regard.ops import attention, attention_weights
+
+
+class KeyValueCache(NamedTuple):
+    """The keys and values of the tokens so far."""
+
+    k: Float[Tensor, "batch heads tokens head_dim"]
+    v: Float[Tensor, "batch heads tokens head_dim"]
+
+
+class Attention(HeadMixer):
+    """Every token looks at every token: softmax(q kᵀ/√d) v in each head (Vaswani et al. 2017, eq. 1). O(N²)."""
+
+    name = "attention"
+
+    def __init__(
+        self, embed_dim: int, *, num_heads: int, qkv_bias: bool = True, fused_qkv: bool = True, causal: bool = False
+    ) -> None:
+        super().__init__(embed_dim, num_heads, qkv_bias=qkv_bias, fused_qkv=fused_qkv)
+        self.causal = causal
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self.check_grid(x, grid)
+        q, k, v = self.heads(x, positions)
+        return self.out(attention(q, k, v, mask=_keys(mask), is_causal=self.causal))
+
+    def mixing_matrix(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch heads tokens tokens"]:
+        self.check_grid(x, grid)
+        q, k, _ = self.heads(x, positions)
+        return attention_weights(q, k, mask=_keys(mask), is_causal=self.causal)
+
+    def step(
+        self, x: Float[Tensor, "batch new embed_dim"], state: KeyValueCache | None = None
+    ) -> tuple[Float[Tensor, "batch new embed_dim"], KeyValueCache]:
+        """The causal output for new tokens, which see `state` and each other's past; and the state with them in it."""
+        self.require_causal(self.causal)
+        q, k, v = self.heads(x)
+        if state is not None:
+            k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)
+        new, known = q.shape[2], k.shape[2]
+        visible = torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
+        return self.out(attention(q, k, v, mask=visible)), KeyValueCache(k, v)
+
+    def flops(self, grid: Grid) -> int:
+        """The projections, and for each pair of tokens a product of queries and keys and one of weights and values."""
+        pairs = grid.num_tokens**2
+        return self.projection_flops(grid) + 2 * 2 * pairs * self.num_heads * self.head_dim
+
+
+def _keys(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask[:, None, None, :]

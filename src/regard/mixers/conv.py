@@ -1,0 +1,57 @@
+"""A depthwise convolution, as a baseline."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.errors import RegardError
+from regard.layers.grid import Grid
+from regard.mixers.base import Mixer
+
+
+class Conv(Mixer):
+    """Each pixel takes a fixed, learned weighting of its window, channel by channel: a depthwise convolution.
+
+    Outside the image, and where `mask` is False, there are zeros. A prefix token takes a learned share of itself and of
+    the mean over all pixels, channel by channel, so that a class token sees the image; pixels do not see the prefix.
+    """
+
+    name = "conv"
+
+    def __init__(self, embed_dim: int, *, num_prefix: int = 0, kernel_size: int = 3) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise RegardError(f"{self.name}: kernel_size must be odd and at least 1, got {kernel_size}")
+        self.depthwise = nn.Conv2d(embed_dim, embed_dim, kernel_size, padding=kernel_size // 2, groups=embed_dim)
+        self.num_prefix = num_prefix
+        if num_prefix:
+            self.prefix_self = nn.Parameter(torch.zeros(embed_dim))
+            self.prefix_mean = nn.Parameter(torch.ones(embed_dim))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self.require_no(positions=positions)
+        grid = self.require_grid(x, grid)
+        if grid.prefix != self.num_prefix:
+            raise RegardError(f"{self.name}: was built for {self.num_prefix} prefix tokens, the grid has {grid.prefix}")
+        if mask is not None:
+            x = x.masked_fill(~mask[..., None], 0)
+        prefix, pixels = grid.split(x)
+        convolved = self.depthwise(pixels.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        if not grid.prefix:
+            return convolved
+        count = grid.num_patches if mask is None else mask[:, grid.prefix :].sum(1)[:, None, None].clamp(min=1)
+        mean = pixels.sum((1, 2)).unsqueeze(1) / count
+        return torch.cat([self.prefix_self * prefix + self.prefix_mean * mean, convolved], dim=1)
+
+    def flops(self, grid: Grid) -> int:
+        """kernel_size² multiply-adds a pixel and channel; for each prefix token the two shares, and the mean once."""
+        embed_dim = self.depthwise.out_channels
+        prefix = 4 * grid.prefix * embed_dim + (grid.num_patches * embed_dim if grid.prefix else 0)
+        return 2 * grid.num_patches * self.depthwise.weight.numel() + prefix

@@ -1,0 +1,43 @@
+"""FNet's mixer."""
+
+import math
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regard.layers.grid import Grid
+from regard.mixers.base import Mixer
+from regard.ops import fourier_mixing
+
+
+class Fourier(Mixer):
+    """The real part of the 2-D Fourier transform over tokens and channels (Lee-Thorp et al. 2021, eq. 3).
+
+    There are no parameters. With `ortho` the transform keeps the scale of its input, which suits blocks that normalise
+    before the mixer; FNet's own blocks normalise after it, and its transform is √(tokens · embed_dim) times larger.
+    """
+
+    name = "fourier"
+
+    def __init__(self, embed_dim: int, *, ortho: bool = False) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.ortho = ortho
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self.require_no(mask=mask, positions=positions)
+        self.check_grid(x, grid)
+        mixed = fourier_mixing(x)
+        return mixed * (x.shape[1] * x.shape[2]) ** -0.5 if self.ortho else mixed
+
+    def flops(self, grid: Grid) -> int:
+        """A complex FFT of n values is counted as 5 n log₂ n, the usual figure for radix two."""
+        values = grid.num_tokens * self.embed_dim
+        return round(5 * values * (math.log2(grid.num_tokens) + math.log2(self.embed_dim)))

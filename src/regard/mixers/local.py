@@ -1,0 +1,78 @@
+"""Local window attention."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.errors import RegardError
+from regard.layers.grid import Grid
+from regard.mixers.base import HeadMixer
+from regard.ops import local_attention_weights
+
+
+class Local(HeadMixer):
+    """Each pixel looks at the window around it, with learned offsets: softmax(q·k + q·r) (SASA, eq. 3).
+
+    Ramachandran et al. 2019, section 3. Half of head_dim carries the embedding of the row offset, the rest that of the
+    column offset; heads share them.
+    At the border the window holds only the pixels that exist. Prefix tokens see all and are seen by all.
+    """
+
+    name = "local"
+
+    def __init__(
+        self, embed_dim: int, *, num_heads: int, window: int = 7, qkv_bias: bool = True, fused_qkv: bool = True
+    ) -> None:
+        super().__init__(embed_dim, num_heads, qkv_bias=qkv_bias, fused_qkv=fused_qkv)
+        if window < 1 or window % 2 == 0:
+            raise RegardError(f"{self.name}: window must be odd and at least 1, got {window}")
+        self.window = window
+        self.rel_rows = nn.Parameter(torch.empty(window, self.head_dim // 2))
+        self.rel_cols = nn.Parameter(torch.empty(window, self.head_dim - self.head_dim // 2))
+        nn.init.normal_(self.rel_rows)
+        nn.init.normal_(self.rel_cols)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        q, k, v = self.heads(x, positions)
+        return self.out(self._weights(q, k, self.require_grid(x, grid), mask) @ v)
+
+    def mixing_matrix(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch heads tokens tokens"]:
+        q, k, _ = self.heads(x, positions)
+        return self._weights(q, k, self.require_grid(x, grid), mask)
+
+    def _weights(self, q: Tensor, k: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:
+        return local_attention_weights(
+            q,
+            k,
+            height=grid.height,
+            width=grid.width,
+            window=self.window,
+            mask=mask,
+            rel_rows=self.rel_rows,
+            rel_cols=self.rel_cols,
+        )
+
+    def flops(self, grid: Grid) -> int:
+        """The projections, the products with keys and values in each window and with the prefix, those with offsets.
+
+        This is what the definition needs, with a full window at each pixel; the readable path computes all pairs.
+        """
+        embed_dim = self.num_heads * self.head_dim
+        windows = grid.num_patches * min(self.window, grid.height) * min(self.window, grid.width)
+        globals_ = grid.num_tokens**2 - grid.num_patches**2
+        offsets = 2 * grid.num_patches * self.window * embed_dim
+        return self.projection_flops(grid) + 2 * 2 * (windows + globals_) * embed_dim + offsets

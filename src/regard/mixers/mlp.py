@@ -1,0 +1,47 @@
+"""MLP-Mixer's mixer."""
+
+from jaxtyping import Bool, Float
+from pydantic import PositiveInt
+from torch import Tensor
+
+from regard.errors import RegardError
+from regard.layers.block import MLP
+from regard.layers.grid import Grid
+from regard.mixers.base import Mixer
+
+
+class TokenMLP(Mixer):
+    """One MLP across the tokens, shared by all channels (Tolstikhin et al. 2021, eq. 1: token mixing).
+
+    Its weights belong to token indices, so it serves exactly the number of tokens that it was built for.
+    """
+
+    name = "mlp"
+
+    def __init__(self, embed_dim: int, *, num_tokens: int, hidden_dim: PositiveInt | None = None) -> None:
+        """`hidden_dim` is the width across tokens (D_S), embed_dim / 2 unless given, as in the paper."""
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.num_tokens = num_tokens
+        self.mlp = MLP(num_tokens, max(1, embed_dim // 2) if hidden_dim is None else hidden_dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self.require_no(mask=mask, positions=positions)
+        self.check_grid(x, grid)
+        if x.shape[1] != self.num_tokens:
+            raise RegardError(
+                f"{self.name}: was built for {self.num_tokens} tokens and got {x.shape[1]}; its weights belong to "
+                "token indices, so the image size cannot change (attention, local, performer and conv can)"
+            )
+        return self.mlp(x.transpose(1, 2)).transpose(1, 2)
+
+    def flops(self, grid: Grid) -> int:
+        """Two maps, tokens × hidden and back, on each channel."""
+        return 2 * self.embed_dim * 2 * self.num_tokens * self.mlp.fc1.out_features

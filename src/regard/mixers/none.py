@@ -1,0 +1,54 @@
+"""No mixing, as a baseline."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regard.layers.grid import Grid
+from regard.mixers.base import Mixer
+
+
+class NoMixing(Mixer):
+    """Every token keeps to itself: the identity. What is left of a model is its feed-forward part.
+
+    A class token then sees nothing of the image: pool by the average.
+    """
+
+    name = "none"
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self.require_no(positions=positions)
+        self.check_grid(x, grid)
+        return x
+
+    def mixing_matrix(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch 1 tokens tokens"]:
+        self.require_no(positions=positions)
+        self.check_grid(x, grid)
+        return torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(x.shape[0], 1, -1, -1)
+
+    def value(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch 1 tokens embed_dim"]:
+        return x.unsqueeze(1)
+
+    def out(self, mixed: Float[Tensor, "batch 1 tokens embed_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+        return mixed.squeeze(1)
+
+    def flops(self, grid: Grid) -> int:
+        return 0

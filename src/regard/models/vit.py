@@ -1,0 +1,183 @@
+"""The isotropic encoder: ViT (Dosovitskiy et al. 2020), with any token mixer in the place of attention."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Interval
+from jaxtyping import Float
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from regard.errors import RegardError, unknown
+from regard.layers import Block, Grid, LearnedPositions, PatchEmbed, SinePositions, Trace
+from regard.mixers import create_mixer, options_for
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """All that a ViT is built from; the names are timm's where timm has one."""
+
+    img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
+    """Pixels, one number or (height, width)."""
+    patch_size: PositiveInt = 16
+    in_chans: PositiveInt = 3
+    num_classes: NonNegativeInt = 1000
+    """With 0 there is no head, and the pooled features come out."""
+    embed_dim: PositiveInt = 768
+    depth: PositiveInt = 12
+    num_heads: PositiveInt = 12
+    mlp_ratio: PositiveFloat = 4.0
+    mixer: str | tuple[str, ...] = "attention"
+    """A name of MIXERS, or one a block."""
+    mixer_options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the mixer's constructor; or a table of them under each mixer's name, for models that mix or vary."""
+    pool: Literal["token", "avg"] = "token"
+    """What the head reads: a class token, or the mean over the patches (then there is no class token)."""
+    positions: Literal["learned", "sine", "none"] = "learned"
+    position_std: PositiveFloat = 0.02
+    """Deviation that learned positions start with; a small model from scratch wants them as large as its tokens."""
+    drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Rate in the last block; it rises linearly from zero."""
+    layer_scale: PositiveFloat | None = None
+    """Initial value of LayerScale, or none of it."""
+
+
+class ViT(nn.Module):
+    """Patches, positions, `depth` pre-norm blocks, a norm, and a linear head (Dosovitskiy et al. 2020, eq. 1 to 4)."""
+
+    gradient_checkpointing = False
+    """Recompute each block in the backward pass instead of keeping its activations."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        height, width = (config.img_size,) * 2 if isinstance(config.img_size, int) else config.img_size
+        mixers = (config.mixer,) * config.depth if isinstance(config.mixer, str) else tuple(config.mixer)
+        if len(mixers) != config.depth:
+            raise RegardError(f"model: {len(mixers)} mixers for a depth of {config.depth}; name one, or one a block")
+        dim = config.embed_dim
+
+        self.patch_embed = PatchEmbed(config.patch_size, config.in_chans, dim)
+        self.grid = self.patch_embed.grid(height, width, prefix=1 if config.pool == "token" else 0)
+        if config.pool == "token":
+            self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+            nn.init.normal_(self.cls_token, std=1e-6)
+        self.pos_embed = _positions(config, self.grid)
+        rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
+            Block(
+                dim,
+                create_mixer(
+                    name,
+                    dim,
+                    num_heads=config.num_heads,
+                    grid=self.grid,
+                    options=options_for(name, config.mixer_options),
+                ),
+                mlp_ratio=config.mlp_ratio,
+                drop_path=rate,
+                layer_scale=config.layer_scale,
+            )
+            for name, rate in zip(mixers, rates, strict=True)
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, config.num_classes) if config.num_classes else nn.Identity()
+        self.apply(_init_weights)
+
+    def forward(
+        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
+    ) -> Float[Tensor, "batch num_classes"]:
+        """Logits. A dict given as `trace` receives every intermediate that `intermediate_names` lists."""
+        # The head reads the class token alone, so the last block need not finish the others: a gain of one MLP.
+        reads_one = self.config.pool == "token" and trace is None
+        tokens = self._encode(images, first=1 if reads_one else None, trace=trace)
+        return self.forward_head(tokens, trace=trace)
+
+    def forward_features(
+        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        """All tokens after the last norm, the prefix first. Images may have any size that patches tile."""
+        return self._encode(images, first=None, trace=trace)
+
+    def _encode(self, images: Tensor, *, first: int | None, trace: Trace | None) -> Tensor:
+        """The last block's `first` tokens, or all of them."""
+        height, width = images.shape[-2:]
+        grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
+        x = self.patch_embed(images)
+        _record(trace, patches=x)
+        if self.config.pool == "token":
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(grid)
+        _record(trace, embedding=x)
+        for i, block in enumerate(self.blocks):
+            kept = first if i + 1 == self.config.depth else None
+            if self.gradient_checkpointing and torch.is_grad_enabled() and trace is None:
+                x = checkpoint(block, x, grid=grid, first=kept, use_reentrant=False)
+                continue
+            inside: Trace | None = None if trace is None else {}
+            x = block(x, grid=grid, first=kept, trace=inside)
+            _record(trace, **{f"blocks.{i}.{name}": tensor for name, tensor in (inside or {}).items()})
+            _record(trace, **{f"blocks.{i}": x})
+        x = self.norm(x)
+        _record(trace, features=x)
+        return x
+
+    def forward_head(
+        self, tokens: Float[Tensor, "batch tokens embed_dim"], *, trace: Trace | None = None
+    ) -> Float[Tensor, "batch num_classes"]:
+        """Logits of the class token, or of the mean over the patches."""
+        pooled = tokens[:, 0] if self.config.pool == "token" else tokens.mean(1)
+        logits = self.head(pooled)
+        _record(trace, pre_logits=pooled, logits=logits)
+        return logits
+
+    def intermediate_names(self) -> list[str]:
+        """What a `trace` receives, in the order of computation."""
+        inside = [
+            f"blocks.{i}{part}" for i in range(self.config.depth) for part in (".mixer_input", ".mixer_output", "")
+        ]
+        return ["patches", "embedding", *inside, "features", "pre_logits", "logits"]
+
+    def intermediates(
+        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+    ) -> dict[str, Tensor]:
+        """The named intermediates of one forward pass (all of them unless `names` picks)."""
+        known = self.intermediate_names()
+        for name in names or ():
+            if name not in known:
+                raise unknown("intermediate", name, known)
+        trace: Trace = {}
+        self(images, trace=trace)
+        return trace if names is None else {name: trace[name] for name in names}
+
+    def flops(self) -> int:
+        """Operations for one image of the built size: a multiply and an add are two; norms and softmax are left out.
+
+        By the definition, with every token through every block.
+        """
+        inside = sum(block.flops(self.grid) for block in self.blocks)
+        head = 2 * self.head.weight.numel() if isinstance(self.head, nn.Linear) else 0
+        return self.patch_embed.flops(self.grid) + inside + head
+
+
+def _positions(config: ViTConfig, grid: Grid) -> nn.Module | None:
+    if config.positions == "learned":
+        return LearnedPositions(grid, config.embed_dim, config.position_std)
+    return SinePositions(config.embed_dim) if config.positions == "sine" else None
+
+
+def _init_weights(module: nn.Module) -> None:
+    """Variance 1 / fan-in (LeCun), so that width does not matter: 0.02, usual at 768, stalls an encoder of 64."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _record(trace: Trace | None, **tensors: Tensor) -> None:
+    if trace is not None:
+        trace |= tensors

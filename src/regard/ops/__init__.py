@@ -1,0 +1,35 @@
+"""Pure tensor functions: no module, no parameter, no state. Each has a readable `math` path.
+
+Shapes, throughout: tokens lie as (batch, heads, tokens, head_dim); a grid of tokens is read row by row, after any
+prefix tokens (class token, registers).
+"""
+
+from regard.ops.attention import attention, attention_weights
+from regard.ops.favor import (
+    FavorState,
+    favor_attention,
+    favor_features,
+    favor_step,
+    favor_weights,
+    orthogonal_projection,
+)
+from regard.ops.fourier import fourier_mixing
+from regard.ops.local import local_attention_weights, relative_logits, window_mask
+from regard.ops.position import resample_positions, sine_positions_2d
+
+__all__ = [
+    "FavorState",
+    "attention",
+    "attention_weights",
+    "favor_attention",
+    "favor_features",
+    "favor_step",
+    "favor_weights",
+    "fourier_mixing",
+    "local_attention_weights",
+    "orthogonal_projection",
+    "relative_logits",
+    "resample_positions",
+    "sine_positions_2d",
+    "window_mask",
+]

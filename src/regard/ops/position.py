@@ -1,0 +1,45 @@
+"""Positions of tokens on a grid: sine tables, and tables resampled to another grid."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.errors import RegardError
+
+
+def sine_positions_2d(
+    height: int, width: int, embed_dim: int, *, temperature: float = 10_000.0
+) -> Float[Tensor, "tokens embed_dim"]:
+    """Sines and cosines of the row and of the column at geometric frequencies, for a grid read row by row.
+
+    The table of Vaswani et al. 2017, section 3.5, once for each axis: a quarter of the channels each is sin(y·ω),
+    cos(y·ω), sin(x·ω), cos(x·ω) with ω from 1 down to 1/temperature. `embed_dim` must be a multiple of 4.
+    """
+    if embed_dim % 4:
+        raise RegardError(f"sine positions: embed_dim must be a multiple of 4, got {embed_dim}")
+    quarter = embed_dim // 4
+    frequency = temperature ** -(torch.arange(quarter, dtype=torch.float32) / max(quarter - 1, 1))
+    rows, columns = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32), indexing="ij"
+    )
+    angles = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+
+
+def resample_positions(
+    table: Float[Tensor, "1 tokens embed_dim"], old: tuple[int, int], new: tuple[int, int], *, prefix: int = 0
+) -> Float[Tensor, "1 new_tokens embed_dim"]:
+    """A table of positions for another grid, by antialiased bicubic interpolation; the `prefix` first rows are kept.
+
+    `old` and `new` are (height, width). This is how ViT is fine-tuned at another resolution
+    (Dosovitskiy et al. 2020, section 3.2).
+    """
+    if table.shape[1] != prefix + old[0] * old[1]:
+        raise RegardError(f"positions: a table of {table.shape[1]} tokens is not {prefix} + {old[0]} × {old[1]}")
+    if old == new:
+        return table
+    image = table[:, prefix:].unflatten(1, old).permute(0, 3, 1, 2)
+    resized = F.interpolate(image.float(), size=new, mode="bicubic", antialias=True, align_corners=False)
+    patches = resized.to(table.dtype).permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.cat([table[:, :prefix], patches], dim=1)
