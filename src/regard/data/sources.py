@@ -1,0 +1,134 @@
+"""What every kind of data becomes: numbered images with labels, in a training and a validation part."""
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from regard.errors import RegardError
+
+
+class ImageSource(ABC):
+    """Labelled images that are read one at a time. `labels[i]` is known without reading image i.
+
+    `skipped` names the images that were left out because they cannot be read, each with the reason.
+    """
+
+    labels: tuple[int, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        """Image `index`, of its own size. It may be shared: don't write to it. Raises BadImage."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call image `index` in a message: a path as given, or `digits[17]`."""
+
+
+class InMemoryImages(ImageSource):
+    """Images of one size in one tensor; image i is called `name[i]`."""
+
+    def __init__(self, images: UInt8[Tensor, "num channels height width"], labels: tuple[int, ...], name: str) -> None:
+        if len(images) != len(labels):
+            raise RegardError(f"{name}: {len(images)} images and {len(labels)} labels")
+        self.images = images
+        self.labels = labels
+        self._name = name
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        return self.images[index]
+
+    def name(self, index: int) -> str:
+        return f"{self._name}[{index}]"
+
+
+class Selected(ImageSource):
+    """Some images of another source, in the order of `indices`; they keep their names."""
+
+    def __init__(self, source: ImageSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = tuple(indices)
+        self.labels = tuple(source.labels[index] for index in self.indices)
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        return self.source.read(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.indices[index])
+
+
+class Joined(ImageSource):
+    """Several sources, one after another."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self.parts = [(source, index) for source in sources for index in range(len(source))]
+        self.labels = tuple(label for source in sources for label in source.labels)
+        self.skipped = tuple(name for source in sources for name in source.skipped)
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        source, inner = self.parts[index]
+        return source.read(inner)
+
+    def name(self, index: int) -> str:
+        source, inner = self.parts[index]
+        return source.name(inner)
+
+
+@dataclass(frozen=True)
+class ImageClasses:
+    """Images for classification. Label i means `class_names[i]`.
+
+    `has_val` is True where the data came with its own held-out part, and False where `val` was split off by seed.
+    """
+
+    address: str
+    class_names: tuple[str, ...]
+    train: ImageSource
+    val: ImageSource
+    has_val: bool
+
+
+def split_indices(
+    labels: Sequence[int], class_names: Sequence[str], *, val_fraction: float, split_seed: int, where: str
+) -> tuple[list[int], list[int]]:
+    """Indices of a training and a validation part, both sorted, in which the classes have the same shares.
+
+    The validation part gets `val_fraction` of all images, rounded up, and at least as many as there are classes.
+    Raises RegardError if a class has fewer than two images, or none that would be trained on.
+    """
+    from sklearn.model_selection import train_test_split  # it takes over a second to import
+
+    if not 0 < val_fraction < 1:
+        raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
+    counts = Counter(labels)
+    small = [class_names[label] for label in sorted(counts) if counts[label] < 2]
+    if small:
+        raise RegardError(
+            f"{where}: a class needs two images, one to train on and one to validate on; only one: {', '.join(small)}"
+        )
+    num_val = max(math.ceil(len(labels) * val_fraction), len(counts))
+    num_val = min(num_val, len(labels) - len(counts))
+    train, val = train_test_split(range(len(labels)), test_size=num_val, random_state=split_seed, stratify=labels)
+    untrained = counts.keys() - {labels[index] for index in train}
+    if untrained:
+        names = ", ".join(class_names[label] for label in sorted(untrained))
+        raise RegardError(f"{where}: val_fraction {val_fraction} leaves nothing to train on of: {names}")
+    return sorted(train), sorted(val)
+
+
+def split_source(
+    source: ImageSource, class_names: tuple[str, ...], *, address: str, val_fraction: float, split_seed: int
+) -> ImageClasses:
+    """A source that has no held-out part of its own, split by seed; see `split_indices`."""
+    train, val = split_indices(
+        source.labels, class_names, val_fraction=val_fraction, split_seed=split_seed, where=address
+    )
+    return ImageClasses(address, class_names, Selected(source, train), Selected(source, val), has_val=False)

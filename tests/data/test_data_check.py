@@ -1,0 +1,107 @@
+"""`check_images` finds what would spoil a training, and says nothing about sound data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from regard.data import Finding, check_images
+
+
+def save(path: Path, number: int, height: int = 20, width: int = 24) -> None:
+    """A crop of a photograph, another one for every number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    photo = Image.fromarray(load_sample_image("china.jpg"))
+    photo.crop((5 * number, 90, 5 * number + width, 90 + height)).save(path)
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    """Two classes, twelve images each to train on and three to validate on."""
+    number = 0
+    for part, count in (("train", 12), ("val", 3)):
+        for name in ("hill", "roof"):
+            for i in range(count):
+                save(tmp_path / part / name / f"{i:02}.png", number)
+                number += 1
+    return tmp_path
+
+
+def findings(path: Path) -> list[Finding]:
+    found, _ = check_images(f"folder:{path}")
+    return found
+
+
+def test_sound_data_has_no_findings(sound):
+    found, summary = check_images(f"folder:{sound}")
+    assert found == []
+    assert (summary.num_train, summary.num_val) == (24, 6)
+    assert summary.class_counts == {"hill": 15, "roof": 15}
+    assert summary.sizes == {(20, 24): 30}
+
+
+def test_digits_are_sound():
+    found, summary = check_images("digits", channels=1)
+    assert found == []
+    assert summary.num_train + summary.num_val == 1797
+
+
+def test_images_that_cannot_be_decoded_are_errors(sound):
+    (sound / "train/hill/03.png").write_text("no image")
+    whole = (sound / "val/roof/01.png").read_bytes()
+    (sound / "val/roof/01.png").write_bytes(whole[:-200])
+    found, summary = check_images(f"folder:{sound}")
+    assert [(finding.severity, finding.where) for finding in found] == [
+        ("error", str(sound / "train/hill/03.png")),
+        ("error", str(sound / "val/roof/01.png")),
+    ]
+    assert "not an image" in found[0].what
+    assert "truncated" in found[1].what
+    assert (summary.num_train, summary.num_val) == (23, 5)
+
+
+def test_the_same_image_in_both_parts_is_an_error_and_twice_in_one_a_warning(sound):
+    save(sound / "val/roof/copy.png", 2)
+    save(sound / "train/hill/copy.png", 3)
+    save(sound / "train/roof/copy.png", 4)
+    within, between_classes, leak = findings(sound)
+    assert (within.severity, within.where) == ("warning", str(sound / "train/hill/copy.png"))
+    assert "same pixels as" in within.what
+    assert str(sound / "train/hill/03.png") in within.what
+    assert (between_classes.severity, between_classes.where) == ("warning", str(sound / "train/roof/copy.png"))
+    assert "another class" in between_classes.what
+    assert (leak.severity, leak.where) == ("error", str(sound / "val/roof/copy.png"))
+    assert str(sound / "train/hill/02.png") in leak.what
+
+
+@pytest.mark.parametrize(("left", "severity"), [(1, "error"), (9, "warning")])
+def test_a_class_with_few_images_is_found(sound, left, severity):
+    for path in sorted((sound / "train/hill").iterdir())[left:]:
+        path.unlink()
+    first, *rest = findings(sound)
+    assert (first.severity, first.where) == (severity, "class hill")
+    assert f"only {left} " in first.what
+    assert len(rest) == (left == 1)  # 12 against 1 is an imbalance too
+    assert all("class roof has 12" in finding.what for finding in rest)
+
+
+def test_odd_images_are_found(sound):
+    save(sound / "train/hill/small.png", 70, height=4, width=5)
+    save(sound / "val/hill/long.png", 71, height=20, width=161)
+    deep = np.random.default_rng(0).integers(0, 65536, (20, 24)).astype(np.uint16)
+    Image.fromarray(deep).save(sound / "train/roof/deep.png")
+    small, long, mixed = findings(sound)
+    assert {finding.severity for finding in (small, long, mixed)} == {"warning"}
+    assert small.where == str(sound / "train/hill/small.png")
+    assert small.what == "1 images, this one first: shorter side below a quarter of the usual 20 pixels"
+    assert long.where == str(sound / "val/hill/long.png")
+    assert mixed.where == str(sound / "train/roof/deep.png")
+
+
+def test_what_cannot_be_opened_is_one_error(tmp_path):
+    found, summary = check_images(f"folder:{tmp_path / 'none'}")
+    assert [finding.severity for finding in found] == ["error"]
+    assert "no such folder" in found[0].what
+    assert summary.num_train == 0

@@ -1,0 +1,180 @@
+"""`folder:PATH`: the layouts that are read, and what is said about the others."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+import regard.data.folders as folders
+from regard.data import BadImage, open_images
+from regard.errors import RegardError
+
+
+def fill(folder: Path, number: int, start: int = 0) -> None:
+    """`number` different crops of a photograph, of different sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = Image.fromarray(load_sample_image("china.jpg"))
+    for i in range(start, start + number):
+        photo.crop((10 * i, 20, 10 * i + 30 + i, 41)).save(folder / f"{i}.png")
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """Two classes, six images each, no held-out part."""
+    fill(tmp_path / "set" / "roof", 6)
+    fill(tmp_path / "set" / "hill", 6, start=10)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def parted(flat: Path) -> Path:
+    """The same with a training and a held-out part."""
+    for name in ("roof", "hill"):
+        (flat / name).rename(flat.parent / name)
+    for part in ("train", "val"):
+        for name in ("roof", "hill"):
+            shutil.copytree(flat.parent / name, flat / part / name)
+    return flat
+
+
+def opened(path: Path, **arguments):
+    return open_images(f"folder:{path}", channels=3, **arguments)
+
+
+def names(source) -> list[str]:
+    return [source.name(index) for index in range(len(source))]
+
+
+def test_a_flat_folder_is_split_by_seed(flat):
+    images = opened(flat, split_seed=2)
+    assert images.class_names == ("hill", "roof")
+    assert not images.has_val
+    assert (len(images.train), len(images.val)) == (9, 3)
+    assert set(images.val.labels) == {0, 1}
+    assert not set(names(images.train)) & set(names(images.val))
+    assert names(images.train) == sorted(names(images.train))
+    assert names(opened(flat, split_seed=2).val) == names(images.val)
+    assert names(opened(flat, split_seed=3).val) != names(images.val)
+    for index, name in enumerate(names(images.train)):
+        assert Path(name).parent.name == images.class_names[images.train.labels[index]]
+        with Image.open(name) as file:
+            assert images.train.read(index).shape == (3, file.height, file.width)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_a_held_out_part_is_used(parted, name):
+    (parted / "val").rename(parted / name)
+    images = opened(parted)
+    assert images.has_val
+    assert (len(images.train), len(images.val)) == (12, 12)
+    assert all(Path(path).parts[-3] == name for path in names(images.val))
+
+
+def test_a_test_part_is_left_alone_beside_another(parted):
+    shutil.copytree(parted / "val", parted / "test")
+    assert all("/val/" in name for name in names(opened(parted).val))
+
+
+def test_two_held_out_parts_are_an_error(parted):
+    shutil.copytree(parted / "val", parted / "valid")
+    with pytest.raises(RegardError, match="has val and valid; keep one"):
+        opened(parted)
+
+
+def test_train_alone_is_split(parted):
+    shutil.rmtree(parted / "val")
+    images = opened(parted)
+    assert images.class_names == ("hill", "roof")
+    assert (len(images.train), len(images.val)) == (9, 3)
+
+
+def test_train_may_be_a_class(flat):
+    (flat / "hill").rename(flat / "train")
+    assert opened(flat).class_names == ("roof", "train")
+
+
+def test_parts_without_classes_are_an_error(tmp_path):
+    fill(tmp_path / "train", 3)
+    fill(tmp_path / "val", 3)
+    with pytest.raises(RegardError, match="images lie in train/ itself"):
+        opened(tmp_path)
+
+
+def test_the_held_out_part_may_lack_a_class_but_not_add_one(parted):
+    shutil.rmtree(parted / "val" / "hill")
+    assert set(opened(parted).val.labels) == {1}
+    fill(parted / "val" / "Hill", 2)
+    with pytest.raises(RegardError, match="only in val/: Hill; only in train/: hill"):
+        opened(parted)
+
+
+def test_files_are_found_at_any_depth_and_others_are_ignored(flat):
+    fill(flat / "roof" / "more" / "deeper", 2, start=20)
+    fill(flat / "roof" / ".thumbnails", 2, start=30)
+    fill(flat / ".cache", 2, start=40)
+    (flat / "roof" / "notes.txt").write_text("no image")
+    (flat / "roof" / "._0.png").write_text("no image")
+    (flat / "roof" / "0.png").rename(flat / "roof" / "0.PNG")
+    images = opened(flat)
+    assert len(images.train) + len(images.val) == 14
+    assert images.class_names == ("hill", "roof")
+
+
+def test_unreadable_files_stop_or_are_skipped(flat):
+    (flat / "hill" / "x.jpg").write_text("no image")
+    (flat / "roof" / "y.jpg").touch()
+    with pytest.raises(BadImage, match=r"not an image.* \(and 1 more that cannot be read\)") as caught:
+        opened(flat)
+    assert caught.value.path == str(flat / "hill" / "x.jpg")
+    images = opened(flat, on_bad_image="skip")
+    assert len(images.train) + len(images.val) == 12
+    assert [message.split(": ")[0] for message in images.train.skipped] == [
+        str(flat / "hill" / "x.jpg"),
+        str(flat / "roof" / "y.jpg"),
+    ]
+
+
+def test_a_missing_folder_a_file_and_a_wrong_layout_are_told_apart(tmp_path):
+    with pytest.raises(RegardError, match="no such folder"):
+        opened(tmp_path / "none")
+    (tmp_path / "file.png").touch()
+    with pytest.raises(RegardError, match="is a file"):
+        opened(tmp_path / "file.png")
+    with pytest.raises(RegardError, match="holds no folder and 1 images; expected PATH/CLASS"):
+        opened(tmp_path)
+    (tmp_path / "roof").mkdir()
+    with pytest.raises(RegardError, match="holds one folder, 'roof', and 1 images"):
+        opened(tmp_path)
+    (tmp_path / "hill").mkdir()
+    with pytest.raises(RegardError, match=r"no images in 2 folders; known endings: .*\.jpg"):
+        opened(tmp_path)
+    fill(tmp_path / "roof", 3)
+    with pytest.raises(RegardError, match="a class without images that can be read: hill"):
+        opened(tmp_path)
+
+
+def test_a_held_out_part_without_images_is_an_error(parted):
+    shutil.rmtree(parted / "val" / "hill")
+    shutil.rmtree(parted / "val" / "roof")
+    with pytest.raises(RegardError, match=r"no images in .*val"):
+        opened(parted)
+
+
+def test_images_are_decoded_once_if_they_fit(flat, monkeypatch):
+    images = opened(flat)
+    first = images.train.read(0)
+    assert images.train.folder_bytes == sum(
+        source.read(i).numel() for source in (images.train, images.val) for i in range(len(source))
+    )
+    Path(images.train.name(0)).unlink()
+    assert images.train.read(0) is first
+    copy = pickle.loads(pickle.dumps(images.train))  # what a spawned worker gets: paths, no pixels
+    with pytest.raises(BadImage, match="No such file"):
+        copy.read(0)
+    monkeypatch.setattr(folders, "KEEP_BYTES", images.train.folder_bytes - 1)
+    assert copy.read(2) is not copy.read(2)
+    assert torch.equal(copy.read(2), copy.read(2))

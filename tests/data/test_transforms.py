@@ -1,0 +1,195 @@
+"""From uint8 of any size to what a model sees."""
+
+import json
+
+import pytest
+import torch
+from sklearn.datasets import load_sample_image
+from torchvision.transforms import v2
+
+from regard.data import (
+    Augmentation,
+    InMemoryImages,
+    Preprocessing,
+    evaluation_transform,
+    measure_mean_std,
+    open_images,
+    training_transform,
+)
+from regard.data.transforms import Shift
+from regard.errors import RegardError
+
+PRE = {
+    "img_size": (31, 47),
+    "channels": 3,
+    "mean": (0.5, 0.4, 0.3),
+    "std": (0.2, 0.3, 0.4),
+    "interpolation": "bilinear",
+    "crop_fraction": 0.875,
+}
+OFF = {
+    "shift": 0,
+    "flip": False,
+    "crop_scale": 1.0,
+    "rand_augment": 0,
+    "rand_augment_magnitude": 9,
+    "erase": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    return torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)  # 3 × 427 × 640
+
+
+def normalised(image: torch.Tensor) -> torch.Tensor:
+    return v2.Normalize(PRE["mean"], PRE["std"])(image.float() / 255)
+
+
+def test_preprocessing_survives_json():
+    pre = Preprocessing(**PRE)
+    assert Preprocessing.from_dict(json.loads(json.dumps(pre.to_dict()))) == pre
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"extra": 1}, "missing keys: none; unknown keys: extra"),
+        ({"img_size": [31]}, "img_size"),
+        ({"img_size": [31.5, 47]}, "img_size is 31.5.*whole number"),
+        ({"img_size": [0, 47]}, "img_size"),
+        ({"channels": "3"}, "channels is '3'"),
+        ({"channels": 2}, "channels is 2"),
+        ({"mean": [0.5]}, "one number for each of 3 channels"),
+        ({"mean": 0.5}, "list of numbers"),
+        ({"std": [0.1, 0.0, 0.1]}, "above 0"),
+        ({"interpolation": "linear"}, "did you mean 'bilinear'"),
+        ({"crop_fraction": 1.5}, "crop_fraction"),
+        ({"crop_fraction": None}, "crop_fraction"),
+    ],
+)
+def test_bad_preprocessing_is_named(change, said):
+    with pytest.raises(RegardError, match=said):
+        Preprocessing.from_dict({**Preprocessing(**PRE).to_dict(), **change})
+
+
+def test_missing_preprocessing_is_named():
+    with pytest.raises(RegardError, match="missing keys: mean, std; unknown keys: none"):
+        Preprocessing.from_dict({key: value for key, value in PRE.items() if key not in ("mean", "std")})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shift": -1},
+        {"crop_scale": 0.0},
+        {"crop_scale": 1.1},
+        {"rand_augment": -1},
+        {"rand_augment_magnitude": 31},
+        {"erase": 1.1},
+    ],
+)
+def test_bad_augmentation_is_named(change):
+    with pytest.raises(RegardError, match=next(iter(change))):
+        Augmentation(**{**OFF, **change})
+
+
+def test_an_image_of_the_right_size_is_only_normalised(photo):
+    image = photo[:, :31, :47]
+    output = evaluation_transform(Preprocessing(**PRE))(image)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, normalised(image), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_evaluation_resizes_to_cover_and_crops_the_middle(photo, interpolation):
+    pre = Preprocessing(**{**PRE, "img_size": (41, 41), "interpolation": interpolation})
+    mode = v2.InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
+    reference = v2.Compose([v2.Resize(47, mode, antialias=True), v2.CenterCrop(41)])  # 41 / 0.875 = 46.9
+    expected = normalised(reference(photo))
+    output = evaluation_transform(pre)(photo)
+    assert output.shape == (3, 41, 41)
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (3, 3), (31, 500), (427, 640)])
+def test_any_size_gives_the_size(photo, shape):
+    image = photo.new_full((3, *shape), 100)
+    output = evaluation_transform(Preprocessing(**PRE))(image)
+    torch.testing.assert_close(output, normalised(photo.new_full((3, 31, 47), 100)), atol=1e-5, rtol=1e-5)
+
+
+def test_a_strip_keeps_its_middle():
+    strip = torch.zeros(3, 31, 31 * 40, dtype=torch.uint8)
+    strip[:, :, 31 * 19 : 31 * 21] = 255  # white, two crops wide
+    pre = Preprocessing(**{**PRE, "img_size": (31, 31), "crop_fraction": 1.0})
+    torch.testing.assert_close(evaluation_transform(pre)(strip), normalised(strip.new_full((3, 31, 31), 255)))
+
+
+def test_training_without_augmentation_is_evaluation(photo):
+    pre = Preprocessing(**PRE)
+    assert torch.equal(training_transform(pre, Augmentation(**OFF))(photo), evaluation_transform(pre)(photo))
+
+
+def test_a_shift_reaches_every_distance_and_fills_with_zeros():
+    image = torch.arange(1, 36, dtype=torch.uint8).view(1, 5, 7)
+    padded = torch.nn.functional.pad(image, [1, 1, 1, 1])
+    possible = {
+        tuple(padded[:, top : top + 5, left : left + 7].flatten().tolist()) for top in range(3) for left in range(3)
+    }
+    shift = Shift(1)
+    assert {tuple(shift(image).flatten().tolist()) for _ in range(300)} == possible
+    assert image.flatten().tolist() == list(range(1, 36))
+
+
+def test_a_flip_happens_half_of_the_time(photo):
+    image = photo[:, :31, :47]
+    transform = training_transform(Preprocessing(**PRE), Augmentation(**{**OFF, "flip": True}))
+    outputs = [transform(image) for _ in range(100)]
+    flipped = sum(torch.equal(output, outputs[0].flip(2)) for output in outputs)
+    assert flipped + sum(torch.equal(output, outputs[0]) for output in outputs) == 100
+    assert 30 < flipped < 70
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "change",
+    [{"crop_scale": 0.3}, {"rand_augment": 2}, {"erase": 1.0}, {"shift": 3}, {"crop_scale": 0.5, "flip": True}],
+)
+def test_each_augmentation_changes_the_image_and_only_by_the_global_generator(photo, change, channels):
+    pre = Preprocessing(**{**PRE, "channels": channels, "mean": PRE["mean"][:channels], "std": PRE["std"][:channels]})
+    transform = training_transform(pre, Augmentation(**{**OFF, **change}))
+    image = photo[:channels]
+
+    def outputs():
+        torch.manual_seed(5)
+        return torch.stack([transform(image) for _ in range(20)])
+
+    first = outputs()
+    assert first.shape == (20, channels, 31, 47)
+    assert first.isfinite().all()
+    assert not torch.equal(first[0], first[1]) or not torch.equal(first[1], first[2])
+    assert torch.equal(first, outputs())
+
+
+def test_mean_and_std_of_digits():
+    source = open_images("digits", channels=1).train
+    pixels = torch.stack([source.read(i) for i in range(len(source))]).double() / 255
+    mean, std = measure_mean_std(source, limit=10_000)
+    torch.testing.assert_close(torch.tensor(mean), pixels.mean().float().view(1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.tensor(std), pixels.std(correction=0).float().view(1), atol=1e-6, rtol=0)
+    every = measure_mean_std(source)
+    assert every == measure_mean_std(source, limit=1000)
+    assert every != (mean, std)
+
+
+def test_mean_and_std_keep_channels_apart_and_never_divide_by_zero():
+    images = torch.tensor([10, 20, 255], dtype=torch.uint8).view(1, 3, 1, 1).repeat(2, 1, 4, 5)
+    mean, std = measure_mean_std(InMemoryImages(images, (0, 1), "flat"))
+    assert mean == pytest.approx((10 / 255, 20 / 255, 1.0), abs=1e-6)
+    assert std == pytest.approx((1 / 255,) * 3, abs=1e-6)
+
+
+def test_nothing_to_measure_is_an_error():
+    with pytest.raises(RegardError, match="no image"):
+        measure_mean_std(InMemoryImages(torch.zeros(0, 1, 8, 8, dtype=torch.uint8), (), "empty"))
