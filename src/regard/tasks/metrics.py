@@ -1,0 +1,78 @@
+"""How good a classifier is, from its logits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """What became of one class: precision, recall and F1 in [0, 1], and its number of images."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The logits for a set of images beside what is right."""
+
+    logits: Float[Tensor, "images num_classes"]
+    labels: Int[Tensor, " images"]
+    names: tuple[str, ...]
+    """What the images are called."""
+    class_names: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    """Images that could not be read."""
+
+    @classmethod
+    def joined(cls, shares: Sequence["Evaluation"]) -> "Evaluation":
+        """The shares of several processes as one."""
+        return cls(
+            torch.cat([share.logits for share in shares]),
+            torch.cat([share.labels for share in shares]),
+            tuple(name for share in shares for name in share.names),
+            shares[0].class_names,
+            tuple(name for share in shares for name in share.skipped),
+        )
+
+    @property
+    def predicted(self) -> Int[Tensor, " images"]:
+        return self.logits.argmax(1)
+
+    def metrics(self) -> dict[str, float]:
+        """`accuracy`, `top5` (the right class among the first five) and `loss` (mean cross-entropy in nats)."""
+        best = self.logits.topk(min(5, self.logits.shape[1])).indices
+        hits = best == self.labels[:, None]
+        return {
+            "accuracy": hits[:, 0].double().mean().item(),
+            "top5": hits.any(1).double().mean().item(),
+            "loss": F.cross_entropy(self.logits.double(), self.labels).item(),
+        }
+
+    def confusion(self) -> Int[Tensor, "num_classes num_classes"]:
+        """How many images of class i (row) were taken for class j (column)."""
+        count = len(self.class_names)
+        return torch.bincount(self.labels * count + self.predicted, minlength=count**2).reshape(count, count)
+
+    def per_class(self) -> list[ClassFigures]:
+        from sklearn.metrics import precision_recall_fscore_support
+
+        columns = precision_recall_fscore_support(
+            self.labels.numpy(), self.predicted.numpy(), labels=range(len(self.class_names)), zero_division=0
+        )
+        rows = zip(self.class_names, *(column.tolist() for column in columns), strict=True)
+        return [ClassFigures(*row) for row in rows]
+
+    def mistakes(self) -> list[int]:
+        """Which images were misread, the most confident mistake first."""
+        confidence = self.logits.softmax(1).amax(1)
+        wrong = (self.predicted != self.labels).nonzero().flatten()
+        return wrong[confidence[wrong].argsort(descending=True, stable=True)].tolist()

@@ -1,0 +1,42 @@
+"""What the training loop asks of a task."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from regard.data import TrainingOrder
+from regard.recipes import Recipe
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A batch has `names` and `skipped` (both lists of image names), a length, and `to(device)`."""
+
+    recipe: Recipe
+    main_metric: str
+    """The one that decides which weights are the best; larger is better."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The data that were left out at opening, since they could not be read."""
+
+    def build_model(self) -> nn.Module: ...
+
+    def order(self, *, rank: int, world_size: int) -> TrainingOrder:
+        """Which images each step takes; RegardError where the batch size cannot be cut into parts."""
+
+    def training_loader(self, order: TrainingOrder) -> Iterable[Any]:
+        """Batches for ever."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
+
+    def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Any:
+        """This process's share of an evaluation: something that can be pickled, with a `skipped` as batches have."""
+
+    def metrics(self, shares: Sequence[Any]) -> dict[str, float]: ...
+
+    def flops(self, model: nn.Module) -> int:
+        """Operations for one image, by formula."""
+
+    def metadata(self) -> dict[str, Any]: ...

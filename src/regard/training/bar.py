@@ -1,0 +1,63 @@
+"""What runs, how far it is, and how long it still takes."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 15
+
+
+class Bar:
+    """A progress bar over one or more parts of equal length; a line of text now and then where there is no terminal.
+
+    It may be entered again while it is shown: what trains several models shows one bar for all.
+    """
+
+    def __init__(self, parts: int = 1, *, console: Console | None = None, visible: bool = True) -> None:
+        self.parts = parts
+        self.console = console or Console(stderr=True)
+        self.visible = visible
+        self._part, self._label, self._last_line, self._depth = 0, "", 0.0, 0
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            disable=not (visible and self.console.is_terminal),
+        )
+        self._task = self._progress.add_task("", total=float(parts), text="")
+
+    def __enter__(self) -> "Bar":
+        if self._depth == 0:
+            self._progress.start()
+        self._depth += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._progress.stop()
+
+    def part(self, number: int, label: str) -> "Bar":
+        """What is reported from now on is part `number`, from 0."""
+        self._part = number
+        self._label = f"{label} ({number + 1} of {self.parts})" if self.parts > 1 else label
+        self.update(0.0, "")
+        return self
+
+    def update(self, share: float, text: str) -> None:
+        """`share` of the part is done, from 0 to 1."""
+        self._progress.update(self._task, completed=self._part + share, description=self._label, text=text)
+        now = time.monotonic()
+        if self.visible and not self.console.is_terminal and text and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            told = f"{self._label}: {(self._part + share) / self.parts:.0%}, {text}"
+            self.console.print(told, markup=False, emoji=False)

@@ -1,0 +1,37 @@
+"""How long a run is, and what the learning rate is along the way."""
+
+import math
+from dataclasses import dataclass
+
+from regard.recipes import TrainSection
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Whichever of the limits comes first ends the run."""
+
+    max_steps: int | None
+    max_seconds: float | None
+
+    @classmethod
+    def of(cls, train: TrainSection, steps_per_epoch: int) -> "Budget":
+        steps = [train.max_steps, None if train.epochs is None else train.epochs * steps_per_epoch]
+        limits = [limit for limit in steps if limit is not None]
+        return cls(min(limits, default=None), None if train.max_minutes is None else train.max_minutes * 60)
+
+    def spent(self, step: int | float, seconds: float) -> float:
+        """The share of the furthest-spent budget, from 0 to 1; at 1 the run is over."""
+        shares = [0.0]
+        if self.max_steps is not None:
+            shares.append(step / self.max_steps)
+        if self.max_seconds is not None:
+            shares.append(seconds / self.max_seconds)
+        return min(max(shares), 1.0)
+
+
+def learning_rate(train: TrainSection, spent: float) -> float:
+    """A linear rise over the `warmup` share of the budget, then half a cosine down to `final_lr`."""
+    if spent < train.warmup:
+        return train.lr * spent / train.warmup
+    fall = (spent - train.warmup) / max(1 - train.warmup, 1e-12)
+    return train.lr * (train.final_lr + (1 - train.final_lr) * (1 + math.cos(math.pi * fall)) / 2)

@@ -1,0 +1,177 @@
+"""The training loop, read from top to bottom. The task owns the data, the model and the loss."""
+
+import math
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
+from torch import nn
+
+from regard.data import seed_for
+from regard.errors import RegardError
+from regard.recipes import Recipe
+from regard.tasks import Task, create_task
+from regard.training.bar import Bar
+from regard.training.budget import Budget, learning_rate
+from regard.training.files import remove_leftovers, write_json
+from regard.training.log import MetricsLog
+from regard.training.machine import machine, peak_memory_mb, versions
+from regard.training.optim import create_average, create_optimizer
+from regard.training.run import Run
+from regard.training.state import Progress, State
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None = None) -> dict[str, Any]:
+    """Trains what `recipe` says in the run folder `folder`, and returns what its summary.json then holds.
+
+    With `resume`, goes on from the folder's last state. Order, augmentation and every random draw are functions of
+    the seed and the step, so that a resumed run ends with the same weights, to the bit, as one that was never
+    interrupted (for budgets in steps or epochs, on one device).
+    Raises RegardError for data that cannot be read, a folder that exists, a loss that is not finite, a full disk.
+    """
+    options = recipe.train
+    accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
+    rank, world_size, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    run = Run(folder)
+    if main and not resume:
+        run.require_new()
+    task = create_task(recipe)
+    order = task.order(rank=rank, world_size=world_size)
+    budget = Budget.of(options, order.steps_per_epoch)
+
+    torch.manual_seed(recipe.seed)
+    plain_model = task.build_model()
+    average = create_average(plain_model, options.ema_decay).to(accelerator.device) if options.ema_decay else None
+    model, optimizer = accelerator.prepare(plain_model, create_optimizer(plain_model, options))
+    kept_model: nn.Module = plain_model if average is None else average.module
+
+    if main and not resume:
+        run.create(recipe, {**task.metadata(), "versions": versions()})
+    if main and resume:
+        remove_leftovers(run.path)
+        remove_leftovers(run.path / "state")
+    accelerator.wait_for_everyone()
+    state = State(run.path, accelerator, average)
+    progress = state.load() if resume else Progress()
+    order.start_step = progress.step
+    batches = iter(task.training_loader(order))
+    started = time.monotonic() - progress.seconds
+    bar = bar or Bar(visible=main).part(0, folder.name)
+
+    def evaluate() -> None:
+        shares = gather_object([task.evaluate(kept_model, rank=rank, world_size=world_size)])
+        progress.metrics = task.metrics(shares)
+        for share in shares:
+            progress.skipped += [name for name in share.skipped if name not in progress.skipped]
+        progress.evaluated_step = progress.step
+        log.write("val", progress.step, progress.step / order.steps_per_epoch, **progress.metrics)
+        score = progress.metrics[task.main_metric]
+        if progress.best is None or score > progress.best:
+            progress.best, progress.best_step = score, progress.step
+            if main:
+                run.save_weights(kept_model, run.best_file)
+        progress.seconds = _agreed(time.monotonic() - started, accelerator)
+
+    def save() -> None:
+        if main:
+            run.save_weights(kept_model, run.weights_file)
+        state.save(progress)
+
+    with bar, MetricsLog(run, progress.step, main=main) as log:
+        model.train()
+        while budget.spent(progress.step, progress.seconds) < 1:
+            step_started = time.monotonic()
+            # The middle of the coming step, so that neither the first step nor the last has a rate of zero.
+            rate = learning_rate(options, budget.spent(progress.step + 0.5, progress.seconds))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(seed_for(recipe.seed, progress.step, rank))
+
+            loss, names = torch.zeros((), device=accelerator.device), []
+            for part in range(options.accumulate):
+                batch = next(batches).to(accelerator.device)
+                names += batch.names
+                progress.skipped += [name for name in batch.skipped if name not in progress.skipped]
+                if not batch.names:
+                    raise RegardError(f"step {progress.step + 1}: no image of the batch can be read: {batch.skipped}")
+                synchronise = part + 1 == options.accumulate
+                with nullcontext() if synchronise else accelerator.no_sync(model):
+                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                        part_loss = task.loss(model, batch) / options.accumulate
+                    accelerator.backward(part_loss)
+                loss += part_loss.detach()
+            norm = accelerator.clip_grad_norm_(model.parameters(), options.clip_grad or math.inf)
+            mean_loss = accelerator.reduce(loss, "mean").item()
+            if not (math.isfinite(mean_loss) and norm.isfinite()):
+                raise _not_finite(mean_loss, norm.item(), progress.step + 1, names, state)
+            optimizer.step()
+            optimizer.zero_grad()
+            if average is not None:
+                average.update_parameters(plain_model)
+
+            progress.step += 1
+            progress.images += len(names) * world_size
+            progress.training_seconds += time.monotonic() - step_started
+            progress.seconds = _agreed(time.monotonic() - started, accelerator)
+            epoch = progress.step / order.steps_per_epoch
+            log.write("train", progress.step, epoch, loss=mean_loss, lr=rate, grad_norm=norm.item())
+
+            ends_epoch = progress.step % order.steps_per_epoch == 0
+            if ends_epoch and round(epoch) % options.evaluate_every == 0:
+                evaluate()
+            if ends_epoch if options.save_every_steps is None else progress.step % options.save_every_steps == 0:
+                save()
+            score = progress.metrics.get(task.main_metric)
+            told = "" if score is None else f", {task.main_metric} {score:.3f}"
+            bar.update(budget.spent(progress.step, progress.seconds), f"epoch {epoch:.1f}, loss {mean_loss:.3f}{told}")
+        if progress.evaluated_step != progress.step:
+            evaluate()
+        save()
+
+    summary = _summary(recipe, task, plain_model, progress, accelerator)
+    if main:
+        write_json(run.summary_file, summary)
+    accelerator.wait_for_everyone()
+    return summary
+
+
+def _agreed(seconds: float, accelerator: Accelerator) -> float:
+    """The main process's clock, so that all processes stop at the same step."""
+    if accelerator.num_processes == 1:
+        return seconds
+    clock = torch.tensor(seconds, dtype=torch.float32, device=accelerator.device)
+    return float(broadcast(clock).item())
+
+
+def _not_finite(loss: float, norm: float, step: int, names: list[str], state: State) -> RegardError:
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    kept = f"the last good checkpoint is {state.latest}" if state.latest else "there is no checkpoint yet"
+    return RegardError(
+        f"step {step}: the loss is {loss} and the gradient's norm {norm}, so the run stops; {kept}; "
+        f"a lower train.lr often helps; images of the batch: {shown}"
+    )
+
+
+def _summary(
+    recipe: Recipe, task: Task, model: nn.Module, progress: Progress, accelerator: Accelerator
+) -> dict[str, Any]:
+    return {
+        **progress.metrics,
+        "best": {task.main_metric: progress.best, "step": progress.best_step},
+        "seconds": round(progress.seconds, 2),
+        "steps": progress.step,
+        "epochs": progress.step / task.order(rank=0, world_size=1).steps_per_epoch,
+        "images_per_second": round(progress.images / max(progress.training_seconds, 1e-9), 1),
+        "skipped_images": len(task.skipped) + len(set(gather_object(progress.skipped))),
+        "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
+        "flops": task.flops(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seed": recipe.seed,
+        "processes": accelerator.num_processes,
+        "versions": versions(),
+        "machine": machine(),
+    }

@@ -1,0 +1,87 @@
+"""What a figure was measured on."""
+
+import ctypes
+import gc
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("regard", "torch", "torchvision", "accelerate", "safetensors", "numpy")
+
+
+def is_main_process() -> bool:
+    """False in all but one of the processes that torchrun or accelerate started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores, threads, memory and accelerator."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory held so far, in MB: what PyTorch allocated on a GPU, else this process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kilobytes elsewhere
+
+
+def memory_above_mb(work: Callable[[], object], device: torch.device) -> float:
+    """The most memory in MB that `work` takes above the level before it, after one run of it to warm up.
+
+    The resident set of a process never falls by itself, so measure each contender in a process of its own.
+    """
+    work()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    status = Path("/proc/self/status")
+    if not status.exists():
+        before_mb = peak_memory_mb(device)
+        work()
+        return peak_memory_mb(device) - before_mb
+    ctypes.CDLL(None).malloc_trim(0)  # gives the freed pages back, so that they count again
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets the high-water mark to the present level
+    before_kb = _status_kb(status, "VmRSS")
+    work()
+    return (_status_kb(status, "VmHWM") - before_kb) / 2**10
+
+
+def _status_kb(status: Path, name: str) -> int:
+    return next(int(line.split()[1]) for line in status.read_text(encoding="ascii").splitlines() if name in line)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,202 @@
+"""Recipes: what the shipped ones say, how a file and `--set` become one, and what is said of mistakes."""
+
+import shutil
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+import torch
+
+import regard.recipes
+from regard.data import Augmentation
+from regard.errors import RegardError
+from regard.models import build
+from regard.recipes import AugmentSection, TrainSection, load_recipe, read_recipe, shipped_recipes, write_recipe
+
+SMALLEST = """
+[model]
+name = "vit_pico_patch2_8"
+[data]
+address = "digits"
+[train]
+epochs = 1
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    """written(text) -> the path of a recipe with that text."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def message(path: Path | str, *settings: str) -> str:
+    with pytest.raises(RegardError) as caught:
+        load_recipe(str(path), settings)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_main_job_has_its_recipes():
+    assert {"vit-digits", "small-images"} <= shipped_recipes().keys()
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_claims_something_and_builds(name):
+    recipe = load_recipe(name)
+    assert recipe == shipped_recipes()[name]
+    assert recipe.title
+    assert recipe.claim is not None
+    assert recipe.claim.command.startswith(f"regard train {name}")
+    assert recipe.claim.metric == "accuracy"
+    assert 0.9 < recipe.claim.at_least < 1
+    config = recipe.model.config(num_classes=7)
+    size = (config.img_size,) * 2 if isinstance(config.img_size, int) else config.img_size
+    assert build(config)(torch.rand(2, config.in_chans, *size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_written_recipe_reads_back_equal(name, tmp_path):
+    settings = ["seed=3", "data.mean=[0.25]", "data.std=[0.5]", "train.max_minutes=1.5", "model.drop_path=0.1"]
+    recipe = load_recipe(name, settings, address="folder:somewhere")
+    assert recipe.data.mean == (0.25,)
+    write_recipe(recipe, tmp_path / "recipe.toml")
+    again = read_recipe(tmp_path / "recipe.toml")
+    assert again == recipe.model_copy(update={"claim": None})
+    assert again.model.config(num_classes=5) == recipe.model.config(num_classes=5)
+
+
+def test_a_resolved_recipe_states_every_default(written, tmp_path):
+    write_recipe(read_recipe(written(SMALLEST)), tmp_path / "resolved.toml")
+    text = (tmp_path / "resolved.toml").read_text(encoding="utf-8")
+    for section in (AugmentSection, TrainSection):
+        for name, field in section.model_fields.items():
+            assert (field.default is None) or f"\n{name} = " in text, name
+    assert "\nseed = 0\n" in text
+
+
+def test_a_default_has_one_home():
+    # The augmentation of `regard.data` takes the same values, and has no defaults of its own.
+    assert {field.name for field in fields(Augmentation)} == AugmentSection.model_fields.keys() - {"mixup", "cutmix"}
+    assert all(field.default is MISSING for field in fields(Augmentation))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("train.lr=3e-4", 3e-4),
+        ("train.lr = 1", 1.0),
+        ("train.epochs=7", 7),
+        ("augment.flip=true", True),
+        ("model.mixer=local", "local"),
+        ('model.mixer="local"', "local"),
+        ('model.mixer=["local","none"]', ["local", "none"]),
+        ("model.mixer_options.window=5", 5),
+        ("data.address=folder:a b/c=d", "folder:a b/c=d"),
+        ("data.root=/tmp/x", "/tmp/x"),
+        ("title=lr = 3", "lr = 3"),
+        ("train.betas=[0.8, 0.9]", (0.8, 0.9)),
+    ],
+)
+def test_set_reads_values_as_toml_and_bare_words_as_text(written, setting, value):
+    found = load_recipe(str(written(SMALLEST)), [setting])
+    for part in setting.partition("=")[0].strip().split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_last_setting_wins_and_the_address_beats_all():
+    recipe = load_recipe("vit-digits", ["seed=1", "data.address=folder:a", "seed=2"], address="folder:b")
+    assert (recipe.seed, recipe.data.address) == (2, "folder:b")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (SMALLEST + "epoch = 3\n", ["mine.toml", "'train.epoch'", "did you mean 'train.epochs'", "train.max_minutes"]),
+        ("sed = 1\n" + SMALLEST, ["mine.toml", "'sed'", "did you mean 'seed'", "title"]),
+        (SMALLEST + "[trian]\nepochs = 1\n", ["mine.toml", "'trian'", "did you mean 'train'", "augment"]),
+        (SMALLEST + "[data.more]\nx = 1\n", ["mine.toml", "'data.more'", "data.root"]),
+        (
+            SMALLEST.replace("[data]", "[data]\nval = 0.1"),
+            ["mine.toml", "'data.val'", "data.val_fraction"],
+        ),
+        (SMALLEST.replace("[data]", "embd_dim = 8\n[data]"), ["'model.embd_dim'", "'model.embed_dim'", "model.pool"]),
+        (SMALLEST.replace("vit_pico", "vit_pica"), ["mine.toml", "'vit_pica_patch2_8'", "'vit_pico_patch2_8'"]),
+        (SMALLEST.replace("[data]", 'depth = "x"\n[data]'), ["mine.toml", "model.depth", "integer", "'x'"]),
+        (SMALLEST.replace("[data]", "drop_path = 1.5\n[data]"), ["mine.toml", "model.drop_path", "less than 1", "1.5"]),
+        (SMALLEST.replace("[data]", 'pool = "max"\n[data]'), ["mine.toml", "model.pool", "'token' or 'avg'", "'max'"]),
+        (SMALLEST.replace("epochs = 1", "epochs = 0"), ["mine.toml", "train.epochs", "greater than 0", "0"]),
+        (SMALLEST.replace("epochs = 1", 'epochs = "many"'), ["mine.toml", "train.epochs", "integer", "'many'"]),
+        (SMALLEST.replace("epochs = 1", "lr = 1e-3"), ["mine.toml", "no budget", "train.max_steps"]),
+        (SMALLEST.replace('address = "digits"', ""), ["mine.toml", "data.address is missing"]),
+        (SMALLEST.replace('name = "vit_pico_patch2_8"', ""), ["mine.toml", "model.name is missing"]),
+        ('[model]\nname = "vit_pico_patch2_8"\n', ["mine.toml", "data is missing"]),
+        (SMALLEST + 'precision = "fp16"\n', ["mine.toml", "train.precision", "'fp32' or 'bf16'", "'fp16'"]),
+        (SMALLEST + "betas = [0.9, 1.0]\n", ["mine.toml", "train.betas", "less than 1", "1.0"]),
+        (SMALLEST + "ema_decay = -0.1\n", ["train.ema_decay", "greater than or equal to 0", "-0.1"]),
+        ('task = "detection"\n' + SMALLEST, ["mine.toml", "task", "'classification'", "'detection'"]),
+        ("seed = -1\n" + SMALLEST, ["mine.toml", "seed", "-1"]),
+        ("train = 3\n" + SMALLEST.partition("[train]")[0], ["mine.toml", "train is a section", "3"]),
+        ("title = \n", ["mine.toml", "is not TOML", "line 1"]),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line(written, text, parts):
+    told = message(written(text))
+    for part in parts:
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("train.epoch=3", ["--set", "'train.epoch'", "did you mean 'train.epochs'", "train.max_steps"]),
+        ("model.embd_dim=3", ["--set", "'model.embd_dim'", "did you mean 'model.embed_dim'"]),
+        ("epochs=3", ["--set", "'epochs'", "did you mean 'train.epochs'"]),
+        ("train.mixup=3", ["--set", "'train.mixup'", "augment.mixup", "train.warmup"]),
+        ("trian.epochs=3", ["--set", "'trian'", "did you mean 'train'"]),
+        ("model.mixer_option.window=3", ["--set", "'model.mixer_option'", "did you mean 'model.mixer_options'"]),
+        ("train.lr=0", ["--set", "train.lr", "greater than 0", "0"]),
+        ("train.lr=fast", ["--set", "train.lr", "number", "'fast'"]),
+        ("model.depth=deep", ["--set", "model.depth", "integer", "'deep'"]),
+        ("model.name=vit_pica_patch2_8", ["--set", "'vit_pica_patch2_8'", "did you mean 'vit_pico_patch2_8'"]),
+        ("data.on_bad_image=ignore", ["--set", "data.on_bad_image", "'stop' or 'skip'", "'ignore'"]),
+        ("train.lr", ["--set train.lr", "KEY=VALUE"]),
+        ("=3", ["--set =3", "KEY=VALUE"]),
+        ("seed.low=3", ["--set seed.low", "'seed' is a value"]),
+        ("train.lr.low=3", ["--set train.lr.low", "'lr' is a value"]),
+        ("train=3", ["--set", "train is a section", "3"]),
+    ],
+)
+def test_a_mistake_in_set_is_one_line_that_says_so(setting, parts):
+    told = message("vit-digits", setting)
+    for part in parts:
+        assert part in told
+
+
+def test_a_mistake_in_the_file_is_not_blamed_on_set(written):
+    told = message(written(SMALLEST + "lr = -1\n"), "train.batch_size=32")
+    assert told.startswith("mine.toml")
+
+
+def test_files_that_are_no_recipe(tmp_path):
+    told = message("vit-digit")
+    assert "'vit-digit'" in told
+    assert "did you mean 'vit-digits'" in told
+    assert "small-images" in told
+    assert "No such file" in message(tmp_path / "none.toml")
+    assert str(tmp_path) in message(tmp_path)
+    (tmp_path / "image.toml").write_bytes(b"\xff\xd8\xff\xe0")
+    assert "image.toml: is not TOML" in message(tmp_path / "image.toml")
+
+
+def test_a_file_of_any_name_is_read(tmp_path):
+    shutil.copy(Path(regard.recipes.__file__).with_name("vit-digits.toml"), tmp_path / "copy")
+    assert load_recipe(str(tmp_path / "copy")) == load_recipe("vit-digits")

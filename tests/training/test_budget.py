@@ -1,0 +1,95 @@
+"""Budgets and the learning rate, against numbers worked out by hand."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from regard.recipes import TrainSection
+from regard.training.budget import Budget, learning_rate
+
+
+@pytest.mark.parametrize(
+    ("limits", "max_steps", "max_seconds"),
+    [
+        ({"epochs": 3}, 21, None),
+        ({"max_steps": 5}, 5, None),
+        ({"max_minutes": 0.5}, None, 30.0),
+        ({"epochs": 3, "max_steps": 22}, 21, None),
+        ({"epochs": 3, "max_steps": 20, "max_minutes": 2}, 20, 120.0),
+    ],
+)
+def test_the_smallest_number_of_steps_counts(limits, max_steps, max_seconds):
+    assert Budget.of(TrainSection(**limits), steps_per_epoch=7) == Budget(max_steps, max_seconds)
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "spent"),
+    [(0, 0.0, 0.0), (5, 1.0, 0.25), (5, 30.0, 0.5), (20, 1.0, 1.0), (1, 60.0, 1.0), (30, 90.0, 1.0)],
+)
+def test_the_furthest_spent_budget_counts(step, seconds, spent):
+    assert Budget(max_steps=20, max_seconds=60.0).spent(step, seconds) == spent
+
+
+@pytest.mark.parametrize(
+    ("spent", "rate"),
+    [
+        (0.0, 0.0),
+        (0.05, 0.1),
+        (0.2, 0.4),
+        (0.4, 0.04 + 0.36 * (1 + math.cos(math.pi / 4)) / 2),
+        (0.6, 0.04 + 0.36 / 2),
+        (1.0, 0.04),
+    ],
+)
+def test_a_linear_rise_then_half_a_cosine(spent, rate):
+    train = TrainSection(epochs=1, lr=0.4, warmup=0.2, final_lr=0.1)
+    torch.testing.assert_close(learning_rate(train, spent), rate, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("warmup", "first", "last"), [(0.0, 0.4, 0.0), (1.0, 0.0, 0.4)])
+def test_without_a_rise_and_without_a_fall(warmup, first, last):
+    train = TrainSection(epochs=1, lr=0.4, warmup=warmup)
+    torch.testing.assert_close(learning_rate(train, 0.0), first, rtol=0, atol=1e-12)
+    torch.testing.assert_close(learning_rate(train, 1.0), last, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        (["train.max_steps=10"], 10),
+        (["train.max_steps=1000", "train.epochs=1"], 21),
+        (["train.max_steps=10", "train.epochs=1", "train.max_minutes=60"], 10),
+    ],
+)
+def test_the_schedule_of_a_run_comes_to_its_end(trained, settings, steps):
+    run = trained("run", *settings, "train.lr=0.01", "train.warmup=0.2")
+    rates = [record["lr"] for record in run.history() if record["kind"] == "train"]
+    # In the middle of each step: neither the first nor the last step stands still.
+    train = TrainSection(epochs=1, lr=0.01, warmup=0.2)
+    expected = [learning_rate(train, (step + 0.5) / steps) for step in range(steps)]
+    torch.testing.assert_close(rates, expected, rtol=1e-12, atol=0)
+    assert rates[-1] < 0.01 * 0.03
+    assert run.summary()["steps"] == steps
+
+
+def test_the_schedule_of_a_budget_of_time_comes_to_its_end(trained, monkeypatch):
+    """A clock that moves on by a tenth of a second whenever it is read."""
+    tenths = itertools.count()
+    monkeypatch.setattr("regard.training.loop.time", SimpleNamespace(monotonic=lambda: next(tenths) / 10))
+    run = trained("run", "train.max_steps=1000", "train.max_minutes=0.1", "train.lr=0.01", "train.warmup=0.2")
+    rates = [record["lr"] for record in run.history() if record["kind"] == "train"]
+    # Six seconds, and three readings a step.
+    assert run.summary()["steps"] == len(rates) == 20
+    train = TrainSection(epochs=1, lr=0.01, warmup=0.2)
+    expected = [learning_rate(train, max((step + 0.5) / 1000, 0.3 * step / 6)) for step in range(20)]
+    torch.testing.assert_close(rates, expected, rtol=1e-6, atol=0)
+    assert rates[-1] < 0.01 * 0.02
+
+
+def test_a_budget_of_time_ends_a_run(trained):
+    summary = trained("run", "train.max_steps=100000000", "train.max_minutes=0.02").summary()
+    assert 1 <= summary["steps"] < 100000
+    assert summary["seconds"] >= 0.02 * 60
