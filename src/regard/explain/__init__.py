@@ -1,0 +1,20 @@
+"""Looking into models: mixing matrices, influence, and pictures of them."""
+
+from regard.explain.influence import influence, influence_error
+from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, token_name
+from regard.explain.pictures import heads_figure, mixing_figure, save_png, telling_tokens
+
+__all__ = [
+    "Kind",
+    "Mixing",
+    "heads_figure",
+    "influence",
+    "influence_error",
+    "mixing",
+    "mixing_figure",
+    "parse_token",
+    "save_png",
+    "telling_tokens",
+    "token_at",
+    "token_name",
+]
