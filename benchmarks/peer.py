@@ -1,0 +1,44 @@
+"""Two or more ways to do one thing, timed in turn in one process; the ratio of each turn is what counts."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from regard.training import machine, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleaved(ways: dict[str, Callable[[], object]], *, repetitions: int, warm_up: int = 2) -> dict[str, list[float]]:
+    """Seconds of each way in each repetition. Every other turn runs in reverse, so that no way always goes first."""
+    for _ in range(warm_up):
+        for way in ways.values():
+            way()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repetitions):
+        for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+            start = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ratio(peer: list[float], ours: list[float]) -> float:
+    """How many times as fast as the peer: the median over the turns of peer's time / our time."""
+    return statistics.median(a / b for a, b in zip(peer, ours, strict=True))
+
+
+def save(name: str, results: Any, packages: tuple[str, ...] = ()) -> Path:
+    """Writes results/NAME-<processor or accelerator>.json, with the machine, the versions and the day."""
+    where = machine()
+    device = where["accelerator"] if where["accelerator"] != "none" else f"{where['processor']}-{where['cores']}-cores"
+    path = RESULTS / f"{name}-{'-'.join(str(device).lower().split())}.json"
+    RESULTS.mkdir(exist_ok=True)
+    found = versions(("regard", "torch", "torchvision", *packages))
+    record = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": found, "results": results}
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,52 @@
+"""What the shipped recipes claim, checked: each is trained as it stands, and its metric and minutes are recorded.
+
+Run: .venv/bin/python benchmarks/recipes.py [NAME ...]
+small-images is trained on scikit-learn's digits, written out at 28 × 28 pixels, unless --data names a folder.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from peer import save
+from regard.data import make_folder
+from regard.recipes import load_recipe, shipped_recipes
+from regard.training import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(shipped_recipes()))
+    parser.add_argument("--data", help="a data address for small-images")
+    arguments = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in arguments.names:
+            address = None
+            if name == "small-images":
+                address = arguments.data
+                if address is None:
+                    make_folder("digits", folder / "digits", 28)
+                    address = f"folder:{folder / 'digits'}"
+            recipe = load_recipe(name, address=address)
+            claim = recipe.claim
+            if claim is None:
+                continue
+            start = time.monotonic()
+            summary = train(recipe, folder / name)
+            minutes = (time.monotonic() - start) / 60
+            found = summary[claim.metric]
+            kept = found >= claim.at_least and minutes <= claim.minutes
+            results.append(
+                {"recipe": name, "metric": claim.metric, "claimed": claim.at_least, "found": round(found, 4)}
+                | {"minutes_claimed": claim.minutes, "minutes": round(minutes, 2), "kept": kept}
+                | {"data": "digits, 28 px" if address and not arguments.data else recipe.data.address}
+            )
+            print(f"{name:14} {claim.metric} {found:.4f} (≥ {claim.at_least}), {minutes:.1f} min (≤ {claim.minutes})")
+    print(f"saved to {save('recipes', results)}")
+
+
+if __name__ == "__main__":
+    main()

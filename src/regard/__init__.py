@@ -1,0 +1,30 @@
+"""Regard: self-attention for vision. To regard is to look, and to attend.
+
+Names are imported when they are first used, so that `import regard` is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regard.api import create_model as create_model
+    from regard.api import evaluate as evaluate
+    from regard.api import load as load
+    from regard.errors import RegardError as RegardError
+
+__version__ = "0.1.0"
+
+_ROOMS = ("ops", "layers", "mixers", "models", "data", "recipes", "tasks", "training", "explain", "compare")
+_NAMES = {"create_model": "regard.api", "evaluate": "regard.api", "load": "regard.api", "RegardError": "regard.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"regard.{name}")
+    raise AttributeError(f"module 'regard' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES, *_ROOMS])

@@ -1,0 +1,105 @@
+"""What `import regard` offers: models, runs, and what is done with them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from regard.errors import RegardError
+from regard.models import ViT, build, configure
+
+if TYPE_CHECKING:
+    from regard.tasks import Classifier, Evaluation
+
+# What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    in_chans: int | None = None,
+    mixer: str | Sequence[str] | None = None,
+    mixer_options: Mapping[str, Any] | None = None,
+    **config: Any,
+) -> ViT:
+    """The model of a preset (`regard models` lists them) with random weights, and some of its configuration replaced.
+
+    `mixer` is a name of MIXERS, or one a block; `mixer_options` are arguments of its constructor. `config` takes any
+    other field of ViTConfig, such as `embed_dim`, `depth`, `pool`, `positions`, `drop_path`.
+    Raises RegardError for an unknown name or key (with the nearest one) and for a value of a wrong type.
+    """
+    named = {
+        "num_classes": num_classes,
+        "img_size": img_size,
+        "in_chans": in_chans,
+        "mixer": mixer,
+        "mixer_options": mixer_options,
+    }
+    return build(configure(name, {**{key: value for key, value in named.items() if value is not None}, **config}))
+
+
+def load(run: str | Path, *, weights: str = "model", device: str | torch.device = "cpu") -> "Classifier":
+    """The trained model of a run folder, ready to `predict`; `weights="best"` takes those of its best evaluation."""
+    from regard.training import load_classifier
+
+    return load_classifier(Path(run), weights=weights, device=device)
+
+
+def evaluate(run: str | Path, data: str | None = None, *, weights: str = "model") -> "Evaluation":
+    """Measures a run on its own held-out images, or on another data set.
+
+    Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
+    matched by name: a class that the model does not know is a RegardError.
+    """
+    from regard.data import Joined, open_images
+    from regard.training import Run
+
+    classifier = load(run, weights=weights)
+    options = Run.open(Path(run)).recipe().data
+    images = open_images(
+        data or options.address,
+        channels=classifier.preprocessing.channels,
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        root=None if options.root is None else Path(options.root),
+    )
+    own = data is None or data == options.address
+    source = images.val if own or images.has_val else Joined([images.train, images.val])
+    return classifier.evaluate(
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+    )
+
+
+def explain(
+    run: str | Path,
+    image: str | Path,
+    path: str | Path,
+    *,
+    layer: int | None = None,
+    tokens: Sequence[str] | None = None,
+    kind: Literal["matrix", "influence"] | None = None,
+    weights: str = "model",
+) -> None:
+    """Draws what tokens take from each other in one layer of a run's model, or in all, for an image file, as PNG.
+
+    `tokens` are "ROW,COLUMN" of patches, or "class"; `kind` is "matrix" or "influence", the matrix where there is one
+    unless said. Raises RegardError for a layer, token or kind that the model does not have.
+    """
+    from regard.explain import mixing, mixing_figure, parse_token, save_png, telling_tokens
+
+    classifier = load(run, weights=weights)
+    model = classifier.model
+    if not isinstance(model, ViT):
+        raise RegardError(f"{run}: {type(model).__name__} has no token mixers to show")
+    prepared = classifier.prepare(image)
+    seen = classifier.preprocessing.seen(prepared)
+    chosen = telling_tokens(seen, model.grid) if not tokens else [parse_token(text, model.grid) for text in tokens]
+    layers = range(len(model.blocks)) if layer is None else [layer]
+    found = [mixing(model, prepared, layer=number, tokens=chosen, kind=kind) for number in layers]
+    figure = mixing_figure(seen, found, tokens=chosen, title=Path(image).name)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_png(figure, Path(path))

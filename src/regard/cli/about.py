@@ -1,0 +1,151 @@
+"""`regard models`, `mixers`, `recipes`, `data` and `doctor`: what there is."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
+
+from regard.cli.tables import right, show
+
+data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_args_is_help=True)
+
+
+def models() -> None:
+    """List the models, their size and cost."""
+    import torch
+
+    from regard.models import PRESETS, build
+
+    columns = ("px", "patch", "width", "depth", "heads", "M params", "GFLOP")
+    table = Table(
+        Column("name", no_wrap=True, min_width=22),
+        *(right(column) for column in columns),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name, config in PRESETS.items():
+        with torch.device("meta"):
+            model = build(config)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        sizes = (config.img_size, config.patch_size, config.embed_dim, config.depth, config.num_heads)
+        table.add_row(name, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{model.flops() / 1e9:.3f}")
+    show(table)
+
+
+def mixers() -> None:
+    """List the token mixers, what each is, and its options."""
+    from regard.mixers import MIXERS, mixer_options
+
+    table = Table("name", "what it is", "options")
+    for name, mixer in MIXERS.items():
+        what = (mixer.__doc__ or "").strip().splitlines()[0]
+        table.add_row(name, what, "\n".join(f"{key} = {value}" for key, value in mixer_options(name).items()))
+    show(table)
+
+
+def recipes() -> None:
+    """List the shipped recipes and what they claim."""
+    from regard.recipes import shipped_recipes
+
+    table = Table("name", "what it trains", "claim (two cores)")
+    for name, recipe in shipped_recipes().items():
+        claim = recipe.claim
+        told = "" if claim is None else f"{claim.metric} ≥ {claim.at_least:g} in {claim.minutes:g} min"
+        table.add_row(name, recipe.title, told)
+    show(table)
+
+
+@data.command("list")
+def list_kinds() -> None:
+    """List the kinds of data address."""
+    from regard.data import KINDS
+
+    table = Table("address", "what it is")
+    for kind, what in KINDS.items():
+        table.add_row(kind, what)
+    show(table)
+
+
+@data.command()
+def check(
+    address: Annotated[str, typer.Argument(help="A data address, such as folder:PATH.")],
+    root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are kept.")] = None,
+) -> None:
+    """Read every image of a data set and report what is wrong. The exit status is 1 where there is an error."""
+    from regard.data import check_images
+
+    findings, summary = check_images(address, root=root)
+    table = Table("severity", "what", "where")
+    for finding in findings:
+        table.add_row(finding.severity, finding.what, finding.where)
+    if findings:
+        show(table)
+    errors = sum(finding.severity == "error" for finding in findings)
+    typer.echo(
+        f"{summary.num_train} images to train on, {summary.num_val} held out, {len(summary.class_counts)} classes; "
+        f"{errors} errors, {len(findings) - errors} warnings"
+    )
+    if errors:
+        raise typer.Exit(1)
+
+
+@data.command()
+def make(
+    name: Annotated[str, typer.Argument(help="`digits`: scikit-learn's handwritten digits.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    size: Annotated[int, typer.Option(help="Height and width in pixels.", min=1)] = 8,
+) -> None:
+    """Write embedded data as a folder of images, one folder a class."""
+    from regard.data import make_folder
+
+    count = make_folder(name, folder, size)
+    typer.echo(f"{count} images in {folder}; train on them with --data folder:{folder}")
+
+
+def doctor() -> None:
+    """Tell versions, processor, devices and compilers, and which fast paths are on and why not."""
+    import torch
+
+    from regard.training import machine, versions
+
+    optional = ("tensorboard", "timm")
+    table = Table("what", "found")
+    for name, version in versions().items():
+        table.add_row(name, version)
+    for name in optional:
+        there = importlib.util.find_spec(name) is not None
+        table.add_row(f"{name} (optional)", "installed" if there else "not installed")
+    for what, value in machine().items():
+        table.add_row(what.replace("_gb", " (GB)"), str(value))
+    table.add_row("vector instructions", torch.backends.cpu.get_cpu_capability())
+    compilers = [name for name in ("c++", "g++", "clang++", "nvcc") if shutil.which(name)]
+    table.add_row("compilers", ", ".join(compilers) or "none")
+    show(table)
+
+    paths = Table("fast path", "state")
+    for name, state in _fast_paths().items():
+        paths.add_row(name, state)
+    show(paths)
+
+
+def _fast_paths() -> dict[str, str]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    flash = "on (flash attention)" if cuda else "on (PyTorch's fused CPU kernel)"
+    return {
+        "attention: sdpa": flash,
+        "local, performer, fourier": "off: only the readable path so far",
+        "CUDA": "on" if cuda else f"off: {_why_no_cuda()}",
+        "bf16 training": "on" if cuda else "on, but no faster than fp32 unless the processor has bf16 arithmetic",
+    }
+
+
+def _why_no_cuda() -> str:
+    import torch
+
+    return "this PyTorch is built without CUDA" if torch.version.cuda is None else "no device found"

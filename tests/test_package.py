@@ -1,0 +1,41 @@
+"""The wheel holds what runs need beside Python, and the project's files agree with each other."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import regard
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_version_has_one_value() -> None:
+    assert regard.__version__ == PROJECT["project"]["version"] == version("regard")
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    pinned = set(
+        re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
+    names = {name.lower().replace("_", "-") for name in pinned}
+    extras = [item for extra in PROJECT["project"]["optional-dependencies"].values() for item in extra]
+    wanted = {re.split(r"[>=<\[]", item)[0] for item in [*PROJECT["project"]["dependencies"], *extras]} - {"regard"}
+    assert {name.lower().replace("_", "-") for name in wanted} <= names
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_recipes_template_and_marker(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("py.typed", "recipes/vit-digits.toml", "recipes/small-images.toml", "compare/report.html.j2"):
+        assert f"regard/{name}" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)

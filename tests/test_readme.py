@@ -1,0 +1,63 @@
+"""Every command and every piece of Python that the README shows runs, in the order in which it is shown."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_readmes_commands_and_python(tmp_path: Path) -> None:
+    shown = [command for command in commands() if command[0] == "regard"]
+    assert {command[1] for command in shown} >= {"data", "train", "evaluate", "predict", "explain", "compare", "doctor"}
+    for command in shown:
+        run([sys.executable, "-m", *command], tmp_path)
+    assert (tmp_path / "pictures" / "000-mixing.png").stat().st_size > 10_000
+    assert (tmp_path / "runs/comparison/report.html").stat().st_size > 50_000
+    summary = json.loads((tmp_path / "runs/mine/summary.json").read_text(encoding="utf-8"))
+    assert 0 < summary["seconds"] < 600
+    for block in blocks("python"):
+        run([sys.executable, "-c", block], tmp_path)
+
+
+@pytest.mark.slow
+def test_the_demo_that_make_runs(tmp_path: Path) -> None:
+    """With a budget of one epoch a mixer, in the place of the recipe's fifty."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    assert run(["make", "--dry-run", "demo"], ROOT).splitlines()[-1].endswith("/regard demo")
+    out = tmp_path / "demo"
+    told = run([sys.executable, "-m", "regard", "demo", "--set", "train.epochs=1", "--out", str(out)], tmp_path)
+    report = (out / "report.html").read_text(encoding="utf-8")
+    for mixer in ("attention", "local", "performer", "fourier", "mlp", "conv", "lstm", "none"):
+        assert mixer in told
+        assert mixer in report
+    assert "http" not in re.findall(r'(?:src|href)="([^"]*)', report)
+
+
+def test_no_other_command_is_shown() -> None:
+    assert {command[0] for command in commands()} == {"make", "pip", "regard"}
