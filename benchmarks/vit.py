@@ -23,7 +23,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
         8,
     ),
     "patch 4, 32 px, width 192, depth 6": (
-        {"name": "vit_mini_patch4_32", "num_classes": 1000},
+        {"name": "vit_tiny_patch16_224", "img_size": 32, "patch_size": 4, "depth": 6},
         {"img_size": 32, "patch_size": 4, "embed_dim": 192, "depth": 6, "num_heads": 3},
         64,
         64,

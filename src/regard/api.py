@@ -41,10 +41,16 @@ def create_model(
     return build(configure(name, {**{key: value for key, value in named.items() if value is not None}, **config}))
 
 
-def load(run: str | Path, *, weights: str = "model", device: str | torch.device = "cpu") -> "Classifier":
-    """The trained model of a run folder, ready to `predict`; `weights="best"` takes those of its best evaluation."""
+def load(run: str | Path, *, weights: str = "model", device: str | torch.device | None = None) -> "Classifier":
+    """The trained model of a run folder, ready to `predict`; `weights="best"` takes those of its best evaluation.
+
+    `device` is a GPU where there is one unless given. Raises RegardError where the folder holds no run, or weights
+    that are cut short or of another model.
+    """
     from regard.training import load_classifier
 
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return load_classifier(Path(run), weights=weights, device=device)
 
 
@@ -99,6 +105,7 @@ def explain(
     seen = classifier.preprocessing.seen(prepared)
     chosen = telling_tokens(seen, model.grid) if not tokens else [parse_token(text, model.grid) for text in tokens]
     layers = range(len(model.blocks)) if layer is None else [layer]
+    prepared = prepared.to(classifier.device)
     found = [mixing(model, prepared, layer=number, tokens=chosen, kind=kind) for number in layers]
     figure = mixing_figure(seen, found, tokens=chosen, title=Path(image).name)
     Path(path).parent.mkdir(parents=True, exist_ok=True)

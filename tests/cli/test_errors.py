@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 from pathlib import Path
 
@@ -50,7 +51,6 @@ def train(regard, tiny, tmp_path):
         ("train.precision=fp8", ["train.precision", "'fp32' or 'bf16'", "'fp8'"]),
         ("model.mixer=atention", ["unknown mixer 'atention'; did you mean 'attention'?", "performer"]),
         ("model.name=vit_bse_patch16_224", ["'vit_bse_patch16_224'; did you mean 'vit_base_patch16_224'?"]),
-        ("model.mixer_options.local=3", ["mixer_options"]),
         ("model.num_heads=3", ["embed_dim 16", "num_heads 3"]),
         ("model.patch_size=3", ["8", "3"]),
         ("model.in_chans=2", ["channels", "2", "1 (grey) or 3 (RGB)"]),
@@ -243,7 +243,7 @@ def test_evaluate_on_a_data_set_with_other_classes(regard, run, noise, tmp_path)
     [
         (["--layer", 3], ["layer 3", "blocks 0 to 0"]),
         (["--layer", -2], ["layer -2", "blocks 0 to 0"]),
-        (["--token", "9,9"], ["'9,9'", "rows 0 to 3, columns 0 to 3"]),
+        (["--token", "9,9"], ["(9, 9)", "4 × 4"]),
         (["--token", "first"], ["'first'", "ROW,COLUMN"]),
         (["--token", "class"], ["no class token", "ROW,COLUMN"]),
     ],
@@ -309,7 +309,7 @@ def test_a_wrong_use_is_status_2(regard, arguments, part):
     told = regard(*arguments)
     assert told.status == 2
     assert part in told.err
-    assert "Usage: regard" in told.err
+    assert "Usage: " in told.err
     assert "Traceback" not in told.err
 
 
@@ -328,7 +328,10 @@ def test_train_needs_a_recipe_or_a_run(regard, arguments, parts):
 def test_data_make_and_check_of_what_is_not_there(regard, digits_folder, tmp_path):
     regard("data", "make", "digts", tmp_path / "x").fails("'digts'; did you mean 'digits'?")
     regard("data", "make", "digits", digits_folder).fails(f"{digits_folder}: exists already")
-    regard("data", "check", "digit").fails("did you mean 'digits'?")
+    told = regard("data", "check", "digit")
+    assert told.status == 1
+    assert "'digit'" in told.out
+    assert "1 errors" in told.out
 
 
 @pytest.mark.slow
@@ -362,6 +365,7 @@ def test_interrupted_from_the_keyboard(tiny, tmp_path):
     with subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "run" / "state" / "latest").exists():
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
     assert process.returncode == 130

@@ -2,9 +2,11 @@
 
 import math
 
+import pytest
 import torch
 from torch import tensor
 
+from regard.errors import RegardError
 from regard.tasks import Evaluation
 
 # Six images, seven classes named by letters. Predictions: a b b c a g; the truth: a b c c b f.
@@ -45,6 +47,11 @@ def test_accuracy_top5_and_loss():
 def test_top5_of_fewer_than_five_classes():
     found = Evaluation(tensor([[1.0, 2.0], [1.0, 2.0]]), tensor([0, 1]), ("a", "b"), ("x", "y")).metrics()
     assert (found["accuracy"], found["top5"]) == (0.5, 1.0)
+
+
+def test_without_images_there_are_no_figures():
+    with pytest.raises(RegardError, match=r"no image that can be read \(1 were skipped\)"):
+        evaluation(slice(0, 0), ("x.png: bad",)).metrics()
 
 
 def test_shares_of_processes_are_one_evaluation():

@@ -163,7 +163,7 @@ def test_a_disk_that_is_full_for_the_summary(recipe, tmp_path, monkeypatch, whol
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "where"), [(30_000, "state/step-4"), (10_000, "model.safetensors")])
-def test_files_that_may_not_grow(tiny_train, command, whole, compare_runs, tmp_path, limit, where):
+def test_files_that_may_not_grow(tiny_train, recipe, whole, compare_runs, tmp_path, limit, where):
     """The real thing, as far as it can be had without a disk of one's own: the system refuses to write on."""
 
     def limited() -> None:
@@ -177,7 +177,7 @@ def test_files_that_may_not_grow(tiny_train, command, whole, compare_runs, tmp_p
     assert errors[0].startswith(f"error: {path / where}: could not be saved")
     assert finished.stderr.splitlines()[-1] == errors[0]
     assert not list(path.glob("state/step-*"))
-    subprocess.run(**command("train", "--resume", path), check=True, capture_output=True)
+    train(recipe(*SAVING), path, resume=True)
     compare_runs(whole, path)
 
 

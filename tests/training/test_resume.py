@@ -59,7 +59,7 @@ def test_killed_at_random_moments(command, tiny_train, kill_when, steps_of, comp
     never, killed = tmp_path / "never", tmp_path / "killed"
     subprocess.run(**tiny_train(never, *SETTINGS), check=True, capture_output=True)
 
-    for number, moment in enumerate(sorted(random.Random(20).sample(range(1, 30), 3))):
+    for number, moment in enumerate(sorted(random.Random(20).sample(range(1, 26), 3))):
         how = command("train", "--resume", killed) if number else tiny_train(killed, *SETTINGS)
         kill_when(how, lambda moment=moment: max(steps_of(killed), default=0) >= moment)
         assert steps_of(killed)[-1] < 50
@@ -89,6 +89,11 @@ def never(recipe, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("step", [1, 7, 22, 50])
 def test_broken_off_at_a_step(never, stopped, compare_runs, step):
     run = stopped(step, *SETTINGS)
+    # Every draw follows from the seed and the step, whatever the generators held, and nothing of theirs is restored.
+    for file in run.glob("state/step-*/random_states_*.pkl"):
+        file.write_bytes(b"")
+    torch.manual_seed(99)
+    random.seed(99)
     assert resume(run)["steps"] == 50
     compare_runs(never, run)
 
@@ -113,7 +118,6 @@ def test_what_a_kill_while_saving_leaves_is_no_hindrance(whole, broken, compare_
     (half / "model.safetensors").write_bytes(b"\0\0")
     (broken / ".model.safetensors.99999").write_bytes(b"\0\0")
     (broken / "state" / ".latest.99999").write_bytes(b"st")
-    (broken / "state" / "step-4" / "random_states_0.pkl").write_bytes(b"")  # nothing is drawn from them
     (broken / "model.safetensors").unlink(missing_ok=True)
     with (broken / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"kind": "train", "step": 7, "los')
@@ -168,6 +172,7 @@ def test_an_ended_run_is_left_as_it_is(whole, tmp_path):
         ("model.safetensors", 4),
         ("model.safetensors", 5000),
         ("optimizer.bin", 0),
+        ("optimizer.bin", 2),
         ("optimizer.bin", 5000),
         ("average.safetensors", 5000),
         ("progress.json", 20),
@@ -221,11 +226,3 @@ def test_a_folder_that_is_no_run(tmp_path, make, told):
 def test_a_run_that_has_not_ended_says_so(broken):
     with pytest.raises(RegardError, match=r"has not ended; `regard train --resume .*run` goes on with it"):
         Run.open(broken).summary()
-
-
-def test_torch_random_state_is_not_what_is_resumed(broken, whole, compare_runs):
-    # Every draw follows from the seed and the step, whatever the generators held before.
-    torch.manual_seed(99)
-    random.seed(99)
-    resume(broken)
-    compare_runs(whole, broken)

@@ -1,17 +1,28 @@
 """The `regard` command: its sub-commands, and what becomes of errors."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 import regard
 from regard.cli import about, compare, train, use
 from regard.errors import RegardError
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # here, since typer would make it an exit without a word
+            _fail("interrupted; `regard train --resume RUN` goes on from a run's last state", 130)
+
+
 app = typer.Typer(
     name="regard",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,10 +41,11 @@ app.add_typer(about.data, name="data")
 app.command()(about.doctor)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"regard {regard.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -54,11 +66,9 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; `regard train --resume RUN` goes on from a run's last state", 130)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     console.print(f"[bold red]error:[/] {_escaped(message)}")
     sys.exit(status)

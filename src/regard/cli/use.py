@@ -102,16 +102,20 @@ def explain(
         Literal["matrix", "influence"] | None, typer.Option(help="What to show; the mixing matrix where there is one.")
     ] = None,
     weights: Weights = "model",
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the pictures.")] = Path(),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The folder for the pictures, or for one image a .png file.")
+    ] = Path(),
 ) -> None:
     """Draw what tokens take from each other: one PNG an image, NAME-mixing.png."""
     from regard.api import explain as explain_run
 
     files = _image_files(images)
     stems = Counter(file.stem for file in files)
+    if out.suffix.lower() == ".png" and len(files) > 1:
+        raise RegardError(f"{out}: is one file for {len(files)} images; name a folder with -o")
     for number, file in enumerate(files):
         name = file.stem if stems[file.stem] == 1 else f"{file.stem}-{number}"
-        path = out / f"{name}-mixing.png"
+        path = out if out.suffix.lower() == ".png" else out / f"{name}-mixing.png"
         explain_run(run, file, path, layer=layer, tokens=token, kind=kind, weights=weights)
         typer.echo(f"{path}")
 

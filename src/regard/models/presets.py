@@ -21,6 +21,7 @@ PRESETS: MappingProxyType[str, ViTConfig] = MappingProxyType(
             depth=6,
             num_heads=4,
             mlp_ratio=2.0,
+            pool="avg",
             position_std=1.0,
         ),
         # For scikit-learn's digits of 8 × 8 pixels.

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regard.errors import RegardError
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -48,7 +50,12 @@ class Evaluation:
         return self.logits.argmax(1)
 
     def metrics(self) -> dict[str, float]:
-        """`accuracy`, `top5` (the right class among the first five) and `loss` (mean cross-entropy in nats)."""
+        """`accuracy`, `top5` (the right class among the first five) and `loss` (mean cross-entropy in nats).
+
+        RegardError where there is no image.
+        """
+        if not self.names:
+            raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
         best = self.logits.topk(min(5, self.logits.shape[1])).indices
         hits = best == self.labels[:, None]
         return {
@@ -69,7 +76,8 @@ class Evaluation:
             self.labels.numpy(), self.predicted.numpy(), labels=range(len(self.class_names)), zero_division=0
         )
         rows = zip(self.class_names, *(column.tolist() for column in columns), strict=True)
-        return [ClassFigures(*row) for row in rows]
+        # The number of images comes as a float where a class has none.
+        return [ClassFigures(name, p, r, f1, int(images)) for name, p, r, f1, images in rows]
 
     def mistakes(self) -> list[int]:
         """Which images were misread, the most confident mistake first."""

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
@@ -89,7 +90,16 @@ class State:
             if self.average is not None:
                 self.average.load_state_dict(load_file(folder / "average.safetensors"))
             return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
-        except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+            KeyError,
+            UnpicklingError,
+            SafetensorError,
+        ) as error:
             raise RegardError(f"{folder}: cut short, damaged, or of another model: {_first_line(error)}") from error
 
 
