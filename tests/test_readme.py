@@ -46,7 +46,7 @@ def test_the_readmes_commands_and_python(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_that_make_runs(tmp_path: Path) -> None:
-    """With a budget of one epoch a mixer, in the place of the recipe's fifty."""
+    """With a budget of one epoch a mixer, in the place of the recipe's forty."""
     if shutil.which("make") is None:
         pytest.skip("there is no make")
     assert run(["make", "--dry-run", "demo"], ROOT).splitlines()[-1].endswith("/regard demo")

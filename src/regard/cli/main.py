@@ -60,7 +60,7 @@ def _options(
 def main() -> None:
     """Runs the command line. What the user can mend is one line on stderr and exit status 1; a usage error is 2."""
     try:
-        app()
+        app(prog_name="regard")
     except RegardError as error:
         _fail(str(error), 1)
     except OSError as error:

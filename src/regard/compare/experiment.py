@@ -26,15 +26,16 @@ def compare(
     for variant in variants[::seeds]:
         create_task(variant).build_model()  # what cannot be built is said now, not after an hour
     paths: dict[str, list[Path]] = {name: [] for name in mixers}
-    with bar or Bar(parts=len(variants) + len(mixers)) as bar:
+    with bar or Bar(parts=len(variants) + 1) as bar:
         for part, variant in enumerate(variants):
             name = str(variant.model.config(num_classes=1).mixer)
             path = folder / f"{name}-seed-{variant.seed}"
             train(variant, path, bar=bar.part(part, name if seeds == 1 else f"{name}, seed {variant.seed}"))
             paths[name].append(path)
         contenders = []
-        for part, (name, runs) in enumerate(paths.items(), start=len(variants)):
-            bar.part(part, f"cost of {name}")
+        bar.part(len(variants), "cost")
+        for number, (name, runs) in enumerate(paths.items()):
+            bar.update(number / len(paths), f"of {name}")
             contenders.append(contender(name, runs))
     return contenders
 

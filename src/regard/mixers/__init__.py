@@ -80,6 +80,8 @@ def options_for(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     for key in options:
         if key not in MIXERS:
             raise unknown("mixer", key, MIXERS, where="mixer_options")
+        if not isinstance(options[key], Mapping):
+            raise RegardError(f"mixer_options.{key}: should be a table of options, got {options[key]!r}")
     return options.get(name, {})
 
 

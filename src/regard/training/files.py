@@ -18,7 +18,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        beside.touch()
+        mode = beside.stat().st_mode
         write(beside)
+        beside.chmod(mode)  # safetensors would let the owner alone read
         flush(beside)
         beside.replace(path)
         flush(path.parent)

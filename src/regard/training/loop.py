@@ -85,7 +85,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
         model.train()
         while budget.spent(progress.step, progress.seconds) < 1:
             step_started = time.monotonic()
-            # The middle of the coming step, so that neither the first step nor the last has a rate of zero.
+            # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
             rate = learning_rate(options, budget.spent(progress.step + 0.5, progress.seconds))
             for group in optimizer.param_groups:
                 group["lr"] = rate
