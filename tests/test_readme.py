@@ -49,7 +49,7 @@ def test_the_demo_that_make_runs(tmp_path: Path) -> None:
     """With a budget of one epoch a mixer, in the place of the recipe's forty."""
     if shutil.which("make") is None:
         pytest.skip("there is no make")
-    assert run(["make", "--dry-run", "demo"], ROOT).splitlines()[-1].endswith("/regard demo")
+    assert run(["make", "--no-print-directory", "--dry-run", "demo"], ROOT).splitlines()[-1].endswith("/regard demo")
     out = tmp_path / "demo"
     told = run([sys.executable, "-m", "regard", "demo", "--set", "train.epochs=1", "--out", str(out)], tmp_path)
     report = (out / "report.html").read_text(encoding="utf-8")

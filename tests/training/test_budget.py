@@ -79,12 +79,12 @@ def test_the_schedule_of_a_budget_of_time_comes_to_its_end(trained, monkeypatch)
     """A clock that moves on by a tenth of a second whenever it is read."""
     tenths = itertools.count()
     monkeypatch.setattr("regard.training.loop.time", SimpleNamespace(monotonic=lambda: next(tenths) / 10))
-    run = trained("run", "train.max_steps=1000", "train.max_minutes=0.1", "train.lr=0.01", "train.warmup=0.2")
+    run = trained("run", "train.max_steps=500", "train.max_minutes=0.1", "train.lr=0.01", "train.warmup=0.2")
     rates = [record["lr"] for record in run.history() if record["kind"] == "train"]
     # Six seconds, and three readings a step.
     assert run.summary()["steps"] == len(rates) == 20
     train = TrainSection(epochs=1, lr=0.01, warmup=0.2)
-    expected = [learning_rate(train, max((step + 0.5) / 1000, 0.3 * step / 6)) for step in range(20)]
+    expected = [learning_rate(train, max((step + 0.5) / 500, 0.3 * step / 6)) for step in range(20)]
     torch.testing.assert_close(rates, expected, rtol=1e-6, atol=0)
     assert rates[-1] < 0.01 * 0.02
 
