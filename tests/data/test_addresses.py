@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import regard.data
-from regard.data import KINDS, Address, parse_address
+from regard.data import KINDS, SORTS, Address, open_images, open_pairs, open_text, parse_address
 from regard.errors import RegardError
 
 
@@ -17,6 +17,10 @@ from regard.errors import RegardError
         ("folder:some/where", "folder", "some/where"),
         ("folder:C:/pictures", "folder", "C:/pictures"),
         ("torchvision:CIFAR10", "torchvision", "CIFAR10"),
+        ("numbers", "numbers", ""),
+        ("pairs:my/pairs.tsv", "pairs", "my/pairs.tsv"),
+        ("pydoc", "pydoc", ""),
+        ("text:book.txt", "text", "book.txt"),
     ],
 )
 def test_addresses_are_read_and_written_back(text, kind, location):
@@ -35,6 +39,10 @@ def test_addresses_are_read_and_written_back(text, kind, location):
         ("folder:", "needs a PATH"),
         ("torchvision", "needs a NAME"),
         ("digits:8", "takes nothing"),
+        ("numbers:8", "takes nothing"),
+        ("number", "did you mean 'numbers'"),
+        ("pairs", "needs a PATH; write 'pairs:PATH'"),
+        ("text:", "needs a PATH"),
     ],
 )
 def test_a_bad_address_says_what_is_allowed(text, said):
@@ -47,6 +55,39 @@ def test_a_bare_path_is_offered_as_a_folder(tmp_path):
     with pytest.raises(RegardError, match="did you mean") as caught:
         parse_address(str(tmp_path))
     assert f"'folder:{tmp_path}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.tsv", "pairs"), ("a.txt", "text"), ("a", "text")])
+def test_a_bare_file_is_offered_as_what_it_may_be(tmp_path, name, kind):
+    (tmp_path / name).touch()
+    with pytest.raises(RegardError, match="did you mean") as caught:
+        parse_address(str(tmp_path / name))
+    assert f"'{kind}:{tmp_path / name}'" in str(caught.value)
+
+
+def test_every_kind_is_of_one_sort():
+    assert sorted(kind for kinds in SORTS.values() for kind in kinds) == sorted(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("opened", "address", "said"),
+    [
+        (
+            lambda address: open_images(address, channels=1),
+            "numbers",
+            "gives pairs of texts; images can come from: digi",
+        ),
+        (lambda address: open_images(address, channels=1), "text:x", "folder:PATH, torchvision:NAME$"),
+        (open_pairs, "digits", "'digits' gives images; pairs of texts can come from: numbers, pairs:PATH$"),
+        (open_pairs, "pydoc", "'pydoc' gives text; pairs of texts can come from: numbers, pairs:PATH$"),
+        (open_text, "pairs:x", "'pairs:x' gives pairs of texts; text can come from: pydoc, text:PATH$"),
+        (open_text, "nmbers", "did you mean 'numbers'"),
+    ],
+)
+def test_an_address_of_another_sort_says_which_kinds_are_taken(opened, address, said):
+    with pytest.raises(RegardError, match=said) as caught:
+        opened(address)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_offered_name_exists_and_is_declared():

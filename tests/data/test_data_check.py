@@ -1,4 +1,4 @@
-"""`check_images` finds what would spoil a training, and says nothing about sound data."""
+"""The checks of data find what would spoil a training, and say nothing about sound data."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from regard.data import Finding, check_images
+from regard.data import Finding, check_data, check_images, check_pairs, check_text
 
 
 def save(path: Path, number: int, height: int = 20, width: int = 24) -> None:
@@ -105,3 +105,64 @@ def test_what_cannot_be_opened_is_one_error(tmp_path):
     assert [finding.severity for finding in found] == ["error"]
     assert "no such folder" in found[0].what
     assert summary.num_train == 0
+
+
+def test_the_check_of_an_address_is_that_of_its_sort(sound):
+    assert check_data(f"folder:{sound}") == check_images(f"folder:{sound}")
+    assert check_data("pydoc") == check_text("pydoc")
+    assert str(check_images(f"folder:{sound}")[1]) == "24 images to train on, 6 held out, 2 classes"
+    found, summary = check_data("numbers")
+    assert found == []
+    assert str(summary) == "450000 pairs to train on, 50000 held out, of 5 groups (en, nl, fr, de, es)"
+    (finding,), summary = check_data("nmbers")
+    assert (finding.severity, finding.where) == ("error", "nmbers")
+    assert "did you mean 'numbers'" in finding.what
+    assert summary.num_train == 0
+
+
+def test_pydoc_is_sound():
+    found, summary = check_text("pydoc")
+    assert found == []
+    assert 0.099 < summary.num_val / (summary.num_train + summary.num_val) < 0.101
+    assert str(summary) == f"{summary.num_train} characters to train on, {summary.num_val} held out"
+
+
+def test_sound_pairs_have_no_findings(tmp_path):
+    (tmp_path / "a.tsv").write_text("a\t1\nb\t1\nc\t3\nc\t3\n")
+    found, summary = check_pairs(f"pairs:{tmp_path / 'a.tsv'}", val_fraction=0.5)
+    assert found == []
+    assert summary.num_train + summary.num_val == 4
+    assert str(summary) == f"{summary.num_train} pairs to train on, {summary.num_val} held out"
+
+
+def test_odd_pairs_are_found(tmp_path):
+    train, val = tmp_path / "train.tsv", tmp_path / "val.tsv"
+    train.write_bytes(b"a\t1\nb\t2\nno tab\na\t3\na\t1\nb\t4\n")
+    val.write_bytes(b"c\t1\nb\t4\na\t9\nd\t\xff\nb\t2\n")
+    found, summary = check_data(f"pairs:{tmp_path}")
+    tab, bytes_, targets, both = found
+    assert [finding.severity for finding in found] == ["error", "error", "warning", "warning"]
+    assert (tab.what, tab.where) == ("no tab, where one tab separates source and target", f"{train}:3")
+    assert (bytes_.what, bytes_.where) == ("is not UTF-8: byte 14 of the file", f"{val}:4")
+    assert targets.what == f"2 pairs, this one first: the same source as {train}:1, with another target"
+    assert targets.where == f"{train}:4"
+    assert both.what == f"2 pairs, this one first: held out, and the same as {train}:6, which is trained on"
+    assert both.where == f"{val}:2"
+    assert (summary.num_train, summary.num_val) == (5, 4)
+
+
+def test_held_out_paragraphs_that_are_trained_on_are_found(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("A first one.\n\nAnother one.\n\nA third one.\n\n  Another\n  one.\n\nThe last.")
+    (finding,), _ = check_text(f"text:{file}", val_fraction=0.5)
+    assert (finding.severity, finding.where) == ("warning", f"text:{file}")
+    assert finding.what.endswith("held-out paragraphs are also trained on, this one first: Another one.")
+    assert finding.what.startswith("1 of ")
+
+
+@pytest.mark.parametrize("sort", ["pairs", "text"])
+def test_pairs_and_text_that_cannot_be_opened_are_one_error(tmp_path, sort):
+    (finding,), summary = check_data(f"{sort}:{tmp_path / 'none'}")
+    assert (finding.severity, finding.where) == ("error", f"{sort}:{tmp_path / 'none'}")
+    assert "no such file or folder" in finding.what
+    assert (summary.num_train, summary.num_val) == (0, 0)

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from regard.data.addresses import KINDS as KINDS
+    from regard.data.addresses import SORTS as SORTS
     from regard.data.addresses import Address as Address
     from regard.data.addresses import parse_address as parse_address
-    from regard.data.check import Finding as Finding
+    from regard.data.addresses import parse_address_of as parse_address_of
     from regard.data.check import Summary as Summary
+    from regard.data.check import check_data as check_data
     from regard.data.check import check_images as check_images
+    from regard.data.check_texts import PairSummary as PairSummary
+    from regard.data.check_texts import TextSummary as TextSummary
+    from regard.data.check_texts import check_pairs as check_pairs
+    from regard.data.check_texts import check_text as check_text
+    from regard.data.finding import Finding as Finding
     from regard.data.images import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
     from regard.data.images import BadImage as BadImage
     from regard.data.images import OnBadImage as OnBadImage
@@ -28,13 +35,41 @@ if TYPE_CHECKING:
     from regard.data.loading import seed_for as seed_for
     from regard.data.loading import training_loader as training_loader
     from regard.data.making import make_folder as make_folder
+    from regard.data.numbers import LANGUAGES as LANGUAGES
+    from regard.data.numbers import NumberPairs as NumberPairs
+    from regard.data.numbers import number_words as number_words
     from regard.data.opening import default_root as default_root
     from regard.data.opening import open_images as open_images
+    from regard.data.opening import open_pairs as open_pairs
+    from regard.data.opening import open_text as open_text
+    from regard.data.pairs import LinePairs as LinePairs
+    from regard.data.pairs import OnBadLine as OnBadLine
+    from regard.data.pairs import PairSource as PairSource
+    from regard.data.pairs import TextPairs as TextPairs
+    from regard.data.sequences import PairBatch as PairBatch
+    from regard.data.sequences import TrainingWindows as TrainingWindows
+    from regard.data.sequences import WindowBatch as WindowBatch
+    from regard.data.sequences import evaluation_pairs as evaluation_pairs
+    from regard.data.sequences import num_windows as num_windows
+    from regard.data.sequences import pair_batch as pair_batch
+    from regard.data.sequences import training_pairs as training_pairs
+    from regard.data.sequences import training_windows as training_windows
     from regard.data.sources import ImageClasses as ImageClasses
     from regard.data.sources import ImageSource as ImageSource
     from regard.data.sources import InMemoryImages as InMemoryImages
     from regard.data.sources import Joined as Joined
     from regard.data.sources import Selected as Selected
+    from regard.data.text import TextData as TextData
+    from regard.data.tokenizing import BOS as BOS
+    from regard.data.tokenizing import EOS as EOS
+    from regard.data.tokenizing import PAD as PAD
+    from regard.data.tokenizing import TOKENIZERS as TOKENIZERS
+    from regard.data.tokenizing import BPETokenizer as BPETokenizer
+    from regard.data.tokenizing import ByteTokenizer as ByteTokenizer
+    from regard.data.tokenizing import Tokenizer as Tokenizer
+    from regard.data.tokenizing import TokenizerKind as TokenizerKind
+    from regard.data.tokenizing import create_tokenizer as create_tokenizer
+    from regard.data.tokenizing import tokenizer_from_dict as tokenizer_from_dict
     from regard.data.transforms import Augmentation as Augmentation
     from regard.data.transforms import Preprocessing as Preprocessing
     from regard.data.transforms import evaluation_transform as evaluation_transform
@@ -43,19 +78,30 @@ if TYPE_CHECKING:
 
 # File -> the names that `regard.data` offers from it.
 _OFFERED = {
-    "addresses": ("KINDS", "Address", "parse_address"),
-    "check": ("Finding", "Summary", "check_images"),
+    "addresses": ("KINDS", "SORTS", "Address", "parse_address", "parse_address_of"),
+    "check": ("Summary", "check_data", "check_images"),
+    "check_texts": ("PairSummary", "TextSummary", "check_pairs", "check_text"),
+    "finding": ("Finding",),
     "images": ("IMAGE_EXTENSIONS", "BadImage", "OnBadImage", "check_header", "from_pil", "read_image"),
     "loading": (
-        *("Batch", "EvaluationImages", "TrainingImages", "TrainingOrder", "collate"),
-        *("evaluation_loader", "seed_for", "training_loader"),
+        *("Batch", "EvaluationImages", "TrainingImages", "TrainingOrder"),
+        *("collate", "evaluation_loader", "seed_for", "training_loader"),
     ),
     "making": ("make_folder",),
-    "opening": ("default_root", "open_images"),
-    "sources": ("ImageClasses", "ImageSource", "InMemoryImages", "Joined", "Selected"),
-    "transforms": (
-        *("Augmentation", "Preprocessing", "evaluation_transform", "measure_mean_std", "training_transform"),
+    "numbers": ("LANGUAGES", "NumberPairs", "number_words"),
+    "opening": ("default_root", "open_images", "open_pairs", "open_text"),
+    "pairs": ("LinePairs", "OnBadLine", "PairSource", "TextPairs"),
+    "sequences": (
+        *("PairBatch", "TrainingWindows", "WindowBatch", "evaluation_pairs", "num_windows"),
+        *("pair_batch", "training_pairs", "training_windows"),
     ),
+    "sources": ("ImageClasses", "ImageSource", "InMemoryImages", "Joined", "Selected"),
+    "text": ("TextData",),
+    "tokenizing": (
+        *("BOS", "EOS", "PAD", "TOKENIZERS", "BPETokenizer"),
+        *("ByteTokenizer", "Tokenizer", "TokenizerKind", "create_tokenizer", "tokenizer_from_dict"),
+    ),
+    "transforms": ("Augmentation", "Preprocessing", "evaluation_transform", "measure_mean_std", "training_transform"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A data address is one string that says what data a run uses: `digits`, `folder:PATH`, `torchvision:CIFAR10`."""
+"""A data address is one string that says what data a run uses: `digits`, `folder:PATH`, `numbers`, `text:PATH`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,21 @@ KINDS: dict[str, str] = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8×8 pixels, 10 classes; they come with the package",
     "folder": "folder:PATH, your own images: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
     "torchvision": "torchvision:NAME, a standard set (CIFAR10, MNIST, Flowers102, ...), downloaded on first use",
+    "numbers": "numbers below 100,000 in words, in English, Dutch, French, German and Spanish, and their digits",
+    "pairs": "pairs:PATH, your own pairs of texts: lines of SOURCE<TAB>TARGET, or PATH/train.tsv and PATH/val.tsv",
+    "pydoc": "the reference manual that comes with Python, English text of some 370,000 characters",
+    "text": "text:PATH, your own text: a file in UTF-8, or a folder of *.txt and *.md",
+}
+
+# What the kinds hold: whoever opens data takes one of these sorts.
+SORTS: dict[str, tuple[str, ...]] = {
+    "images": ("digits", "folder", "torchvision"),
+    "pairs of texts": ("numbers", "pairs"),
+    "text": ("pydoc", "text"),
 }
 
 # What follows the colon; a kind that is not here takes nothing.
-_LOCATIONS: dict[str, str] = {"folder": "PATH", "torchvision": "NAME"}
+_LOCATIONS: dict[str, str] = {"folder": "PATH", "torchvision": "NAME", "pairs": "PATH", "text": "PATH"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ def parse_address(text: str) -> Address:
     kind, colon, location = (part.strip() for part in text.partition(":"))
     if kind not in KINDS:
         if text and Path(text).expanduser().exists():
-            raise RegardError(f"data address {text!r} has no kind; did you mean 'folder:{text}'?")
+            raise RegardError(f"data address {text!r} has no kind; did you mean '{_guess(Path(text))}:{text}'?")
         raise unknown("kind of data", kind, KINDS, where=f"data address {text!r}")
     wanted = _LOCATIONS.get(kind)
     if wanted is None and colon:
@@ -43,3 +54,20 @@ def parse_address(text: str) -> Address:
     if wanted is not None and not location:
         raise RegardError(f"data address {text!r}: {kind!r} needs a {wanted}; write '{kind}:{wanted}'")
     return Address(kind, location)
+
+
+def parse_address_of(sort: str, text: str) -> Address:
+    """Read an address of one of `SORTS`. Raises RegardError, also where the data is of another sort."""
+    address = parse_address(text)
+    if address.kind not in SORTS[sort]:
+        known = ", ".join(f"{kind}:{_LOCATIONS[kind]}" if kind in _LOCATIONS else kind for kind in SORTS[sort])
+        found = next(name for name, kinds in SORTS.items() if address.kind in kinds)
+        raise RegardError(f"data address {text!r} gives {found}; {sort} can come from: {known}")
+    return address
+
+
+def _guess(path: Path) -> str:
+    """The kind that a path probably is of."""
+    if path.expanduser().is_dir():
+        return "folder"
+    return "pairs" if path.suffix.lower() == ".tsv" else "text"

@@ -1,4 +1,4 @@
-"""`regard data check`: decode every image once, and say what would spoil a training."""
+"""`regard data check`: read all data once, and say what would spoil a training. Images are checked here."""
 
 import hashlib
 from collections import Counter
@@ -9,6 +9,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from regard.data.addresses import SORTS, parse_address
+from regard.data.check_texts import PairSummary, TextSummary, check_pairs, check_text
+from regard.data.finding import Finding
 from regard.data.folders import FolderImages
 from regard.data.images import BadImage, has_deep_pixels
 from regard.data.opening import open_images
@@ -22,15 +25,6 @@ EXTREME_ASPECT = 8  # the longer side is this many times the shorter
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong and where: an image, a class or the address. An error spoils a training or its evaluation."""
-
-    severity: Literal["error", "warning"]
-    what: str
-    where: str
-
-
-@dataclass(frozen=True)
 class Summary:
     """How much data there is: the images that can be decoded, and their sizes as (height, width), most common first."""
 
@@ -38,6 +32,9 @@ class Summary:
     num_val: int
     class_counts: dict[str, int]
     sizes: dict[tuple[int, int], int]
+
+    def __str__(self) -> str:
+        return f"{self.num_train} images to train on, {self.num_val} held out, {len(self.class_counts)} classes"
 
 
 @dataclass
@@ -50,6 +47,22 @@ class _Part:
     hashes: list[str] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
+
+
+def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding], Summary | PairSummary | TextSummary]:
+    """Read all data of an address, of any sort, as `check_images`, `check_pairs` and `check_text` do.
+
+    The summary, as a string, says in one line how much there is.
+    """
+    try:
+        kind = parse_address(address).kind
+    except RegardError as error:
+        return [Finding("error", str(error), address)], Summary(0, 0, {}, {})
+    if kind in SORTS["pairs of texts"]:
+        return check_pairs(address)
+    if kind in SORTS["text"]:
+        return check_text(address)
+    return check_images(address, root=root)
 
 
 def check_images(

@@ -1,0 +1,110 @@
+"""Checks of pairs of texts and of running text."""
+
+from dataclasses import dataclass
+
+from regard.data.finding import Finding
+from regard.data.numbers import NumberPairs
+from regard.data.opening import open_pairs, open_text
+from regard.data.pairs import PairSource, TextPairs
+from regard.data.text import TextData, paragraphs
+from regard.errors import RegardError
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """How many pairs there are, and the groups (languages) they are of."""
+
+    num_train: int
+    num_val: int
+    groups: tuple[str, ...]
+
+    def __str__(self) -> str:
+        groups = f", of {len(self.groups)} groups ({', '.join(self.groups)})" if self.groups else ""
+        return f"{self.num_train} pairs to train on, {self.num_val} held out{groups}"
+
+
+@dataclass(frozen=True)
+class TextSummary:
+    """How much text there is, in characters."""
+
+    num_train: int
+    num_val: int
+
+    def __str__(self) -> str:
+        return f"{self.num_train} characters to train on, {self.num_val} held out"
+
+
+def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0) -> tuple[list[Finding], PairSummary]:
+    """Read all pairs of an address, split as a training with these arguments would.
+
+    Each unreadable line is an error; a source with several targets, and a pair in both parts, are warnings. Data that
+    cannot be opened at all is one error, with an empty summary. Numbers are made by rule: they are only counted.
+    """
+    try:
+        pairs = open_pairs(address, val_fraction=val_fraction, split_seed=split_seed, on_bad_line="skip")
+    except RegardError as error:
+        return [Finding("error", str(error), address)], PairSummary(0, 0, ())
+    summary = PairSummary(len(pairs.train), len(pairs.val), pairs.groups)
+    if isinstance(pairs.train, NumberPairs):
+        return [], summary
+    skipped = (*pairs.train.skipped, *pairs.val.skipped)
+    unreadable = [Finding("error", *reversed(message.split(": ", 1))) for message in skipped]
+    return unreadable + _several_targets(pairs.train) + _in_both_parts(pairs), summary
+
+
+def _several_targets(train: PairSource) -> list[Finding]:
+    """One finding, with the first pair whose source stands in an earlier one with another target."""
+    first: dict[str, tuple[str, int]] = {}
+    found = []
+    for index in range(len(train)):
+        source, target = train.pair(index)
+        original, earlier = first.setdefault(source, (target, index))
+        if original != target:
+            found.append((index, earlier))
+    what = "the same source as {}, with another target"
+    return _first_of(found, what, train, train)
+
+
+def _in_both_parts(pairs: TextPairs) -> list[Finding]:
+    """One finding, with the first held-out pair that is also trained on."""
+    first: dict[tuple[str, str], int] = {}
+    for index in range(len(pairs.train)):
+        first.setdefault(pairs.train.pair(index), index)
+    found = [(i, first[pairs.val.pair(i)]) for i in range(len(pairs.val)) if pairs.val.pair(i) in first]
+    return _first_of(found, "held out, and the same as {}, which is trained on", pairs.val, pairs.train)
+
+
+def _first_of(found: list[tuple[int, int]], what: str, source: PairSource, other: PairSource) -> list[Finding]:
+    if not found:
+        return []
+    index, original = found[0]
+    told = what.format(other.name(original))
+    return [Finding("warning", f"{len(found)} pairs, this one first: {told}", source.name(index))]
+
+
+def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Finding], TextSummary]:
+    """Read the text of an address, split as a training with this argument would.
+
+    Text that cannot be opened is one error, with an empty summary; held-out paragraphs that are also trained on are a
+    warning.
+    """
+    try:
+        text = open_text(address, val_fraction=val_fraction)
+    except RegardError as error:
+        return [Finding("error", str(error), address)], TextSummary(0, 0)
+    return _repeated_paragraphs(text), TextSummary(len(text.train), len(text.val))
+
+
+def _repeated_paragraphs(text: TextData) -> list[Finding]:
+    trained_on = {_words(paragraph) for paragraph in paragraphs(text.train)}
+    held_out = [_words(paragraph) for paragraph in paragraphs(text.val)]
+    found = [words for words in held_out if words in trained_on]
+    if not found:
+        return []
+    shown = found[0] if len(found[0]) <= 60 else found[0][:57] + "..."
+    what = f"{len(found)} of {len(held_out)} held-out paragraphs are also trained on, this one first: {shown}"
+    return [Finding("warning", what, text.address)]
+
+
+def _words(paragraph: str) -> str:
+    return " ".join(paragraph.split())
