@@ -8,7 +8,7 @@ from timm.layers import resample_abs_pos_embed
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.ops import resample_positions, sine_positions_2d
+from regard.ops import resample_positions, sine_positions, sine_positions_2d
 
 
 @pytest.mark.parametrize(("height", "width", "embed_dim"), [(3, 7, 20), (5, 2, 4)])
@@ -88,3 +88,16 @@ def test_gradients_reach_the_table():
 def test_a_table_of_another_grid(prefix):
     with pytest.raises(RegardError, match=f"a table of 17 tokens is not {prefix} \\+ 3 × 5"):
         resample_positions(torch.randn(1, 17, 11), (3, 5), (7, 7), prefix=prefix)
+
+
+def test_sine_positions_are_the_papers():
+    """Vaswani et al. 2017, section 3.5, written out."""
+    table = sine_positions(13, 22)
+    for position in range(13):
+        for i in range(11):
+            angle = position / 10_000 ** (2 * i / 22)
+            assert table[position, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-7)
+            assert table[position, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-7)
+    assert sine_positions(6, 22, start=7).equal(table[7:])
+    with pytest.raises(RegardError, match="embed_dim must be even, got 7"):
+        sine_positions(3, 7)

@@ -1,8 +1,32 @@
-"""What models are built of: the grid, patch embedding, positions, the MLP and the block."""
+"""What models are built of: the grid, embeddings, positions, attention, the MLP, and the layers made of them."""
 
-from regard.layers.block import MLP, Block, DropPath, LayerScale, Trace
+from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer, Trace
+from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
 from regard.layers.grid import Grid
+from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 from regard.layers.patch_embed import PatchEmbed
 from regard.layers.positions import LearnedPositions, SinePositions
+from regard.layers.transformer_layers import DecoderLayer, EncoderLayer, NormPlace, Skip
 
-__all__ = ["MLP", "Block", "DropPath", "Grid", "LayerScale", "LearnedPositions", "PatchEmbed", "SinePositions", "Trace"]
+__all__ = [
+    "MLP",
+    "Activation",
+    "Block",
+    "DecoderLayer",
+    "DropPath",
+    "EncoderLayer",
+    "Grid",
+    "KeyValueCache",
+    "LayerScale",
+    "LearnedPositions",
+    "MultiHeadAttention",
+    "NormPlace",
+    "PatchEmbed",
+    "PositionKind",
+    "SinePositions",
+    "Skip",
+    "TokenEmbedding",
+    "TokenMixer",
+    "Trace",
+    "check_tokens",
+]

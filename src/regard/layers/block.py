@@ -1,6 +1,6 @@
 """The block that every isotropic encoder repeats."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,18 +15,25 @@ Trace = dict[str, Tensor]
 class TokenMixer(Protocol):
     """What a block asks of its mixer; `regard.mixers.Mixer` says it in full."""
 
-    def __call__(self, x: Tensor, *, grid: Grid | None, mask: Tensor | None) -> Tensor: ...
+    def __call__(
+        self, x: Tensor, *, grid: Grid | None, mask: Tensor | None, positions: Tensor | None = None
+    ) -> Tensor: ...
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
 
     def flops(self, grid: Grid) -> int: ...
 
 
-class MLP(nn.Module):
-    """Two linear maps with a GELU between, on each token alone."""
+Activation = Literal["gelu", "relu"]
 
-    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+
+class MLP(nn.Module):
+    """Two linear maps with an activation between, on each token alone."""
+
+    def __init__(self, embed_dim: int, hidden_dim: int, activation: Activation = "gelu") -> None:
         super().__init__()
         self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.act = nn.GELU()
+        self.act = nn.ReLU() if activation == "relu" else nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, x: Float[Tensor, "... embed_dim"]) -> Float[Tensor, "... embed_dim"]:

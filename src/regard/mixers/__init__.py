@@ -48,9 +48,19 @@ __all__ = [
 
 
 def create_mixer(
-    name: str, embed_dim: int, *, num_heads: int, grid: Grid, options: Mapping[str, Any] | None = None
+    name: str,
+    embed_dim: int,
+    *,
+    num_heads: int,
+    grid: Grid | None,
+    options: Mapping[str, Any] | None = None,
+    causal: bool = False,
 ) -> Mixer:
-    """The mixer `name` for a model of this width, number of heads and grid; `options` go to its own constructor."""
+    """The mixer `name` for a model of this width, number of heads and grid; `options` go to its own constructor.
+
+    A model of sequences has no `grid`, for their length is any. With `causal` a token sees only itself and those
+    before it. RegardError for an unknown mixer or option, and for a mixer that can serve no sequences or not causally.
+    """
     if name not in MIXERS:
         raise unknown("mixer", name, MIXERS)
     options = dict(options or {})
@@ -61,8 +71,17 @@ def create_mixer(
                 raise RegardError(f"mixer {name}: takes no options, got {key!r}")
             raise unknown("option", key, allowed, where=f"mixer {name}")
         _check_type(name, key, options[key])
-    given = {"num_heads": num_heads, "num_tokens": grid.num_tokens, "num_prefix": grid.prefix}
     wanted = inspect.signature(MIXERS[name]).parameters
+    if causal:
+        if "causal" not in wanted:
+            able = ", ".join(other for other in MIXERS if "causal" in inspect.signature(MIXERS[other]).parameters)
+            raise RegardError(f"mixer {name}: cannot be causal; those that can: {able}")
+        options["causal"] = True
+    given = {"num_heads": num_heads, "num_prefix": 0 if grid is None else grid.prefix}
+    if grid is not None:
+        given["num_tokens"] = grid.num_tokens
+    elif "num_tokens" in wanted:
+        raise RegardError(f"mixer {name}: is built for one number of tokens, so it cannot mix sequences of any length")
     return MIXERS[name](embed_dim, **{k: v for k, v in given.items() if k in wanted}, **options)
 
 

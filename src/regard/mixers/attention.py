@@ -1,21 +1,13 @@
 """Softmax self-attention."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.layers.grid import Grid
+from regard.layers.multi_head_attention import KeyValueCache
 from regard.mixers.base import HeadMixer
 from regard.ops import attention, attention_weights
-
-
-class KeyValueCache(NamedTuple):
-    """The keys and values of the tokens so far."""
-
-    k: Float[Tensor, "batch heads tokens head_dim"]
-    v: Float[Tensor, "batch heads tokens head_dim"]
 
 
 class Attention(HeadMixer):
@@ -62,7 +54,8 @@ class Attention(HeadMixer):
         if state is not None:
             k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)
         new, known = q.shape[2], k.shape[2]
-        visible = torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
+        # A single new token sees all that is known, and needs no mask.
+        visible = None if new == 1 else torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
         return self.out(attention(q, k, v, mask=visible)), KeyValueCache(k, v)
 
     def flops(self, grid: Grid) -> int:

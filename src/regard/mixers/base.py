@@ -1,7 +1,7 @@
 """What every token mixer is, and what it says of an input that it cannot serve."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -36,6 +36,12 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def flops(self, grid: Grid) -> int:
         """Operations for one image: a multiply and an add are two; softmax, norms and biases are left out."""
+
+    def step(
+        self, x: Float[Tensor, "batch new embed_dim"], state: Any = None
+    ) -> tuple[Float[Tensor, "batch new embed_dim"], Any]:
+        """The causal output for new tokens, given what `state` keeps of those before; and the state with them in it."""
+        raise RegardError(f"{self.name}: cannot be causal, so it cannot go step by step")
 
     def require_grid(self, x: Tensor, grid: Grid | None) -> Grid:
         if grid is None:

@@ -4,15 +4,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 from regard.errors import RegardError, unknown
-from regard.models.presets import PRESETS
+from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
+from regard.models.presets import PRESETS, ModelConfig
+from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
+from regard.models.stacks import TransformerDecoder, TransformerEncoder
+from regard.models.transformer import Transformer, TransformerConfig, TransformerState
 from regard.models.vit import ViT, ViTConfig
 
-__all__ = ["PRESETS", "ViT", "ViTConfig", "build", "configure"]
+__all__ = [
+    "PRESETS",
+    "LanguageModel",
+    "LanguageModelConfig",
+    "LanguageState",
+    "ModelConfig",
+    "RecurrentConfig",
+    "RecurrentSeq2Seq",
+    "Transformer",
+    "TransformerConfig",
+    "TransformerDecoder",
+    "TransformerEncoder",
+    "TransformerState",
+    "ViT",
+    "ViTConfig",
+    "build",
+    "configure",
+]
 
 
-def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> ViTConfig:
+def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> ModelConfig:
     """The configuration of a preset with some values replaced; RegardError for an unknown name, key or type."""
     if name not in PRESETS:
         raise unknown("model", name, PRESETS, where="" if where == "model" else where)
@@ -22,7 +44,7 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
             raise unknown("key", f"{where}.{key}", [f"{where}.{known}" for known in values])
     values |= overrides
     try:
-        config = _VALIDATOR.validate_python(values)
+        config: ModelConfig = _VALIDATORS[type(PRESETS[name])].validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
@@ -30,9 +52,16 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
     return config
 
 
-def build(config: ViTConfig) -> ViT:
+def build(config: ModelConfig) -> nn.Module:
     """The model of a configuration, with random weights."""
-    return ViT(config)
+    if isinstance(config, ViTConfig):
+        return ViT(config)
+    return _MODELS[type(config)](**vars(config))
 
 
-_VALIDATOR = TypeAdapter(ViTConfig)
+_MODELS: dict[type, type[nn.Module]] = {
+    TransformerConfig: Transformer,
+    LanguageModelConfig: LanguageModel,
+    RecurrentConfig: RecurrentSeq2Seq,
+}
+_VALIDATORS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (ViTConfig, *_MODELS)}

@@ -1,10 +1,37 @@
 """Names of models and their configurations: data only."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
+from regard.models.language import LanguageModelConfig
+from regard.models.recurrent import RecurrentConfig
+from regard.models.transformer import TransformerConfig
 from regard.models.vit import ViTConfig
 
-PRESETS: MappingProxyType[str, ViTConfig] = MappingProxyType(
+ModelConfig = ViTConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
+
+# Vaswani et al. 2017, table 3, with the vocabulary of section 5.1, which source and target share.
+TRANSFORMER_BASE = TransformerConfig(
+    src_vocab=37_000,
+    tgt_vocab=37_000,
+    embed_dim=512,
+    num_heads=8,
+    depth=6,
+    decoder_depth=None,
+    mlp_ratio=4.0,
+    dropout=0.1,
+    norm="post",
+    final_norm=None,
+    activation="relu",
+    positions="sine",
+    max_tokens=None,
+    share="all",
+    mixer="attention",
+    decoder_mixer="attention",
+    mixer_options={},
+)
+
+PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     {
         # Dosovitskiy et al. 2020, table 1, and the smaller ones of DeiT (Touvron et al. 2020); the names are timm's.
         "vit_tiny_patch16_224": ViTConfig(embed_dim=192, num_heads=3),
@@ -35,6 +62,36 @@ PRESETS: MappingProxyType[str, ViTConfig] = MappingProxyType(
             num_heads=4,
             pool="avg",
             position_std=1.0,
+        ),
+        "transformer_base": TRANSFORMER_BASE,
+        "transformer_big": replace(TRANSFORMER_BASE, embed_dim=1024, num_heads=16, dropout=0.3),
+        # For short texts, letter by letter (258 bytes and signs), from scratch.
+        "transformer_mini": replace(
+            TRANSFORMER_BASE,
+            src_vocab=259,
+            tgt_vocab=259,
+            embed_dim=128,
+            num_heads=4,
+            depth=3,
+            decoder_depth=2,
+            dropout=0.0,
+            norm="pre",
+        ),
+        # The recurrent baseline of about the same size.
+        "recurrent_mini": RecurrentConfig(src_vocab=259, tgt_vocab=259, embed_dim=256, depth=1, dropout=0.0),
+        "language_mini": LanguageModelConfig(
+            vocab_size=259,
+            context=256,
+            embed_dim=192,
+            num_heads=6,
+            depth=4,
+            mlp_ratio=4.0,
+            dropout=0.1,
+            norm="pre",
+            activation="gelu",
+            positions="learned",
+            mixer="attention",
+            mixer_options={},
         ),
     }
 )

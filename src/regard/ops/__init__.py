@@ -15,7 +15,7 @@ from regard.ops.favor import (
 )
 from regard.ops.fourier import fourier_mixing
 from regard.ops.local import local_attention_weights, relative_logits, window_mask
-from regard.ops.position import resample_positions, sine_positions_2d
+from regard.ops.position import resample_positions, sine_positions, sine_positions_2d
 
 __all__ = [
     "FavorState",
@@ -30,6 +30,7 @@ __all__ = [
     "orthogonal_projection",
     "relative_logits",
     "resample_positions",
+    "sine_positions",
     "sine_positions_2d",
     "window_mask",
 ]

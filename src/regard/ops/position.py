@@ -8,6 +8,22 @@ from torch import Tensor
 from regard.errors import RegardError
 
 
+def sine_positions(
+    num_tokens: int, embed_dim: int, *, start: int = 0, temperature: float = 10_000.0
+) -> Float[Tensor, "num_tokens embed_dim"]:
+    """The table of Vaswani et al. 2017, section 3.5: sines in the even channels, cosines in the odd ones.
+
+        PE(pos, 2i) = sin(pos / temperature^(2i/d)),   PE(pos, 2i+1) = cos(pos / temperature^(2i/d))
+
+    for pos from `start` on, in float32, with d = `embed_dim`, which must be even.
+    """
+    if embed_dim % 2:
+        raise RegardError(f"sine positions: embed_dim must be even, got {embed_dim}")
+    frequency = temperature ** -(torch.arange(0, embed_dim, 2, dtype=torch.float64) / embed_dim)
+    angles = torch.arange(start, start + num_tokens, dtype=torch.float64).unsqueeze(1) * frequency
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
+
+
 def sine_positions_2d(
     height: int, width: int, embed_dim: int, *, temperature: float = 10_000.0
 ) -> Float[Tensor, "tokens embed_dim"]:
