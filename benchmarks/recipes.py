@@ -38,13 +38,13 @@ def main() -> None:
             summary = train(recipe, folder / name)
             minutes = (time.monotonic() - start) / 60
             found = summary[claim.metric]
-            kept = found >= claim.at_least and minutes <= claim.minutes
+            kept = claim.kept_by(found) and minutes <= claim.minutes
             results.append(
-                {"recipe": name, "metric": claim.metric, "claimed": claim.at_least, "found": round(found, 4)}
+                {"recipe": name, "metric": claim.metric, "claimed": str(claim), "found": round(found, 4)}
                 | {"minutes_claimed": claim.minutes, "minutes": round(minutes, 2), "kept": kept}
                 | {"data": "digits, 28 px" if address and not arguments.data else recipe.data.address}
             )
-            print(f"{name:14} {claim.metric} {found:.4f} (≥ {claim.at_least}), {minutes:.1f} min (≤ {claim.minutes})")
+            print(f"{name:16} {claim.metric} {found:.4f}, {minutes:.1f} min (claimed: {claim})")
     print(f"saved to {save('recipes', results)}")
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from regard.errors import RegardError
 from regard.models import ViT, build, configure
 
 if TYPE_CHECKING:
-    from regard.tasks import Classifier, Evaluation
+    from regard.tasks import Evaluation, PairEvaluation, Predictor, TextEvaluation
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
@@ -24,11 +25,11 @@ def create_model(
     mixer: str | Sequence[str] | None = None,
     mixer_options: Mapping[str, Any] | None = None,
     **config: Any,
-) -> ViT:
+) -> nn.Module:
     """The model of a preset (`regard models` lists them) with random weights, and some of its configuration replaced.
 
     `mixer` is a name of MIXERS, or one a block; `mixer_options` are arguments of its constructor. `config` takes any
-    other field of ViTConfig, such as `embed_dim`, `depth`, `pool`, `positions`, `drop_path`.
+    other field of the preset's configuration: of a ViTConfig such as `embed_dim`, `depth`, `pool`, `drop_path`.
     Raises RegardError for an unknown name or key (with the nearest one) and for a value of a wrong type.
     """
     named = {
@@ -41,41 +42,53 @@ def create_model(
     return build(configure(name, {**{key: value for key, value in named.items() if value is not None}, **config}))
 
 
-def load(run: str | Path, *, weights: str = "model", device: str | torch.device | None = None) -> "Classifier":
-    """The trained model of a run folder, ready to `predict`; `weights="best"` takes those of its best evaluation.
+def load(run: str | Path, *, weights: str = "model", device: str | torch.device | None = None) -> "Predictor":
+    """The trained model of a run folder, ready for use; `weights="best"` takes those of its best evaluation.
 
+    A run of classification gives a `Classifier` (`predict(images)`), one of seq2seq a `Translator` (`predict(texts)`),
+    one of next-token a `Writer` (`generate(prompt)`).
     `device` is a GPU where there is one unless given. Raises RegardError where the folder holds no run, or weights
     that are cut short or of another model.
     """
-    from regard.training import load_classifier
+    from regard.training import load_predictor
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_classifier(Path(run), weights=weights, device=device)
+    return load_predictor(Path(run), weights=weights, device=device)
 
 
-def evaluate(run: str | Path, data: str | None = None, *, weights: str = "model") -> "Evaluation":
-    """Measures a run on its own held-out images, or on another data set.
+def evaluate(
+    run: str | Path, data: str | None = None, *, weights: str = "model"
+) -> "Evaluation | PairEvaluation | TextEvaluation":
+    """Measures a run on its own held-out data, or on another data set.
 
     Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
     matched by name: a class that the model does not know is a RegardError.
     """
-    from regard.data import Joined, open_images
+    from regard.data import Joined, open_images, open_pairs, open_text
+    from regard.tasks import Classifier, Translator
     from regard.training import Run
 
-    classifier = load(run, weights=weights)
+    predictor = load(run, weights=weights)
     options = Run.open(Path(run)).recipe().data
+    address = data or options.address
+    if isinstance(predictor, Translator):
+        pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
+        chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
+        return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
+    if not isinstance(predictor, Classifier):
+        text = open_text(address, val_fraction=options.val_fraction)
+        return predictor.evaluate(text.val if address == options.address else text.train + text.val)
     images = open_images(
-        data or options.address,
-        channels=classifier.preprocessing.channels,
+        address,
+        channels=predictor.preprocessing.channels,
         val_fraction=options.val_fraction,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
     )
-    own = data is None or data == options.address
-    source = images.val if own or images.has_val else Joined([images.train, images.val])
-    return classifier.evaluate(
+    source = images.val if address == options.address or images.has_val else Joined([images.train, images.val])
+    return predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
 
@@ -96,8 +109,9 @@ def explain(
     unless said. Raises RegardError for a layer, token or kind that the model does not have.
     """
     from regard.explain import mixing, mixing_figure, parse_token, save_png, telling_tokens
+    from regard.training import load_classifier
 
-    classifier = load(run, weights=weights)
+    classifier = load_classifier(Path(run), weights=weights, device="cuda" if torch.cuda.is_available() else "cpu")
     model = classifier.model
     if not isinstance(model, ViT):
         raise RegardError(f"{run}: {type(model).__name__} has no token mixers to show")

@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "explain",
+    "generate",
     "compare",
     "models",
     "mixers",

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 import regard.compare.cost
-from regard.compare import Cost, compare, contender
+from regard.compare import Cost, Metric, compare, contender
 from regard.compare.cost import measure, measure_here
 from regard.errors import RegardError
 from regard.mixers import MIXERS
@@ -50,7 +50,7 @@ def test_runs_differ_in_mixer_and_seed_alone(free, tmp_path):
             del expected["model"]["mixer_options"]
             assert values == {**expected, "seed": entry.seed}
         summaries = [Run.open(path).summary() for path in one.runs]
-        assert one.accuracies == tuple(summary["accuracy"] for summary in summaries)
+        assert one.scores == tuple(summary["accuracy"] for summary in summaries)
         assert {summary["parameters"] for summary in summaries} == {one.parameters}
         assert {summary["flops"] for summary in summaries} == {one.flops}
         torch.testing.assert_close(one.training_seconds, sum(s["seconds"] for s in summaries) / 2, rtol=1e-9, atol=0)
@@ -128,7 +128,8 @@ def test_a_contender_of_a_run(run):
     found = contender("mine", [run], with_cost=False)
     summary = Run.open(run).summary()
     assert (found.name, found.runs, found.cost) == ("mine", (run,), None)
-    assert found.accuracies == (summary["accuracy"],)
+    assert found.metric == Metric("accuracy", True)
+    assert found.scores == (summary["accuracy"],)
     assert (found.parameters, found.flops) == (summary["parameters"], summary["flops"])
     assert found.training_seconds == summary["seconds"]
 
@@ -143,7 +144,7 @@ def test_a_run_that_has_not_ended_is_no_contender(tmp_path):
 def test_the_cost_is_measured_in_a_process_of_its_own(run, tmp_path):
     found = measure(run)
     assert found.batch_size == 64
-    assert 0 < found.seconds_per_image < 1
+    assert 0 < found.seconds_per_sample < 1
     assert 0 < found.peak_memory_mb < 10_000
     # Eight times the width keeps more activations for the backward pass.
     train(recipe("model.embed_dim=128", "train.max_steps=1"), tmp_path / "wide")
@@ -160,5 +161,5 @@ def test_measuring_what_is_no_run_is_one_line(tmp_path):
 def test_measuring_leaves_the_weights_alone(run, monkeypatch):
     monkeypatch.setattr(regard.compare.cost, "REPETITIONS", 2)
     before = (run / "model.safetensors").read_bytes()
-    assert measure_here(run).seconds_per_image > 0
+    assert measure_here(run).seconds_per_sample > 0
     assert (run / "model.safetensors").read_bytes() == before

@@ -7,15 +7,17 @@ from itertools import pairwise
 import pytest
 from scipy import stats
 
-from regard.compare.contender import Contender, Cost
+from regard.compare.contender import Contender, Cost, Metric
 from regard.compare.plots import human, spread, three_digits
 from regard.compare.report import write_report
-from regard.compare.table import accuracy_interval
+from regard.compare.table import Interval, proportion_interval, score_interval
 from regard.errors import RegardError
 from regard.recipes import load_recipe
 from regard.tasks import create_task
 from regard.training import Run, load_classifier, train
 
+ACCURACY = Metric("accuracy", True)
+BITS = Metric("bits_per_byte", False)
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 
 
@@ -75,7 +77,7 @@ def contender(runs):
     def make(name, *keys, cost=None, parameters=151_050, flops=4_930_000, seconds=92.8):
         paths = tuple(runs[key] for key in keys)
         accuracies = tuple(Run(path).summary()["accuracy"] for path in paths)
-        return Contender(name, paths, accuracies, parameters, flops, seconds, cost)
+        return Contender(name, paths, ACCURACY, accuracies, parameters, flops, seconds, cost)
 
     return make
 
@@ -153,10 +155,10 @@ def test_the_table_holds_the_numbers(contender, report):
     conv = contender("conv", "conv-0", cost=Cost(1.5e-4, 1234.4, 64), parameters=4_900_000, flops=17_600_000_000)
     html = report(attention, conv)
     wilson = [
-        stats.binomtest(round(450 * one.accuracies[0]), 450).proportion_ci(method="wilson") for one in (attention, conv)
+        stats.binomtest(round(450 * one.scores[0]), 450).proportion_ci(method="wilson") for one in (attention, conv)
     ]
     first, second = (
-        [f"{100 * one.accuracies[0]:.1f}", f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"]
+        [f"{100 * one.scores[0]:.1f}", f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"]
         for one, interval in zip((attention, conv), wilson, strict=True)
     )
     assert rows(html, "results") == [
@@ -166,8 +168,8 @@ def test_the_table_holds_the_numbers(contender, report):
     assert "µs an image, 64 at once" in html
     assert "MB, training step of 64" in html
     best = set(re.findall(r'class="best">([^<]*)<', html))
-    better = max((attention, conv), key=lambda one: one.accuracies)
-    assert best == {f"{100 * better.accuracies[0]:.1f}", "151 k", "4.93 M", "92.8", "150", "23.4"}
+    better = max((attention, conv), key=lambda one: one.scores)
+    assert best == {f"{100 * better.scores[0]:.1f}", "151 k", "4.93 M", "92.8", "150", "23.4"}
     assert "Wilson’s, for a proportion of 450 images" in Page(html).text
 
 
@@ -225,7 +227,7 @@ def test_every_contender_shows_what_it_mixes_on_the_same_image(comparison):
 def test_seeds_share_a_row_with_students_interval(contender, report):
     one = contender("attention", "attention-0", "attention-1")
     html = report(one, contender("conv", "conv-0"))
-    mean, low, high = accuracy_interval(one.accuracies, 450)
+    mean, low, high = proportion_interval(one.scores, 450)
     assert rows(html, "results")[0][1:3] == [f"{100 * mean:.1f}", f"{100 * low:.1f} to {100 * high:.1f}"]
     text = Page(html).text
     assert "over 2 seeds: Student’s t" in text
@@ -257,7 +259,7 @@ def test_names_are_escaped(contender, runs, report):
 
 
 def test_many_classes_are_listed_by_their_confusions(contender, report, monkeypatch):
-    monkeypatch.setattr("regard.compare.section.LARGEST_TABLE", 9)
+    monkeypatch.setattr("regard.compare.classification.LARGEST_TABLE", 9)
     html = report(contender("conv", "conv-0"))
     pairs = rows(html, "pairs")
     counts = [int(count) for _, _, count in pairs]
@@ -269,14 +271,14 @@ def test_many_classes_are_listed_by_their_confusions(contender, report, monkeypa
 
 def test_contenders_on_other_data_are_an_error(runs, contender, report, tmp_path):
     train(load_recipe("vit-digits", ["train.max_steps=1", "data.split_seed=1"]), tmp_path / "other")
-    other = Contender("other", (tmp_path / "other",), (0.1,), 1, 1, 1.0, None)
+    other = Contender("other", (tmp_path / "other",), ACCURACY, (0.1,), 1, 1, 1.0, None)
     with pytest.raises(RegardError, match="not trained on the same data"):
         report(contender("conv", "conv-0"), other)
 
 
 def test_a_run_that_has_not_ended_and_a_missing_folder_are_errors(runs, contender, report, tmp_path):
     with pytest.raises(RegardError, match="holds no run"):
-        report(Contender("none", (tmp_path,), (0.1,), 1, 1, 1.0, None))
+        report(Contender("none", (tmp_path,), ACCURACY, (0.1,), 1, 1, 1.0, None))
     with pytest.raises(RegardError, match="at least one contender"):
         report()
     with pytest.raises(RegardError, match="is not a folder"):
@@ -289,24 +291,33 @@ def test_the_interval_of_one_seed_is_wilsons(right, images):
     centre = (p + z**2 / (2 * images)) / (1 + z**2 / images)
     reach = z / (1 + z**2 / images) * math.sqrt(p * (1 - p) / images + z**2 / (4 * images**2))
     expected = (p, max(centre - reach, 0), min(centre + reach, 1))
-    assert accuracy_interval([p], images) == pytest.approx(expected, abs=1e-12)
+    assert proportion_interval([p], images) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("accuracies", [(0.91, 0.94), (0.91, 0.94, 0.99), (0.5, 0.51, 0.52, 0.49, 0.505)])
 def test_the_interval_over_seeds_is_students(accuracies):
     low, high = stats.t.interval(0.95, len(accuracies) - 1, stats.tmean(accuracies), stats.sem(accuracies))
     expected = (stats.tmean(accuracies), max(low, 0), min(high, 1))
-    assert accuracy_interval(accuracies, 450) == pytest.approx(expected, rel=1e-12)
+    assert proportion_interval(accuracies, 450) == pytest.approx(expected, rel=1e-12)
 
 
 def test_seeds_that_agree_have_an_interval_of_no_width():
-    assert accuracy_interval([0.75, 0.75, 0.75], 450) == (0.75, 0.75, 0.75)
+    assert proportion_interval([0.75, 0.75, 0.75], 450) == (0.75, 0.75, 0.75)
 
 
 @pytest.mark.parametrize(("accuracies", "images"), [((), 10), ((0.5,), 0)])
-def test_no_interval_without_an_accuracy_and_an_image(accuracies, images):
-    with pytest.raises(RegardError, match="needs an accuracy and an image"):
-        accuracy_interval(accuracies, images)
+def test_no_interval_without_a_share_and_a_sample(accuracies, images):
+    with pytest.raises(RegardError, match="needs a share and a sample"):
+        proportion_interval(accuracies, images)
+
+
+def test_what_is_no_proportion_has_an_interval_over_seeds_alone():
+    assert score_interval(BITS, [1.75], None) == Interval(1.75, None, None)
+    low, high = stats.t.interval(0.95, 2, 2.5, stats.sem([2.0, 2.5, 3.0]))
+    found = score_interval(BITS, [2.0, 2.5, 3.0], None)
+    assert (found.mean, found.low, found.high) == pytest.approx((2.5, low, high), rel=1e-12)
+    assert found.high > 1  # it is not cut to [0, 1]
+    assert score_interval(ACCURACY, [0.5], 10) == Interval(*proportion_interval([0.5], 10))
 
 
 def test_numbers_are_written_for_people():

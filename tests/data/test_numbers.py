@@ -1,6 +1,7 @@
 """`numbers`: words in five languages, made when they are read; a held-out number is new in all of them."""
 
 import pickle
+from collections import Counter
 
 import pytest
 
@@ -55,7 +56,10 @@ def test_a_held_out_number_is_trained_on_in_no_language():
     assert len(val) == 3_000
     assert not train & val
     assert train | val == set(range(100_000))
-    assert len(numbers.train) + len(numbers.val) == 500_000
+    counts = Counter(numbers.train.numbers)
+    assert all(times == (50 if n < 100 else 20 if n < 1_000 else 3 if n < 10_000 else 1) for n, times in counts.items())
+    assert len(numbers.train) == 5 * counts.total()
+    assert len(numbers.val) == 15_000
     targets = {numbers.val.pair(i)[1] for i in range(10)}
     assert targets == {str(number) for number in sorted(val)[:2]}
     assert val == set(open_pairs("numbers", val_fraction=0.03, split_seed=5).val.numbers)

@@ -122,3 +122,14 @@ def test_what_cannot_be_opened(tmp_path):
     two = "a\t1\nb\t2"
     with pytest.raises(RegardError, match=r"val_fraction is 0\.0; it must lie between 0 and 1"):
         open_pairs(f"pairs:{write(tmp_path / 'two.tsv', two)}", val_fraction=0.0)
+
+
+def test_the_whole_holds_both_parts(tmp_path):
+    (tmp_path / "all.tsv").write_text("".join(f"source {i}\ttarget {i}\n" for i in range(7)), encoding="utf-8")
+    pairs = open_pairs(f"pairs:{tmp_path / 'all.tsv'}", val_fraction=0.3)
+    assert not pairs.has_val
+    assert len(pairs.whole) == 7
+    assert {pairs.whole.pair(i)[0] for i in range(7)} == {f"source {i}" for i in range(7)}
+    assert pairs.whole.name(0) == pairs.train.name(0)
+    assert pairs.whole.name(6) == pairs.val.name(len(pairs.val) - 1)
+    assert pairs.whole.group(6) == ""

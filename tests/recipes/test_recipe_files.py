@@ -11,7 +11,16 @@ import regard.recipes
 from regard.data import Augmentation
 from regard.errors import RegardError
 from regard.models import build
-from regard.recipes import AugmentSection, TrainSection, load_recipe, read_recipe, shipped_recipes, write_recipe
+from regard.recipes import (
+    AugmentSection,
+    Recipe,
+    TrainSection,
+    load_recipe,
+    read_recipe,
+    shipped_recipes,
+    write_recipe,
+)
+from regard.recipes.schema import Claim
 
 SMALLEST = """
 [model]
@@ -44,7 +53,7 @@ def message(path: Path | str, *settings: str) -> str:
 
 
 def test_the_main_job_has_its_recipes():
-    assert {"vit-digits", "small-images"} <= shipped_recipes().keys()
+    assert {"vit-digits", "small-images", "seq2seq-numbers", "next-token"} <= shipped_recipes().keys()
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -54,22 +63,66 @@ def test_a_shipped_recipe_claims_something_and_builds(name):
     assert recipe.title
     assert recipe.claim is not None
     assert recipe.claim.command.startswith(f"regard train {name}")
-    assert recipe.claim.metric == "accuracy"
-    assert 0.9 < recipe.claim.at_least < 1
+    metric, share = METRICS[recipe.task]
+    assert recipe.claim.metric == metric
+    if share:
+        assert 0.9 < recipe.claim.at_least < 1
+    else:
+        assert 0 < recipe.claim.at_most < 8
+    found = outputs(recipe)
+    assert found.shape == (2, *found.shape[1:-1], 7)
+
+
+METRICS = {
+    "classification": ("accuracy", True),
+    "seq2seq": ("exact_match", True),
+    "next-token": ("bits_per_byte", False),
+}
+
+
+def outputs(recipe: Recipe) -> torch.Tensor:
+    """What the recipe's model makes of two samples, with seven classes or tokens."""
+    tokens = torch.randint(7, (2, 5))
+    if recipe.task == "seq2seq":
+        return build(recipe.model.config(src_vocab=7, tgt_vocab=7))(tokens, tokens)
+    if recipe.task == "next-token":
+        return build(recipe.model.config(vocab_size=7))(tokens)
     config = recipe.model.config(num_classes=7)
     size = (config.img_size,) * 2 if isinstance(config.img_size, int) else config.img_size
-    assert build(config)(torch.rand(2, config.in_chans, *size)).shape == (2, 7)
+    return build(config)(torch.rand(2, config.in_chans, *size))
+
+
+@pytest.mark.parametrize(
+    ("bound", "kept", "missed", "told"),
+    [
+        ({"at_least": 0.95}, 0.95, 0.949, "exact_match ≥ 0.95 in 10 min"),
+        ({"at_most": 2.2}, 2.2, 2.21, "exact_match ≤ 2.2 in 10 min"),
+        ({"at_most": 0.0}, 0.0, 0.01, "exact_match ≤ 0 in 10 min"),
+    ],
+)
+def test_a_claim_is_kept_or_not(bound, kept, missed, told):
+    claim = Claim(command="regard train x", metric="exact_match", minutes=10, **bound)
+    assert claim.kept_by(kept)
+    assert not claim.kept_by(missed)
+    assert str(claim) == told
+
+
+@pytest.mark.parametrize("bounds", ["", "at_least = 0.5\nat_most = 0.9\n"])
+def test_a_claim_says_one_thing(written, bounds):
+    claim = f'[claim]\ncommand = "x"\nmetric = "accuracy"\nminutes = 1\n{bounds}'
+    assert "claim: needs one of at_least and at_most" in message(written(SMALLEST + claim))
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_written_recipe_reads_back_equal(name, tmp_path):
-    settings = ["seed=3", "data.mean=[0.25]", "data.std=[0.5]", "train.max_minutes=1.5", "model.drop_path=0.1"]
+    settings = ["seed=3", "data.mean=[0.25]", "data.std=[0.5]", "train.max_minutes=1.5"]
+    settings.append("model.drop_path=0.1" if shipped_recipes()[name].task == "classification" else "model.dropout=0.3")
     recipe = load_recipe(name, settings, address="folder:somewhere")
     assert recipe.data.mean == (0.25,)
     write_recipe(recipe, tmp_path / "recipe.toml")
     again = read_recipe(tmp_path / "recipe.toml")
     assert again == recipe.model_copy(update={"claim": None})
-    assert again.model.config(num_classes=5) == recipe.model.config(num_classes=5)
+    assert again.model.config() == recipe.model.config()
 
 
 def test_a_resolved_recipe_states_every_default(written, tmp_path):

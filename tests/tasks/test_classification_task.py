@@ -33,9 +33,9 @@ def batch():
 
 
 def test_every_task_is_what_the_loop_asks_for(task):
-    assert TASKS.keys() == {"classification"}
+    assert TASKS["classification"] is type(task())
     assert isinstance(task(), Task)
-    assert task().main_metric == "accuracy"
+    assert (task().unit, task().main_metric, task().larger_is_better) == ("images", "accuracy", True)
 
 
 def test_data_and_model_follow_the_recipe(task):
@@ -60,6 +60,10 @@ def test_another_split_holds_out_other_images(task):
 
     assert held_out() == held_out("seed=4")
     assert held_out() != held_out("data.split_seed=4")
+
+
+def test_a_batch_counts_by_its_images(task, batch):
+    assert task().weight(batch) == 4
 
 
 def test_the_loss_is_cross_entropy(task, batch):

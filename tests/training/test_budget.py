@@ -46,14 +46,14 @@ def test_the_furthest_spent_budget_counts(step, seconds, spent):
 )
 def test_a_linear_rise_then_half_a_cosine(spent, rate):
     train = TrainSection(epochs=1, lr=0.4, warmup=0.2, final_lr=0.1)
-    torch.testing.assert_close(learning_rate(train, spent), rate, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(learning_rate(train, spent, step=3, embed_dim=64), rate, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(("warmup", "first", "last"), [(0.0, 0.4, 0.0), (1.0, 0.0, 0.4)])
 def test_without_a_rise_and_without_a_fall(warmup, first, last):
     train = TrainSection(epochs=1, lr=0.4, warmup=warmup)
-    torch.testing.assert_close(learning_rate(train, 0.0), first, rtol=0, atol=1e-12)
-    torch.testing.assert_close(learning_rate(train, 1.0), last, rtol=0, atol=1e-12)
+    torch.testing.assert_close(learning_rate(train, 0.0, step=3, embed_dim=64), first, rtol=0, atol=1e-12)
+    torch.testing.assert_close(learning_rate(train, 1.0, step=3, embed_dim=64), last, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_schedule_of_a_run_comes_to_its_end(trained, settings, steps):
     rates = [record["lr"] for record in run.history() if record["kind"] == "train"]
     # In the middle of each step: neither the first nor the last step stands still.
     train = TrainSection(epochs=1, lr=0.01, warmup=0.2)
-    expected = [learning_rate(train, (step + 0.5) / steps) for step in range(steps)]
+    expected = [learning_rate(train, (step + 0.5) / steps, step=step + 1, embed_dim=64) for step in range(steps)]
     torch.testing.assert_close(rates, expected, rtol=1e-12, atol=0)
     assert rates[-1] < 0.01 * 0.03
     assert run.summary()["steps"] == steps
@@ -84,7 +84,9 @@ def test_the_schedule_of_a_budget_of_time_comes_to_its_end(trained, monkeypatch)
     # Six seconds, and three readings a step.
     assert run.summary()["steps"] == len(rates) == 20
     train = TrainSection(epochs=1, lr=0.01, warmup=0.2)
-    expected = [learning_rate(train, max((step + 0.5) / 500, 0.3 * step / 6)) for step in range(20)]
+    expected = [
+        learning_rate(train, max((step + 0.5) / 500, 0.3 * step / 6), step=1, embed_dim=64) for step in range(20)
+    ]
     torch.testing.assert_close(rates, expected, rtol=1e-6, atol=0)
     assert rates[-1] < 0.01 * 0.02
 
@@ -93,3 +95,14 @@ def test_a_budget_of_time_ends_a_run(trained):
     summary = trained("run", "train.max_steps=100000000", "train.max_minutes=0.02").summary()
     assert 1 <= summary["steps"] < 100000
     assert summary["seconds"] >= 0.02 * 60
+
+
+@pytest.mark.parametrize(("embed_dim", "warmup_steps"), [(512, 4000), (22, 7)])
+def test_the_transformers_schedule_is_the_papers(embed_dim, warmup_steps):
+    """Vaswani et al. 2017, eq. 3; it peaks where the warm-up ends."""
+    train = TrainSection(epochs=1, lr=0.5, schedule="transformer", warmup_steps=warmup_steps)
+    rates = [learning_rate(train, 0.9, step=step, embed_dim=embed_dim) for step in range(1, 3 * warmup_steps)]
+    for step, rate in enumerate(rates, start=1):
+        wanted = 0.5 / math.sqrt(embed_dim) * min(1 / math.sqrt(step), step / warmup_steps**1.5)
+        assert rate == pytest.approx(wanted, rel=1e-12)
+    assert max(rates) == rates[warmup_steps - 1]

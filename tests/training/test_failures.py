@@ -219,5 +219,5 @@ def test_a_batch_without_any_image_stops_the_run(recipe, pictures, tmp_path):
         file.write_bytes(file.read_bytes()[:200])
     settings = (f"data.address=folder:{pictures}", "data.on_bad_image=skip", "train.batch_size=8")
     told = failing(recipe(*settings, "data.mean=[0.5]", "data.std=[0.5]"), tmp_path / "run")
-    assert told.startswith("step 1: no image of the batch can be read")
+    assert told.startswith("step 1: nothing in the batch can be read")
     assert str(pictures) in told

@@ -60,7 +60,7 @@ def test_two_processes_train_what_one_does(two, recipe, tmp_path):
         assert ours.keys() == theirs.keys()
         for key, tensor in ours.items():
             torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-5)
-    assert json.loads((pair.path / "state/step-22/progress.json").read_text(encoding="utf-8"))["images"] == 22 * 64
+    assert json.loads((pair.path / "state/step-22/progress.json").read_text(encoding="utf-8"))["samples"] == 22 * 64
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,16 +11,21 @@ from rich.table import Column, Table
 
 from regard.cli.tables import right, show
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from regard.models import ModelConfig
+
 data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_args_is_help=True)
 
 
 def models() -> None:
-    """List the models, their size and cost."""
+    """List the models, their size, and their cost for an input of the size that is named."""
     import torch
 
     from regard.models import PRESETS, build
 
-    columns = ("px", "patch", "width", "depth", "heads", "M params", "GFLOP")
+    columns = ("input", "width", "depth", "heads", "M params", "GFLOP")
     table = Table(
         Column("name", no_wrap=True, min_width=22),
         *(right(column) for column in columns),
@@ -31,9 +36,21 @@ def models() -> None:
         with torch.device("meta"):
             model = build(config)
         count = sum(parameter.numel() for parameter in model.parameters())
-        sizes = (config.img_size, config.patch_size, config.embed_dim, config.depth, config.num_heads)
-        table.add_row(name, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{model.flops() / 1e9:.3f}")
+        taken, flops = _input_and_flops(model, config)
+        sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
+        table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
     show(table)
+
+
+def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, int]:
+    from regard.models import LanguageModel, LanguageModelConfig, ViT, ViTConfig
+
+    if isinstance(model, ViT) and isinstance(config, ViTConfig):
+        return f"{config.img_size} px, patch {config.patch_size}", model.flops()
+    if isinstance(model, LanguageModel) and isinstance(config, LanguageModelConfig):
+        return f"{config.context} tokens", model.flops(config.context)
+    pair: Any = model
+    return "64 and 64 tokens", pair.flops(64, 64)
 
 
 def mixers() -> None:
@@ -53,9 +70,7 @@ def recipes() -> None:
 
     table = Table("name", "what it trains", "claim (two cores)")
     for name, recipe in shipped_recipes().items():
-        claim = recipe.claim
-        told = "" if claim is None else f"{claim.metric} ≥ {claim.at_least:g} in {claim.minutes:g} min"
-        table.add_row(name, recipe.title, told)
+        table.add_row(name, recipe.title, "" if recipe.claim is None else str(recipe.claim))
     show(table)
 
 
@@ -75,20 +90,17 @@ def check(
     address: Annotated[str, typer.Argument(help="A data address, such as folder:PATH.")],
     root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are kept.")] = None,
 ) -> None:
-    """Read every image of a data set and report what is wrong. The exit status is 1 where there is an error."""
-    from regard.data import check_images
+    """Read all images, pairs or text of a data set and report what is wrong. An error makes the exit status 1."""
+    from regard.data import check_data
 
-    findings, summary = check_images(address, root=root)
+    findings, summary = check_data(address, root=root)
     table = Table("severity", "what", "where")
     for finding in findings:
         table.add_row(finding.severity, finding.what, finding.where)
     if findings:
         show(table)
     errors = sum(finding.severity == "error" for finding in findings)
-    typer.echo(
-        f"{summary.num_train} images to train on, {summary.num_val} held out, {len(summary.class_counts)} classes; "
-        f"{errors} errors, {len(findings) - errors} warnings"
-    )
+    typer.echo(f"{summary}; {errors} errors, {len(findings) - errors} warnings")
     if errors:
         raise typer.Exit(1)
 

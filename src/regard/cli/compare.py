@@ -1,8 +1,9 @@
 """`regard compare` and `regard demo`."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,21 +11,34 @@ from rich.table import Table
 from regard.cli.tables import right, show
 from regard.cli.train import Settings
 
+if TYPE_CHECKING:
+    from regard.compare import Contender
+
 DEMO_RECIPE = "vit-digits"
+# What is trained on each sort of data, unless a recipe is named.
+RECIPES = {"images": DEMO_RECIPE, "pairs of texts": "seq2seq-numbers", "text": "next-token"}
 
 
 def compare(
     mixers: Annotated[
-        str, typer.Option(help="Names of mixers with commas between, or `all` (see `regard mixers`).")
+        str,
+        typer.Option(
+            help="Names of mixers, which take their place in the model, or of models, which take its place, with "
+            "commas between; or `all` that can serve (see `regard mixers` and `regard models`)."
+        ),
     ] = "all",
-    data: Annotated[str | None, typer.Option(help="A data address: digits, folder:PATH, torchvision:NAME.")] = None,
-    recipe: Annotated[str, typer.Option(help="What is trained with each mixer.")] = DEMO_RECIPE,
+    data: Annotated[
+        str | None, typer.Option(help="A data address: digits, folder:PATH, numbers, text:PATH, ...")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="What is trained with each mixer; one that suits the data unless given.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Runs a mixer.")] = 1,
     out: Annotated[Path | None, typer.Option(help="The folder to make (runs/compare-N unless given).")] = None,
     settings: Settings = None,
 ) -> None:
-    """Train the same model with several token mixers, alike, and report accuracy and cost."""
-    _compare(mixers, data, recipe, seeds, out, settings, title="Which token mixer?")
+    """Train the same model with several token mixers, alike, and report how good each is and what it costs."""
+    _compare(mixers, data, recipe or _recipe_for(data), seeds, out, settings)
 
 
 def demo(
@@ -37,37 +51,74 @@ def demo(
     _compare("all", None, DEMO_RECIPE, 1, out or default_run_folder("demo"), settings, title="Eight ways to mix tokens")
 
 
+def _recipe_for(data: str | None) -> str:
+    """The shipped recipe for the sort of data behind an address."""
+    from regard.data import SORTS, parse_address
+
+    if data is None:
+        return DEMO_RECIPE
+    kind = parse_address(data).kind
+    return next((RECIPES[sort] for sort, kinds in SORTS.items() if kind in kinds and sort in RECIPES), DEMO_RECIPE)
+
+
 def _compare(
-    mixers: str, data: str | None, recipe: str, seeds: int, out: Path | None, settings: list[str] | None, title: str
+    mixers: str,
+    data: str | None,
+    recipe: str,
+    seeds: int,
+    out: Path | None,
+    settings: list[str] | None,
+    title: str | None = None,
 ) -> None:
     from regard.compare import compare as run_comparison
-    from regard.compare import write_report
+    from regard.compare import left_out_words, whole_field, write_report
     from regard.mixers import MIXERS
     from regard.recipes import load_recipe
+    from regard.tasks import TASKS
     from regard.training import default_run_folder
 
-    names = list(MIXERS) if mixers == "all" else [name.strip() for name in mixers.split(",") if name.strip()]
+    resolved = load_recipe(recipe, settings or (), address=data)
+    left_out: dict[str, str] = {}
+    if mixers == "all":
+        names, left_out = whole_field(resolved)
+    else:
+        names = [name.strip() for name in mixers.split(",") if name.strip()]
+    told = left_out_words(left_out)
+    if told:
+        typer.echo(told, err=True)
     folder = out or default_run_folder("compare")
-    contenders = run_comparison(load_recipe(recipe, settings or (), address=data), names, seeds, folder)
+    contenders = run_comparison(resolved, names, seeds, folder)
     report = folder / "report.html"
     command = ["regard", "compare", "--mixers", ",".join(names), "--recipe", recipe, "--seeds", str(seeds)]
     command += [] if data is None else ["--data", data]
     command += [part for setting in settings or () for part in ("--set", setting)]
-    write_report(report, title=title, contenders=contenders, command=shlex.join(command))
+    title = title or ("Which token mixer?" if MIXERS.keys() >= set(names) else "Which model?")
+    write_report(report, title=title, contenders=contenders, command=shlex.join(command), notes=[told] if told else [])
+    _show_table(contenders, TASKS[resolved.task].unit)
+    typer.echo(f"report: {report}")
 
-    table = Table("mixer", *(right(name) for name in ("accuracy", "parameters", "MFLOP", "µs/image", "peak MB", "s")))
+
+def _show_table(contenders: "Sequence[Contender]", unit: str) -> None:
+    """A row for each contender. `unit` is the task's: images, pairs."""
+    from regard.compare import score_interval
+
+    metric, sample = contenders[0].metric, unit.removesuffix("s")
+    heads = (metric.words, "parameters", "MFLOP", f"µs/{sample}", "peak MB", "s")
+    table = Table("mixer", *(right(head) for head in heads))
     for found in contenders:
-        accuracy = sum(found.accuracies) / len(found.accuracies)
+        score = score_interval(metric, found.scores, None).mean
         cost = found.cost
         table.add_row(
             found.name,
-            f"{accuracy:.1%}",
+            metric.text(score) + "%" * metric.is_proportion,
             f"{found.parameters:,}",
             f"{found.flops / 1e6:.2f}",
-            "" if cost is None else f"{cost.seconds_per_image * 1e6:.0f}",
+            "" if cost is None else f"{cost.seconds_per_sample * 1e6:.0f}",
             "" if cost is None else f"{cost.peak_memory_mb:.1f}",
             f"{found.training_seconds:.0f}",
         )
     show(table)
-    typer.echo("accuracy on held-out images; µs/image of inference; peak MB of a training step; s of training")
-    typer.echo(f"report: {report}")
+    typer.echo(
+        f"{metric.words} on held-out data; MFLOP and µs/{sample} of inference; peak MB of a training step; "
+        "s of training"
+    )

@@ -8,7 +8,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import regard
-from regard.cli import about, compare, train, use
+from regard.cli import about, compare, text, train, use
 from regard.errors import RegardError
 
 
@@ -33,6 +33,7 @@ app.command()(train.train)
 app.command()(use.evaluate)
 app.command()(use.predict)
 app.command()(use.explain)
+app.command()(text.generate)
 app.command()(compare.compare)
 app.command()(about.models)
 app.command()(about.mixers)

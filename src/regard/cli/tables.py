@@ -1,7 +1,17 @@
-"""Tables on the screen."""
+"""What is printed, and what is written beside it."""
 
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
 from rich.console import Console
 from rich.table import Column, Table
+
+from regard.errors import RegardError
 
 
 def right(name: str) -> Column:
@@ -14,3 +24,38 @@ def show(table: Table) -> None:
     for column in table.columns:
         column.overflow = "fold"
     Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def figures_line(figures: Mapping[str, Any]) -> str:
+    """Metrics in a line: `accuracy 0.9800, images 450`."""
+    return ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
+
+
+def printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
+    """Prints JSON or CSV where one was asked for."""
+    if as_json and as_csv:
+        raise RegardError("choose one of --json and --csv")
+    if as_json:
+        typer.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+    elif as_csv:
+        typer.echo(rows, nl=False)
+    return as_json or as_csv
+
+
+def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
+    """NAME.json and NAME.csv in `folder`, where there is one."""
+    if folder is None:
+        return
+    from regard.training.files import write_json, write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", whole)
+    write_whole(folder / f"{name}.csv", lambda beside: beside.write_text(rows, encoding="utf-8"))
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

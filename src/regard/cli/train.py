@@ -18,7 +18,9 @@ def train(
     recipe: Annotated[
         str | None, typer.Argument(help="A shipped recipe (see `regard recipes`) or a TOML file.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A data address: digits, folder:PATH, torchvision:NAME.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data address: digits, folder:PATH, numbers, text:PATH, ...")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to make (runs/RECIPE-N unless given).")] = None,
     settings: Settings = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")] = None,
@@ -29,8 +31,10 @@ def train(
     if resume is not None and (data or out or settings):
         raise RegardError("train: --resume goes on with the run's own recipe; it takes no --data, --out or --set")
 
+    from regard.cli.tables import figures_line
     from regard.compare import contender, write_report
     from regard.recipes import load_recipe
+    from regard.tasks import TASKS
     from regard.training import Run, default_run_folder, is_main_process
     from regard.training import train as run_training
 
@@ -49,12 +53,14 @@ def train(
         contenders=[contender(run.path.name, [run.path], with_cost=False)],
         command=_command(recipe, data, settings),
     )
+    task = TASKS[resolved.task]
+    figures = figures_line({name: summary[name] for name in (task.main_metric, "loss")})
     typer.echo(
-        f"accuracy {summary['accuracy']:.4f}, loss {summary['loss']:.4f} after {summary['steps']} steps "
-        f"in {summary['seconds']:.0f} s ({summary['images_per_second']:.0f} images/s)"
+        f"{figures} after {summary['steps']} steps in {summary['seconds']:.0f} s "
+        f"({summary[f'{task.unit}_per_second']:.0f} {task.unit}/s)"
     )
-    if summary["skipped_images"]:
-        typer.echo(f"skipped {summary['skipped_images']} images that could not be read", err=True)
+    if summary[f"skipped_{task.unit}"]:
+        typer.echo(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
     typer.echo(f"run: {run.path}\nreport: {run.report_file}")
 
 

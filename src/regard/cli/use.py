@@ -1,18 +1,18 @@
 """`regard evaluate`, `predict` and `explain`: what is done with a run."""
 
-import csv
-import io
-import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from regard.cli.tables import right, show
+from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
+from regard.cli.text import predict_texts, show_text_evaluation
 from regard.errors import RegardError
+
+if TYPE_CHECKING:
+    from regard.tasks import Classifier
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Write files into this folder too.")]
@@ -37,38 +37,70 @@ def evaluate(
 ) -> None:
     """Measure a trained model, class by class."""
     from regard.api import evaluate as evaluate_run
+    from regard.tasks import Evaluation
 
     evaluation = evaluate_run(run, data, weights=weights)
+    if not isinstance(evaluation, Evaluation):
+        show_text_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
+        return
     figures = {"images": len(evaluation.labels), "skipped_images": len(evaluation.skipped), **evaluation.metrics()}
     rows = [vars(entry) for entry in evaluation.per_class()]
     whole = {**figures, "per_class": rows, "confusion": evaluation.confusion().tolist()}
-    text = _csv(("name", "precision", "recall", "f1", "images"), rows)
-    _write(out, "evaluation", whole, text)
-    if _printed(as_json, as_csv, whole, text):
+    text = csv_text(("name", "precision", "recall", "f1", "images"), rows)
+    write_files(out, "evaluation", whole, text)
+    if printed(as_json, as_csv, whole, text):
         return
     table = Table("class", *(right(name) for name in ("precision", "recall", "F1", "images")))
     for entry in evaluation.per_class():
         table.add_row(entry.name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.images))
     show(table)
-    typer.echo(", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
+    typer.echo(figures_line(figures))
 
 
 def predict(
     run: RunArgument,
-    files: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Image files, or folders of them; for text, files with a text a line.")
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text to read; may be repeated.")] = None,
     top: Annotated[int, typer.Option(help="How many classes to name for each image.", min=1)] = 1,
+    beam: Annotated[int, typer.Option(help="Width of the beam search for text; 1 takes the likeliest.", min=1)] = 1,
+    attention: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
+    ] = None,
     weights: Weights = "model",
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Name the class of each image. One that cannot be read is named on stderr; the others are done all the same."""
+    """Name the class of each image, or write the answer to each text.
+
+    An image that cannot be read is named on stderr; the others are done all the same.
+    """
     from regard.api import load
+    from regard.tasks import Classifier, Translator
+
+    predictor = load(run, weights=weights)
+    if isinstance(predictor, Translator):
+        predict_texts(predictor, text or [], files or [], beam, attention, out, as_json=as_json, as_csv=as_csv)
+        return
+    if not isinstance(predictor, Classifier):
+        raise RegardError(f"{run}: is a run of a language model; `regard generate {run} --prompt TEXT` lets it write")
+    if text or attention:
+        raise RegardError(f"{run}: reads images; --text and --attention are for runs that read text")
+    if not files:
+        raise RegardError("predict: name an image file, or a folder of them")
+    _predict_images(predictor, files, top, out, as_json=as_json, as_csv=as_csv)
+
+
+def _predict_images(
+    classifier: "Classifier", files: list[Path], top: int, out: Path | None, *, as_json: bool, as_csv: bool
+) -> None:
     from regard.tasks import Prediction
 
     answers: list[Prediction] = []
     bad: list[str] = []
-    for answer in load(run, weights=weights).predict_files(_image_files(files)):
+    for answer in classifier.predict_files(_image_files(files)):
         if isinstance(answer, Prediction):
             answers.append(answer)
         else:
@@ -78,9 +110,9 @@ def predict(
         for answer in answers
         for label, probability in answer.top(top)
     ]
-    text = _csv(("file", "class", "probability"), rows)
-    _write(out, "predictions", rows, text)
-    if not _printed(as_json, as_csv, rows, text):
+    text = csv_text(("file", "class", "probability"), rows)
+    write_files(out, "predictions", rows, text)
+    if not printed(as_json, as_csv, rows, text):
         table = Table("file", "class", right("probability"))
         for row in rows:
             table.add_row(row["file"], row["class"], f"{row['probability']:.3f}")
@@ -134,32 +166,3 @@ def _image_files(paths: list[Path]) -> list[Path]:
             raise RegardError(f"{path}: holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
         files += found
     return files
-
-
-def _printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
-    """Prints JSON or CSV where one was asked for."""
-    if as_json and as_csv:
-        raise RegardError("choose one of --json and --csv")
-    if as_json:
-        typer.echo(json.dumps(whole, indent=2, ensure_ascii=False))
-    elif as_csv:
-        typer.echo(rows, nl=False)
-    return as_json or as_csv
-
-
-def _write(folder: Path | None, name: str, whole: Any, rows: str) -> None:
-    if folder is None:
-        return
-    from regard.training.files import write_json, write_whole
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", whole)
-    write_whole(folder / f"{name}.csv", lambda beside: beside.write_text(rows, encoding="utf-8"))
-
-
-def _csv(columns: Sequence[str], rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -5,17 +5,23 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from regard.compare.contender import Cost
 from regard.errors import RegardError
-from regard.training import load_classifier, memory_above_mb
+from regard.tasks import Classifier, Task, create_task
+from regard.training import Run, load_predictor, memory_above_mb
 
 BATCH_SIZE = 64
+"""Of images; of other samples it is the recipe's."""
 REPETITIONS = 15
 
 
@@ -30,14 +36,12 @@ def measure(run: Path) -> Cost:
 
 def measure_here(run: Path) -> Cost:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = load_classifier(run, device=device)
-    model, pre = classifier.model, classifier.preprocessing
-    images = torch.randn(BATCH_SIZE, pre.channels, *pre.img_size, device=device)
-    labels = torch.arange(BATCH_SIZE, device=device) % len(classifier.class_names)
-
-    def infer() -> None:
-        with torch.inference_mode():
-            model(images).sum().item()  # waits for the device
+    predictor = load_predictor(run, device=device)
+    model = predictor.model
+    if isinstance(predictor, Classifier):
+        infer, loss, batch_size = _with_images(predictor, device)
+    else:
+        infer, loss, batch_size = _with_a_batch(create_task(Run.open(run).recipe()), model, device)
 
     for _ in range(3):
         infer()
@@ -51,12 +55,60 @@ def measure_here(run: Path) -> Cost:
     model.train()
 
     def step() -> None:
-        F.cross_entropy(model(images), labels).backward()
+        loss().backward()
         optimizer.step()
         optimizer.zero_grad()
 
     memory = memory_above_mb(step, device)
-    return Cost(statistics.median(seconds) / BATCH_SIZE, memory, BATCH_SIZE)
+    return Cost(statistics.median(seconds) / batch_size, memory, batch_size)
+
+
+# Inference on a batch, the loss on it, and how many samples it has.
+Work = tuple[Callable[[], None], Callable[[], Tensor], int]
+
+
+def _with_images(classifier: Classifier, device: torch.device) -> Work:
+    """Random images: what is in them changes nothing."""
+    model, pre = classifier.model, classifier.preprocessing
+    images = torch.randn(BATCH_SIZE, pre.channels, *pre.img_size, device=device)
+    labels = torch.arange(BATCH_SIZE, device=device) % len(classifier.class_names)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            model(images).sum().item()  # waits for the device
+
+    return infer, lambda: F.cross_entropy(model(images), labels), BATCH_SIZE
+
+
+def _with_a_batch(task: Task, model: nn.Module, device: torch.device) -> Work:
+    """The first training batch, for the lengths of sequences count; inference is the forward that its loss asks for."""
+    batch = next(iter(task.training_loader(task.order(rank=0, world_size=1)))).to(device)
+    with torch.no_grad(), _inputs_of(model) as inputs:
+        task.loss(model, batch)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            for positional, named in inputs:
+                model(*positional, **named)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return infer, lambda: task.loss(model, batch), len(batch)
+
+
+@contextmanager
+def _inputs_of(model: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """Notes what a model is called with."""
+    noted: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def note(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        noted.append((positional, named))
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield noted
+    finally:
+        handle.remove()
 
 
 if __name__ == "__main__":

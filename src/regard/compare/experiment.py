@@ -1,39 +1,39 @@
-"""The same model with one mixer after another, trained alike, over seeds."""
+"""The same model with one mixer after another, or one model after another, trained alike, over seeds."""
 
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from regard.compare.contender import Contender
+from regard.compare.contender import Contender, Metric
 from regard.compare.cost import measure
-from regard.errors import RegardError, unknown
-from regard.mixers import MIXERS, options_for
+from regard.compare.field import check_names, try_out, variant
+from regard.errors import RegardError
 from regard.recipes import Recipe
-from regard.tasks import create_task
+from regard.tasks import TASKS
 from regard.training import Bar, Run, train
 
 
 def compare(
-    recipe: Recipe, mixers: Sequence[str], seeds: int, folder: Path, *, bar: Bar | None = None
+    recipe: Recipe, names: Sequence[str], seeds: int, folder: Path, *, bar: Bar | None = None
 ) -> list[Contender]:
-    """Trains `recipe` with each mixer and the seeds recipe.seed, recipe.seed + 1, ...: the same data, split and budget.
+    """Trains `recipe` with each name and the seeds recipe.seed, recipe.seed + 1, ...: the same data, split and budget.
 
-    The runs lie in folder/MIXER-seed-S. The cost of each mixer is measured afterwards, in processes of their own.
-    Raises RegardError for an unknown mixer, one named twice, no mixer, or a folder that is not new.
+    A name is a mixer's, which takes the place of `model.mixer`, or a preset's, which takes that of the model.
+    The runs lie in folder/NAME-seed-S. The cost of each is measured afterwards, in processes of their own.
+    Raises RegardError for an unknown name, one named twice, none, one that cannot serve, or a folder that is not new.
     """
-    _check(mixers, seeds, folder)
-    variants = [_variant(recipe, name, recipe.seed + i) for name in mixers for i in range(seeds)]
-    for variant in variants[::seeds]:
-        create_task(variant).build_model()  # what cannot be built is said now, not after an hour
-    paths: dict[str, list[Path]] = {name: [] for name in mixers}
-    with bar or Bar(parts=len(variants) + 1) as bar:
-        for part, variant in enumerate(variants):
-            name = str(variant.model.config(num_classes=1).mixer)
-            path = folder / f"{name}-seed-{variant.seed}"
-            train(variant, path, bar=bar.part(part, name if seeds == 1 else f"{name}, seed {variant.seed}"))
+    _check(names, seeds, folder)
+    variants = {name: [variant(recipe, name, recipe.seed + i) for i in range(seeds)] for name in names}
+    for first, *_ in variants.values():
+        try_out(first)  # what cannot serve says so now, not after an hour
+    contenders = []
+    with bar or Bar(parts=len(names) * seeds + 1) as bar:
+        paths: dict[str, list[Path]] = {name: [] for name in names}
+        for part, (name, one) in enumerate((name, one) for name, some in variants.items() for one in some):
+            path = folder / f"{name}-seed-{one.seed}"
+            train(one, path, bar=bar.part(part, name if seeds == 1 else f"{name}, seed {one.seed}"))
             paths[name].append(path)
-        contenders = []
-        bar.part(len(variants), "cost")
+        bar.part(len(names) * seeds, "cost")
         for number, (name, runs) in enumerate(paths.items()):
             bar.update(number / len(paths), f"of {name}")
             contenders.append(contender(name, runs))
@@ -42,11 +42,14 @@ def compare(
 
 def contender(name: str, runs: Sequence[Path], *, with_cost: bool = True) -> Contender:
     """What the summaries of finished runs of one model say, and its cost, measured on the first of them."""
-    summaries = [Run.open(run).summary() for run in runs]
+    opened = [Run.open(run) for run in runs]
+    summaries = [run.summary() for run in opened]
+    task = TASKS[opened[0].recipe().task]
     return Contender(
         name=name,
         runs=tuple(runs),
-        accuracies=tuple(summary["accuracy"] for summary in summaries),
+        metric=Metric(task.main_metric, task.larger_is_better),
+        scores=tuple(summary[task.main_metric] for summary in summaries),
         parameters=summaries[0]["parameters"],
         flops=summaries[0]["flops"],
         training_seconds=statistics.mean(summary["seconds"] for summary in summaries),
@@ -54,19 +57,8 @@ def contender(name: str, runs: Sequence[Path], *, with_cost: bool = True) -> Con
     )
 
 
-def _variant(recipe: Recipe, mixer: str, seed: int) -> Recipe:
-    values = recipe.to_dict()
-    options = options_for(mixer, values["model"].get("mixer_options", {}))
-    values["model"] |= {"mixer": mixer, "mixer_options": dict(options)}
-    return Recipe.model_validate({**values, "seed": seed})
-
-
-def _check(mixers: Sequence[str], seeds: int, folder: Path) -> None:
-    for name in mixers:
-        if name not in MIXERS:
-            raise unknown("mixer", name, MIXERS)
-    if not mixers or len(set(mixers)) < len(mixers):
-        raise RegardError(f"compare: name each mixer once, and at least one; got {', '.join(mixers) or 'none'}")
+def _check(names: Sequence[str], seeds: int, folder: Path) -> None:
+    check_names(names)
     if seeds < 1:
         raise RegardError(f"compare: seeds must be at least 1, got {seeds}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -56,6 +56,7 @@ class Point:
     y: float
     low: float
     high: float
+    """Both are y where no interval is known."""
 
 
 def color_of(number: int) -> str:
@@ -83,11 +84,11 @@ def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "
     return figure
 
 
-def points_figure(points: Sequence[Point], *, x_label: str, y_label: str) -> "matplotlib.figure.Figure":
+def points_figure(points: Sequence[Point], *, x_label: str, y_label: str, percent: bool) -> "matplotlib.figure.Figure":
     """A point with its interval for each contender."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    figure, axes = _plot(x_label, y_label, True, [point.name for point in points])
+    figure, axes = _plot(x_label, y_label, percent, [point.name for point in points])
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
     for number, point in enumerate(points):

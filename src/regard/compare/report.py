@@ -16,12 +16,12 @@ from regard.compare.plots import (
     points_figure,
     smooth,
 )
-from regard.compare.section import section_of
-from regard.compare.table import accuracy_interval, columns_of, interval_words, listed
-from regard.data import ImageClasses
+from regard.compare.table import columns_of, interval_words, listed, score_interval
+from regard.compare.view import View
+from regard.compare.views import view_of
 from regard.errors import RegardError
 from regard.recipes import Recipe, TrainSection
-from regard.tasks import ClassificationTask, create_task
+from regard.tasks import create_task
 from regard.training import Run
 from regard.training.files import write_whole
 
@@ -37,7 +37,7 @@ def write_report(
     """Writes the report of one run, or of a comparison, as one HTML file that needs no other file and no network.
 
     `command` makes it again; `notes` are paragraphs below the first. Everything else is read from the run folders.
-    Confusion, mistakes and mixing are those of a contender's first run, evaluated anew on the held-out images.
+    Mistakes, pictures and samples are those of a contender's first run, made anew with the held-out data.
     Raises RegardError where a run has not ended, its data cannot be read, contenders were not held to the same data,
     or the file cannot be written.
     """
@@ -50,7 +50,7 @@ def write_report(
     runs = [Run.open(run) for contender in contenders for run in contender.runs]
     recipes = [run.recipe() for run in runs]
     summaries = [run.summary() for run in runs]
-    data = _shared_data(runs, recipes)
+    view = _shared_view(runs, recipes)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -60,16 +60,19 @@ def write_report(
     )
     html = environment.get_template("report.html.j2").render(
         title=title,
-        lead=_lead(contenders, recipes, data),
+        lead=_lead(contenders, recipes, view),
         notes=list(notes),
-        facts=_facts(recipes, summaries, data),
+        facts=_facts(recipes, summaries, view),
         command=command,
         several=len(contenders) > 1,
+        kind="mixer" if len({recipe.model.name for recipe in recipes}) == 1 else "model",
         contenders=contenders,
-        columns=columns_of(contenders, len(data.val)),
-        intervals=interval_words(contenders, len(data.val)),
-        plots=_plots(contenders, len(data.val)),
-        sections=[section_of(contender, data.val, recipes[0]) for contender in contenders],
+        metric=contenders[0].metric.words,
+        view=view,
+        columns=columns_of(contenders, view),
+        intervals=interval_words(contenders, view),
+        plots=_plots(contenders, view),
+        sections=[view.section(contender) for contender in contenders],
         colors=[color_of(number) for number in range(len(contenders))],
         written=datetime.now().astimezone().strftime("%Y-%m-%d"),
         version=summaries[0]["versions"]["regard"],
@@ -77,45 +80,46 @@ def write_report(
     write_whole(path, lambda beside: beside.write_text(html, encoding="utf-8"))
 
 
-def _shared_data(runs: Sequence[Run], recipes: Sequence[Recipe]) -> ImageClasses:
-    """The data of all runs, opened once. RegardError where two runs were not held to the same images."""
+def _shared_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> View:
+    """The data of all runs, opened once. RegardError where two runs were not held to the same samples."""
     for run, recipe in zip(runs, recipes, strict=True):
-        if recipe.data != recipes[0].data:
+        if (recipe.task, recipe.data) != (recipes[0].task, recipes[0].data):
             raise RegardError(f"{run.path} and {runs[0].path}: not trained on the same data; see [data] in recipe.toml")
-    task = create_task(recipes[0])
-    if not isinstance(task, ClassificationTask):
-        raise RegardError(f"{runs[0].path}: a report can be made of classification, not of {recipes[0].task}")
-    return task.data
+    return view_of(create_task(recipes[0]))
 
 
-def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], data: ImageClasses) -> str:
+def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], view: View) -> str:
     """One sentence that says what was done."""
-    model = listed(dict.fromkeys(recipe.model.name for recipe in recipes))
+    models = list(dict.fromkeys(recipe.model.name for recipe in recipes))
     budget = listed(dict.fromkeys(_budget(recipe.train) for recipe in recipes))
-    trained_on = f"{len(data.train)} images of {data.address}"
-    tested_on = f"tested on {len(data.val)} images that it had not seen."
+    trained = f"trained on {view.trained_on} for {budget}"
+    tested = f"and tested on {view.tested_on}."
     if len(contenders) == 1:
         mixer = listed(dict.fromkeys(_mixer(recipe) for recipe in recipes))
-        return f"{model}, with the token mixer {mixer}, was trained on {trained_on} for {budget}, and {tested_on}"
+        with_mixer = f", with the token mixer {mixer}," if mixer else ""
+        return f"{listed(models)}{with_mixer} was {trained}, {tested}"
     seeds = max(len(contender.runs) for contender in contenders)
     times = "" if seeds == 1 else f", with {seeds} seeds"
-    return (
-        f"{model} was trained with {len(contenders)} token mixers in turn, each on {trained_on} for {budget}{times}, "
-        f"and {tested_on}"
-    )
+    if len(models) == 1:
+        in_turn = f"{models[0]} was trained with {len(contenders)} token mixers in turn, each on {view.trained_on}"
+        return f"{in_turn} for {budget}{times}, {tested}"
+    return f"{listed([_with_mixers(model, recipes) for model in models])} were each {trained}{times}, {tested}"
 
 
-def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], data: ImageClasses) -> list[tuple[str, str]]:
+def _with_mixers(model: str, recipes: Sequence[Recipe]) -> str:
+    """A model, and how many mixers it was trained with where they are several."""
+    mixers = {_mixer(recipe) for recipe in recipes if recipe.model.name == model}
+    return model if len(mixers) == 1 else f"{model} with {len(mixers)} token mixers in turn"
+
+
+def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], view: View) -> list[tuple[str, str]]:
     train = recipes[0].train
-    split = "split that the data bring" if data.has_val else f"split drawn from seed {recipes[0].data.split_seed}"
     machines = dict.fromkeys(_machine(summary["machine"]) for summary in summaries)
     versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in summary["versions"].items()) for summary in summaries)
     return [
-        ("Data", data.address),
-        ("Images", f"{len(data.train)} for training, {len(data.val)} held out; {split}"),
-        ("Classes", str(len(data.class_names))),
+        *view.facts(),
         ("Model", listed(dict.fromkeys(recipe.model.name for recipe in recipes))),
-        ("Budget", f"{_budget(train)}, in batches of {train.batch_size} images"),
+        ("Budget", f"{_budget(train)}, in batches of {train.batch_size} {view.unit}"),
         ("Seeds", listed(dict.fromkeys(str(recipe.seed) for recipe in recipes))),
         ("Machine", "; ".join(machines)),
         ("Versions", "; ".join(versions)),
@@ -123,7 +127,8 @@ def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], data:
 
 
 def _mixer(recipe: Recipe) -> str:
-    mixer = recipe.model.config(num_classes=1).mixer
+    """ "" for a model that has no place for one."""
+    mixer: str | Sequence[str] = getattr(recipe.model.config(), "mixer", "")
     return mixer if isinstance(mixer, str) else ", ".join(mixer)
 
 
@@ -139,30 +144,36 @@ def _machine(values: dict[str, Any]) -> str:
     return f"{processor}, {values['memory_gb']} GB of memory, {accelerator}, {values['system']}"
 
 
-def _plots(contenders: Sequence[Contender], num_images: int) -> list[tuple[str, str]]:
+def _plots(contenders: Sequence[Contender], view: View) -> list[tuple[str, str]]:
     """(what the plot shows, its SVG)"""
+    metric = contenders[0].metric
+    held_out, percent = f"held-out {metric.words}", metric.is_proportion
     histories = [(contender.name, [Run(run).history() for run in contender.runs]) for contender in contenders]
-    accuracy = [
-        Series(name, tuple(curve_of(history, "val", "accuracy") for history in runs)) for name, runs in histories
+    scores = [
+        Series(name, tuple(curve_of(history, "val", metric.name) for history in runs)) for name, runs in histories
     ]
     loss = [
         Series(name, tuple(smooth(curve_of(history, "train", "loss")) for history in runs)) for name, runs in histories
     ]
     names = f" of {listed([contender.name for contender in contenders])}"
     plots = [
-        (
-            "Held-out accuracy against epochs" + names,
-            curves_figure(accuracy, y_label="held-out accuracy", percent=True),
-        ),
+        (f"H{held_out[1:]} against epochs" + names, curves_figure(scores, y_label=held_out, percent=percent)),
         ("Training loss against epochs" + names, curves_figure(loss, y_label="training loss (nats)", percent=False)),
     ]
     if len(contenders) > 1:
-        points = [
-            Point(contender.name, float(contender.flops), *accuracy_interval(contender.accuracies, num_images))
-            for contender in contenders
-        ]
+        points = [_point(contender, view) for contender in contenders]
+        has_interval = any(point.low < point.high for point in points)
         figure = points_figure(
-            points, x_label="operations for an image (FLOPs)", y_label="held-out accuracy, 95% interval"
+            points,
+            x_label=f"operations for {view.counted} (FLOPs)",
+            y_label=f"{held_out}, 95% interval" if has_interval else held_out,
+            percent=percent,
         )
-        plots.append(("Held-out accuracy against operations" + names, figure))
+        plots.append((f"H{held_out[1:]} against operations" + names, figure))
     return [(words, inline_svg(figure)) for words, figure in plots]
+
+
+def _point(contender: Contender, view: View) -> Point:
+    found = score_interval(contender.metric, contender.scores, view.num_held_out)
+    low, high = found.mean if found.low is None else found.low, found.mean if found.high is None else found.high
+    return Point(contender.name, float(contender.flops), found.mean, low, high)

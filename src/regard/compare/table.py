@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from regard.compare.contender import Contender
+from regard.compare.contender import Contender, Metric
 from regard.compare.plots import human, three_digits
+from regard.compare.view import View
 from regard.errors import RegardError
 
 CONFIDENCE = 0.95
@@ -34,41 +35,51 @@ class Column:
         return [text == best for text in self.texts()]
 
 
-def columns_of(contenders: Sequence[Contender], num_images: int) -> list[Column]:
-    """Times are in the unit that suits the longest of them; a cost that was not measured at all has no column."""
-    intervals = [accuracy_interval(contender.accuracies, num_images) for contender in contenders]
-    words = {low: f"{100 * low:.1f} to {100 * high:.1f}" for _, low, high in intervals}
+def columns_of(contenders: Sequence[Contender], view: View) -> list[Column]:
+    """Times are in the unit that suits the longest of them; what was measured of no contender has no column."""
+    metric = contenders[0].metric
+    found = [score_interval(metric, contender.scores, view.num_held_out) for contender in contenders]
     training = [contender.training_seconds for contender in contenders]
     second, seconds = time_unit(max(training))
-    columns = [
-        Column("accuracy", "%", tuple(mean for mean, _, _ in intervals), lambda mean: f"{100 * mean:.1f}", "higher"),
-        Column("95% interval", "%", tuple(low for _, low, _ in intervals), lambda low: words[low], ""),
+    percent = "%" if metric.is_proportion else ""
+    better: Literal["higher", "lower"] = "higher" if metric.larger_is_better else "lower"
+    columns = [Column(metric.words, percent, tuple(one.mean for one in found), metric.text, better)]
+    if any(one.low is not None for one in found):
+        words = {
+            one.low: f"{metric.text(one.low)} to {metric.text(one.high)}"
+            for one in found
+            if one.low is not None and one.high is not None
+        }
+        columns.append(Column("95% interval", percent, tuple(one.low for one in found), lambda low: words[low], ""))
+    columns += [
         Column("parameters", "", tuple(float(contender.parameters) for contender in contenders), human),
-        Column("operations", "FLOPs an image", tuple(float(contender.flops) for contender in contenders), human),
+        Column("operations", f"FLOPs {view.counted}", tuple(float(one.flops) for one in contenders), human),
         Column("training", seconds, tuple(training), lambda time: three_digits(time / second)),
     ]
     costs = [contender.cost for contender in contenders]
     measured = [cost for cost in costs if cost is not None]
     if measured:
-        times = tuple(None if cost is None else cost.seconds_per_image for cost in costs)
+        times = tuple(None if cost is None else cost.seconds_per_sample for cost in costs)
         memory = tuple(None if cost is None else cost.peak_memory_mb for cost in costs)
         batch = listed(dict.fromkeys(str(cost.batch_size) for cost in measured))
-        moment, unit = time_unit(max(cost.seconds_per_image for cost in measured))
+        moment, unit = time_unit(max(cost.seconds_per_sample for cost in measured))
         columns += [
-            Column("inference", f"{unit} an image, {batch} at once", times, lambda time: three_digits(time / moment)),
+            Column(
+                "inference", f"{unit} {view.timed}, {batch} at once", times, lambda time: three_digits(time / moment)
+            ),
             Column("peak memory", f"MB, training step of {batch}", memory, three_digits),
         ]
     return columns
 
 
-def interval_words(contenders: Sequence[Contender], num_images: int) -> str:
-    """Which interval the table gives."""
-    counts = {len(contender.accuracies) for contender in contenders}
+def interval_words(contenders: Sequence[Contender], view: View) -> str:
+    """Which interval the table gives; "" where it gives none."""
+    counts = {len(contender.scores) for contender in contenders}
     words = []
-    if 1 in counts:
+    if 1 in counts and contenders[0].metric.is_proportion and view.num_held_out is not None:
         words.append(
-            f"of one seed: Wilson’s, for a proportion of {num_images} images; it says what other images "
-            "of the same kind would give, and nothing of other seeds"
+            f"of one seed: Wilson’s, for a proportion of {view.num_held_out} {view.unit}; it says what other "
+            f"{view.unit} of the same kind would give, and nothing of other seeds"
         )
     if counts - {1}:
         seeds = listed([str(count) for count in sorted(counts - {1})])
@@ -84,26 +95,51 @@ def time_unit(longest: float) -> tuple[float, str]:
     return 1e-6, "µs"
 
 
-def accuracy_interval(accuracies: Sequence[float], num_images: int) -> tuple[float, float, float]:
-    """Mean accuracy and its 95% confidence interval, (mean, low, high), each in [0, 1].
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and its 95% confidence interval; None where there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def score_interval(metric: Metric, scores: Sequence[float], num_samples: int | None) -> Interval:
+    """Student's interval over several seeds; for one seed Wilson's, if the metric is a proportion of `num_samples`."""
+    if metric.is_proportion and num_samples is not None:
+        return Interval(*proportion_interval(scores, num_samples))
+    if len(scores) > 1:
+        return Interval(*_students(scores))
+    return Interval(scores[0], None, None)
+
+
+def proportion_interval(shares: Sequence[float], num_samples: int) -> tuple[float, float, float]:
+    """Mean of an accuracy or another share, and its 95% confidence interval, (mean, low, high), each in [0, 1].
 
     Over several seeds: Student's t of their mean, m ± t s / √n, which says what other seeds would give. For one seed:
-    Wilson's interval of a proportion of `num_images`, which says what other images of the same kind would give.
-    Raises RegardError for no accuracy or no image.
+    Wilson's interval of a proportion of `num_samples`, which says what other samples of the same kind would give.
+    Raises RegardError for no share or no sample.
     """
-    if not accuracies or num_images < 1:
-        raise RegardError(f"an interval needs an accuracy and an image, got {len(accuracies)} and {num_images}")
+    if not shares or num_samples < 1:
+        raise RegardError(f"an interval needs a share and a sample, got {len(shares)} and {num_samples}")
+    if len(shares) > 1:
+        mean, low, high = _students(shares)
+        return mean, max(low, 0.0), min(high, 1.0)
     from scipy import stats  # it takes a second to import
 
-    count = len(accuracies)
-    mean = math.fsum(accuracies) / count
-    if count == 1:
-        right = round(mean * num_images)
-        interval = stats.binomtest(right, num_images).proportion_ci(CONFIDENCE, method="wilson")
-        return mean, float(interval.low), float(interval.high)
-    deviation = math.sqrt(math.fsum((accuracy - mean) ** 2 for accuracy in accuracies) / (count - 1))
+    right = round(shares[0] * num_samples)
+    interval = stats.binomtest(right, num_samples).proportion_ci(CONFIDENCE, method="wilson")
+    return shares[0], float(interval.low), float(interval.high)
+
+
+def _students(scores: Sequence[float]) -> tuple[float, float, float]:
+    from scipy import stats
+
+    count = len(scores)
+    mean = math.fsum(scores) / count
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (count - 1))
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
-    return mean, max(mean - reach, 0.0), min(mean + reach, 1.0)
+    return mean, mean - reach, mean + reach
 
 
 def listed(items: Sequence[str] | dict[str, None]) -> str:

@@ -44,13 +44,45 @@ class PairSource(ABC):
 
 @dataclass(frozen=True)
 class TextPairs:
-    """Pairs to train on and to validate on. `bleu_tokenize` is how BLEU cuts the targets: into words or characters."""
+    """Pairs to train on and to validate on. `bleu_tokenize` is how BLEU cuts the targets: into words or characters.
+
+    `has_val` is True where the data came with their own held-out part, and False where `val` was split off by seed.
+    """
 
     address: str
     train: PairSource
     val: PairSource
     groups: tuple[str, ...]
     bleu_tokenize: Literal["13a", "char"]
+    has_val: bool = False
+
+    @property
+    def whole(self) -> PairSource:
+        """All pairs, those to train on first."""
+        return JoinedPairs((self.train, self.val))
+
+
+class JoinedPairs(PairSource):
+    """Several sources, one after another."""
+
+    def __init__(self, sources: Sequence[PairSource]) -> None:
+        self.parts = [(source, index) for source in sources for index in range(len(source))]
+        self.skipped = tuple(name for source in sources for name in source.skipped)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def pair(self, index: int) -> tuple[str, str]:
+        source, inner = self.parts[index]
+        return source.pair(inner)
+
+    def name(self, index: int) -> str:
+        source, inner = self.parts[index]
+        return source.name(inner)
+
+    def group(self, index: int) -> str:
+        source, inner = self.parts[index]
+        return source.group(inner)
 
 
 class LinePairs(PairSource):
@@ -98,7 +130,7 @@ def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_lin
         train, val = _split(whole, address, val_fraction, split_seed)
     else:
         raise RegardError(f"{address}: no such file or folder; {LAYOUT}")
-    return TextPairs(address, train, val, groups=(), bleu_tokenize="13a")
+    return TextPairs(address, train, val, groups=(), bleu_tokenize="13a", has_val=path.is_dir())
 
 
 def _read(path: Path, on_bad_line: OnBadLine) -> LinePairs:

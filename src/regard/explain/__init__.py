@@ -1,5 +1,6 @@
 """Looking into models: mixing matrices, influence, and pictures of them."""
 
+from regard.explain.alignment import alignment_figure
 from regard.explain.influence import influence, influence_error
 from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, token_name
 from regard.explain.pictures import heads_figure, mixing_figure, save_png, telling_tokens
@@ -7,6 +8,7 @@ from regard.explain.pictures import heads_figure, mixing_figure, save_png, telli
 __all__ = [
     "Kind",
     "Mixing",
+    "alignment_figure",
     "heads_figure",
     "influence",
     "influence_error",

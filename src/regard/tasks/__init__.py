@@ -4,20 +4,48 @@ from regard.recipes import Recipe
 from regard.tasks.classification import ClassificationTask
 from regard.tasks.classifier import Classifier, Prediction
 from regard.tasks.metrics import ClassFigures, Evaluation
+from regard.tasks.next_token import NextTokenTask
+from regard.tasks.seq2seq import Seq2SeqTask
 from regard.tasks.task import Task
+from regard.tasks.text_metrics import GroupFigures, PairEvaluation, TextEvaluation
+from regard.tasks.translator import Alignment, Translation, Translator
+from regard.tasks.writer import Writer
 
 __all__ = [
+    "PREDICTORS",
     "TASKS",
+    "Alignment",
     "ClassFigures",
     "ClassificationTask",
     "Classifier",
     "Evaluation",
+    "GroupFigures",
+    "NextTokenTask",
+    "PairEvaluation",
     "Prediction",
+    "Predictor",
+    "Seq2SeqTask",
     "Task",
+    "TextEvaluation",
+    "Translation",
+    "Translator",
+    "Writer",
     "create_task",
 ]
 
-TASKS = {"classification": ClassificationTask}
+Predictor = Classifier | Translator | Writer
+
+TASKS: dict[str, type[Task]] = {
+    "classification": ClassificationTask,
+    "seq2seq": Seq2SeqTask,
+    "next-token": NextTokenTask,
+}
+# What a run of each task is used with.
+PREDICTORS: dict[str, type[Predictor]] = {
+    "classification": Classifier,
+    "seq2seq": Translator,
+    "next-token": Writer,
+}
 
 
 def create_task(recipe: Recipe) -> Task:

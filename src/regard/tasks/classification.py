@@ -20,7 +20,7 @@ from regard.data import (
     training_loader,
     training_transform,
 )
-from regard.models import ViT, build
+from regard.models import ViT, ViTConfig
 from regard.recipes import AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
 from regard.tasks.metrics import Evaluation
@@ -32,11 +32,13 @@ class ClassificationTask:
     Opening it reads the data's headers and measures the mean and deviation where the recipe gives none.
     """
 
+    unit = "images"
     main_metric = "accuracy"
+    larger_is_better = True
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        data, wanted = recipe.data, recipe.model.config(num_classes=1)
+        data, wanted = recipe.data, _config(recipe, num_classes=1)
         self.data: ImageClasses = open_images(
             data.address,
             channels=wanted.in_chans,
@@ -45,7 +47,7 @@ class ClassificationTask:
             on_bad_image=data.on_bad_image,
             root=None if data.root is None else Path(data.root),
         )
-        self.config = recipe.model.config(num_classes=len(self.data.class_names))
+        self.config = _config(recipe, num_classes=len(self.data.class_names))
         mean, std = data.mean, data.std
         if mean is None or std is None:
             measured = measure_mean_std(self.data.train)
@@ -66,7 +68,7 @@ class ClassificationTask:
         return (*self.data.train.skipped, *self.data.val.skipped)
 
     def build_model(self) -> ViT:
-        model = build(self.config)
+        model = ViT(self.config)
         model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         return model
 
@@ -96,6 +98,10 @@ class ClassificationTask:
             num_workers=recipe.data.num_workers,
             on_bad_image=recipe.data.on_bad_image,
         )
+
+    def weight(self, batch: Batch) -> int:
+        """The images."""
+        return len(batch)
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy with label smoothing, after mixup or cutmix where they are on."""
@@ -135,6 +141,12 @@ class ClassificationTask:
             "class_names": list(self.data.class_names),
             "preprocessing": self.preprocessing.to_dict(),
         }
+
+
+def _config(recipe: Recipe, num_classes: int) -> ViTConfig:
+    config = recipe.model.config(num_classes=num_classes)
+    assert isinstance(config, ViTConfig)  # the schema lets no other model come to this task
+    return config
 
 
 def _batch_mixing(augment: AugmentSection, num_classes: int) -> nn.Module | None:

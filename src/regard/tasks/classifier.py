@@ -1,8 +1,9 @@
 """A trained classifier in use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32
@@ -51,6 +52,15 @@ class Classifier:
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
         self._transform = evaluation_transform(preprocessing)
+
+    @classmethod
+    def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Classifier":
+        """With what a run's metadata.json keeps. RegardError where the names are not as many as the model's classes."""
+        names = metadata["class_names"]
+        wanted = metadata["model"]["config"]["num_classes"]
+        if len(names) != wanted:
+            raise RegardError(f"{where}: {len(names)} class names, {wanted} classes")
+        return cls(model, names, Preprocessing.from_dict(metadata["preprocessing"]))
 
     @property
     def device(self) -> torch.device:

@@ -11,11 +11,17 @@ from regard.recipes import Recipe
 
 @runtime_checkable
 class Task(Protocol):
-    """A batch has `names` and `skipped` (both lists of image names), a length, and `to(device)`."""
+    """A batch has `names` and `skipped` (both lists of what samples are called), a length, and `to(device)`."""
 
     recipe: Recipe
+    unit: str
+    """What a sample is: images, sequences."""
     main_metric: str
-    """The one that decides which weights are the best; larger is better."""
+    """The one that decides which weights are the best."""
+    larger_is_better: bool
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Opens the data."""
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -24,10 +30,13 @@ class Task(Protocol):
     def build_model(self) -> nn.Module: ...
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
-        """Which images each step takes; RegardError where the batch size cannot be cut into parts."""
+        """Which samples each step takes; RegardError where the batch size cannot be cut into parts."""
 
     def training_loader(self, order: TrainingOrder) -> Iterable[Any]:
         """Batches for ever."""
+
+    def weight(self, batch: Any) -> int:
+        """Over how many images or tokens the batch's loss is the mean: so much it counts in the loss of a step."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
 
@@ -37,6 +46,6 @@ class Task(Protocol):
     def metrics(self, shares: Sequence[Any]) -> dict[str, float]: ...
 
     def flops(self, model: nn.Module) -> int:
-        """Operations for one image, by formula."""
+        """Operations for one sample, by formula."""
 
     def metadata(self) -> dict[str, Any]: ...

@@ -1,7 +1,7 @@
 """The one training loop, what it optimises with, and the run folder."""
 
 from regard.training.bar import Bar
-from regard.training.loading import load_classifier
+from regard.training.loading import load_classifier, load_predictor
 from regard.training.loop import train
 from regard.training.machine import is_main_process, machine, memory_above_mb, versions
 from regard.training.run import Run, default_run_folder
@@ -12,6 +12,7 @@ __all__ = [
     "default_run_folder",
     "is_main_process",
     "load_classifier",
+    "load_predictor",
     "machine",
     "memory_above_mb",
     "train",

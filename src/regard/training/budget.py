@@ -29,9 +29,21 @@ class Budget:
         return min(max(shares), 1.0)
 
 
-def learning_rate(train: TrainSection, spent: float) -> float:
-    """A linear rise over the `warmup` share of the budget, then half a cosine down to `final_lr`."""
-    if spent < train.warmup:
-        return train.lr * spent / train.warmup
-    fall = (spent - train.warmup) / max(1 - train.warmup, 1e-12)
-    return train.lr * (train.final_lr + (1 - train.final_lr) * (1 + math.cos(math.pi * fall)) / 2)
+def learning_rate(train: TrainSection, spent: float, *, step: int, embed_dim: int) -> float:
+    """The rate of step `step` (the first is 1), which begins when the share `spent` of the budget is gone."""
+    if train.schedule == "transformer":
+        return train.lr * transformer_rate(step, embed_dim, train.warmup_steps)
+    return train.lr * cosine(spent, train.warmup, train.final_lr)
+
+
+def cosine(spent: float, warmup: float, final: float) -> float:
+    """A linear rise to 1 over the `warmup` share of the budget, then half a cosine down to `final`."""
+    if spent < warmup:
+        return spent / warmup
+    fall = (spent - warmup) / max(1 - warmup, 1e-12)
+    return final + (1 - final) * (1 + math.cos(math.pi * fall)) / 2
+
+
+def transformer_rate(step: int, embed_dim: int, warmup_steps: int) -> float:
+    """embed_dim^-0.5 · min(step^-0.5, step · warmup_steps^-1.5)  (Vaswani et al. 2017, eq. 3); the first step is 1."""
+    return embed_dim**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)

@@ -8,33 +8,43 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from regard.data import Preprocessing
-from regard.errors import RegardError
+from regard.errors import RegardError, unknown
 from regard.models import build, configure
-from regard.tasks import Classifier
+from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
 
 
-def load_classifier(run: Path, *, weights: str = "model", device: str | torch.device = "cpu") -> Classifier:
-    """The model of a run with its preprocessing and class names; `weights` is "model" or "best".
+def load_predictor(run: Path, *, weights: str = "model", device: str | torch.device = "cpu") -> Predictor:
+    """The model of a run, ready for use: what it is depends on the run's task.
 
-    RegardError where the folder holds no run, or the weights are cut short or of another model.
+    `weights` is "model" or "best". RegardError where the folder holds no run, or the weights are cut short or of
+    another model.
     """
     found = Run.open(run)
     files = {"model": found.weights_file, "best": found.best_file}
     if weights not in files:
         raise RegardError(f"weights must be one of {', '.join(files)}, got {weights!r}")
-    metadata = found.metadata()
+    metadata, where = found.metadata(), str(found.metadata_file)
     try:
-        name, config = metadata["model"]["name"], metadata["model"]["config"]
-        class_names, preprocessing = metadata["class_names"], metadata["preprocessing"]
+        model_name, config = metadata["model"]["name"], metadata["model"]["config"]
+        model = build(configure(model_name, config, where=f"{where}: model.config"))
+        task = metadata["task"]
+        if task not in PREDICTORS:
+            raise unknown("task", task, PREDICTORS, where=where)
+        predictor = PREDICTORS[task].from_metadata(model, metadata, where)
     except (KeyError, TypeError) as error:
-        raise RegardError(f"{found.metadata_file}: lacks {error}") from None
-    model = build(configure(name, config, where=f"{found.metadata_file}: model.config"))
-    if len(class_names) != model.config.num_classes:
-        raise RegardError(f"{found.metadata_file}: {len(class_names)} class names, {model.config.num_classes} classes")
+        raise RegardError(f"{where}: lacks {error}") from None
     _load_weights(model, files[weights])
-    return Classifier(model.to(device), class_names, Preprocessing.from_dict(preprocessing))
+    model.to(device)
+    return predictor
+
+
+def load_classifier(run: Path, *, weights: str = "model", device: str | torch.device = "cpu") -> Classifier:
+    """`load_predictor` for a run of classification; RegardError for one of another task."""
+    predictor = load_predictor(run, weights=weights, device=device)
+    if not isinstance(predictor, Classifier):
+        raise RegardError(f"{run}: is a run of {Run.open(run).recipe().task}, not of classification")
+    return predictor
 
 
 def _load_weights(model: torch.nn.Module, file: Path) -> None:

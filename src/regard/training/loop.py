@@ -41,7 +41,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
         run.require_new()
     task = create_task(recipe)
     order = task.order(rank=rank, world_size=world_size)
-    budget = Budget.of(options, order.steps_per_epoch)
+    budget, embed_dim = Budget.of(options, order.steps_per_epoch), recipe.model.config().embed_dim
 
     torch.manual_seed(recipe.seed)
     plain_model = task.build_model()
@@ -70,7 +70,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
         progress.evaluated_step = progress.step
         log.write("val", progress.step, progress.step / order.steps_per_epoch, **progress.metrics)
         score = progress.metrics[task.main_metric]
-        if progress.best is None or score > progress.best:
+        better = progress.best is None or (score > progress.best if task.larger_is_better else score < progress.best)
+        if better:
             progress.best, progress.best_step = score, progress.step
             if main:
                 run.save_weights(kept_model, run.best_file)
@@ -86,44 +87,51 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
         while budget.spent(progress.step, progress.seconds) < 1:
             step_started = time.monotonic()
             # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
-            rate = learning_rate(options, budget.spent(progress.step + 0.5, progress.seconds))
+            spent = budget.spent(progress.step + 0.5, progress.seconds)
+            rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=embed_dim)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             torch.manual_seed(seed_for(recipe.seed, progress.step, rank))
 
-            loss, names = torch.zeros((), device=accelerator.device), []
-            for part in range(options.accumulate):
-                batch = next(batches).to(accelerator.device)
+            parts, names = [next(batches) for _ in range(options.accumulate)], []
+            for batch in parts:
                 names += batch.names
                 progress.skipped += [name for name in batch.skipped if name not in progress.skipped]
                 if not batch.names:
-                    raise RegardError(f"step {progress.step + 1}: no image of the batch can be read: {batch.skipped}")
-                synchronise = part + 1 == options.accumulate
+                    raise RegardError(f"step {progress.step + 1}: nothing in the batch can be read: {batch.skipped}")
+            # The mean over a whole step, whatever its parts and processes: a part with more tokens counts for more.
+            whole = _mean_over_processes(sum(task.weight(batch) for batch in parts), accelerator)
+            loss = torch.zeros((), device=accelerator.device)
+            for number, batch in enumerate(parts, start=1):
+                share = task.weight(batch) / whole
+                batch = batch.to(accelerator.device)
+                synchronise = number == options.accumulate
                 with nullcontext() if synchronise else accelerator.no_sync(model):
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                        part_loss = task.loss(model, batch) / options.accumulate
+                        part_loss = task.loss(model, batch) * share
                     accelerator.backward(part_loss)
                 loss += part_loss.detach()
             norm = accelerator.clip_grad_norm_(model.parameters(), options.clip_grad or math.inf)
             mean_loss = accelerator.reduce(loss, "mean").item()
             if not (math.isfinite(mean_loss) and norm.isfinite()):
-                raise _not_finite(mean_loss, norm.item(), progress.step + 1, names, state)
+                raise _not_finite(mean_loss, norm.item(), progress.step + 1, names, task.unit, state)
             optimizer.step()
             optimizer.zero_grad()
             if average is not None:
                 average.update_parameters(plain_model)
 
             progress.step += 1
-            progress.images += len(names) * world_size
+            progress.samples += len(names) * world_size
             progress.training_seconds += time.monotonic() - step_started
             progress.seconds = _agreed(time.monotonic() - started, accelerator)
             epoch = progress.step / order.steps_per_epoch
             log.write("train", progress.step, epoch, loss=mean_loss, lr=rate, grad_norm=norm.item())
 
             ends_epoch = progress.step % order.steps_per_epoch == 0
-            if ends_epoch and round(epoch) % options.evaluate_every == 0:
+            ends_period = ends_epoch and round(epoch) % options.evaluate_every == 0
+            if _due(options.evaluate_every_steps, progress.step, ends_period):
                 evaluate()
-            if ends_epoch if options.save_every_steps is None else progress.step % options.save_every_steps == 0:
+            if _due(options.save_every_steps, progress.step, ends_epoch):
                 save()
             score = progress.metrics.get(task.main_metric)
             told = "" if score is None else f", {task.main_metric} {score:.3f}"
@@ -139,6 +147,18 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
     return summary
 
 
+def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:
+    """Whether a step ends a period: one that is counted in steps, or else by epochs."""
+    return otherwise if every_steps is None else step % every_steps == 0
+
+
+def _mean_over_processes(number: int, accelerator: Accelerator) -> float:
+    if accelerator.num_processes == 1:
+        return float(number)
+    mean = accelerator.reduce(torch.tensor(float(number), device=accelerator.device), "mean")
+    return float(mean.item())
+
+
 def _agreed(seconds: float, accelerator: Accelerator) -> float:
     """The main process's clock, so that all processes stop at the same step."""
     if accelerator.num_processes == 1:
@@ -147,12 +167,12 @@ def _agreed(seconds: float, accelerator: Accelerator) -> float:
     return float(broadcast(clock).item())
 
 
-def _not_finite(loss: float, norm: float, step: int, names: list[str], state: State) -> RegardError:
+def _not_finite(loss: float, norm: float, step: int, names: list[str], unit: str, state: State) -> RegardError:
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     kept = f"the last good checkpoint is {state.latest}" if state.latest else "there is no checkpoint yet"
     return RegardError(
         f"step {step}: the loss is {loss} and the gradient's norm {norm}, so the run stops; {kept}; "
-        f"a lower train.lr often helps; images of the batch: {shown}"
+        f"a lower train.lr often helps; {unit} of the batch: {shown}"
     )
 
 
@@ -165,8 +185,8 @@ def _summary(
         "seconds": round(progress.seconds, 2),
         "steps": progress.step,
         "epochs": progress.step / task.order(rank=0, world_size=1).steps_per_epoch,
-        "images_per_second": round(progress.images / max(progress.training_seconds, 1e-9), 1),
-        "skipped_images": len(task.skipped) + len(set(gather_object(progress.skipped))),
+        f"{task.unit}_per_second": round(progress.samples / max(progress.training_seconds, 1e-9), 1),
+        f"skipped_{task.unit}": len(task.skipped) + len(set(gather_object(progress.skipped))),
         "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
         "flops": task.flops(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

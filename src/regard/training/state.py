@@ -23,9 +23,10 @@ class Progress:
     seconds: float = 0.0
     training_seconds: float = 0.0
     """Without evaluations and saving."""
-    images: int = 0
+    samples: int = 0
+    """Images, or sequences."""
     skipped: list[str] = field(default_factory=list)
-    """The images that could not be read, each once."""
+    """Those that could not be read, each once."""
     best: float | None = None
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)

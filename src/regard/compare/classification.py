@@ -1,22 +1,21 @@
-"""The report's section on one contender: what it took for what, its mistakes, what it mixes."""
+"""Classification in the report: what a contender took for what, its mistakes, what it mixes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from regard.compare.contender import Contender
 from regard.compare.plots import image_uri, inline_svg
+from regard.compare.view import device_of, short_name, split_words
 from regard.data import ImageSource
 from regard.data.transforms import ResizeAndCrop
 from regard.errors import RegardError
 from regard.explain import mixing, mixing_figure, telling_tokens
 from regard.models import ViT
 from regard.recipes import Recipe
-from regard.tasks import Classifier
+from regard.tasks import ClassificationTask, Classifier
 from regard.training import Run, load_classifier
 
 NUM_MISTAKES = 12
@@ -65,10 +64,47 @@ class Section:
     """SVG; empty where the model has no token mixers."""
 
 
-def section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Section:
+class ClassificationView:
+    """Images and their classes."""
+
+    template = "classification.html.j2"
+    unit = "images"
+    timed = "an image"
+    counted = "an image"
+    about = "Accuracy is that of the final weights on the held-out images."
+
+    def __init__(self, task: ClassificationTask) -> None:
+        self.task = task
+        self.data = task.data
+
+    @property
+    def num_held_out(self) -> int:
+        return len(self.data.val)
+
+    @property
+    def trained_on(self) -> str:
+        return f"{len(self.data.train)} images of {self.data.address}"
+
+    @property
+    def tested_on(self) -> str:
+        return f"{len(self.data.val)} images that it had not seen"
+
+    def facts(self) -> list[tuple[str, str]]:
+        data = self.data
+        split = split_words(self.task.recipe, own=data.has_val)
+        return [
+            ("Data", data.address),
+            ("Images", f"{len(data.train)} for training, {len(data.val)} held out; {split}"),
+            ("Classes", str(len(data.class_names))),
+        ]
+
+    def section(self, contender: Contender) -> Section:
+        return _section_of(contender, self.data.val, self.task.recipe)
+
+
+def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Section:
     run = Run.open(contender.runs[0])
-    device = "cuda" if torch.cuda.is_available() and recipe.train.device == "auto" else "cpu"
-    classifier = load_classifier(run.path, device=device)
+    classifier = load_classifier(run.path, device=device_of(recipe))
     options = recipe.data
     found = classifier.evaluate(source, num_workers=options.num_workers, on_bad_image=options.on_bad_image)
     if not found.names:
@@ -83,7 +119,7 @@ def section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Sec
         truth = found.class_names[int(found.labels[index])]
         name = found.names[index]
         read_as = found.class_names[int(label)]
-        return Picture(name, Path(name).name, image_uri(seen), read_as, probability.item(), truth)
+        return Picture(name, short_name(name), image_uri(seen), read_as, probability.item(), truth)
 
     mistakes = found.mistakes()
     return Section(

@@ -1,0 +1,63 @@
+"""A picture of what a decoder looked at while it wrote."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.errors import RegardError
+from regard.explain.pictures import HEAT, INK
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+CAPTION = "cross-attention, mean over heads: what each written token took from each token of the source"
+
+# Inches: a cell, and the room for names and numbers around a panel.
+CELL = 0.19
+LEFT, RIGHT, TOP, BELOW = 0.65, 0.2, 0.75, 0.5
+BETWEEN = 0.62
+NARROWEST = 4.8  # the caption fits
+
+
+def alignment_figure(
+    source: Sequence[str],
+    target: Sequence[str],
+    weights: Float[Tensor, "layers heads target_tokens source_tokens"],
+    *,
+    title: str = "",
+) -> "matplotlib.figure.Figure":
+    """A heat map for each layer of the decoder: a row for each token of `target`, a column for each of `source`.
+
+    All have one colour scale, from zero to the largest weight. RegardError where names and weights do not meet.
+    """
+    from matplotlib.figure import Figure
+
+    if weights.shape[2:] != (len(target), len(source)) or not weights.numel():
+        raise RegardError(
+            f"alignment: weights {tuple(weights.shape)} are not (layers, heads, {len(target)}, {len(source)})"
+        )
+    maps = weights.float().mean(1)
+    layers, rows, columns = maps.shape
+    panel_width, panel_height = columns * CELL, rows * CELL
+    width = LEFT + max(panel_width, NARROWEST) + RIGHT
+    height = TOP + layers * panel_height + (layers - 1) * BETWEEN + BELOW
+    figure = Figure(figsize=(width, height))
+    figure.text(LEFT / width, 1 - 0.25 / height, title, fontsize=11, weight="bold", color=INK, va="center")
+    figure.text(LEFT / width, 0.16 / height, CAPTION, fontsize=7.5, color=INK, va="center")
+    for layer in range(layers):
+        bottom = height - TOP - (layer + 1) * panel_height - layer * BETWEEN
+        panel = figure.add_axes((LEFT / width, bottom / height, panel_width / width, panel_height / height))
+        panel.imshow(maps[layer].numpy(), cmap=HEAT, vmin=0, vmax=float(maps.max()), aspect="auto")
+        panel.set_xticks(range(columns), [_shown(piece) for piece in source], fontsize=8, color=INK)
+        panel.set_yticks(range(rows), [_shown(piece) for piece in target], fontsize=8, color=INK)
+        panel.tick_params(length=0, pad=2)
+        panel.set_title(f"layer {layer}", fontsize=8, color=INK, pad=3, loc="left")
+        panel.set_label(f"cross-attention of layer {layer}")
+    return figure
+
+
+def _shown(piece: str) -> str:
+    """A space can be seen, and a dollar sign begins no formula."""
+    return piece.replace(" ", "␣").replace("\n", "⏎").replace("$", r"\$")
