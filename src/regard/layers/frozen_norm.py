@@ -42,9 +42,7 @@ class FrozenNorm(nn.Module):
         own = kind is nn.BatchNorm2d or kind.__name__ == "BatchNormAct2d"
         return own and isinstance(module, nn.BatchNorm2d) and module.running_var is not None
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         if not self.folded:
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return self.act(self.drop(x))
