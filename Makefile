@@ -26,6 +26,7 @@ format: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/vit.py
+	$(BIN)/python benchmarks/transformer.py
 	$(BIN)/python benchmarks/recipes.py
 
 clean:

@@ -42,9 +42,7 @@ def main() -> None:
     repetitions = parser.parse_args().repetitions
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = [_training(dropout, repetitions, device) for dropout in (0.0, 0.1)]
-    rows += [_generation(mixer, max(repetitions // 3, 3), device) for mixer in ("attention", "performer")]
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    rows += [_generation(mixer, max(repetitions // 3, 1), device) for mixer in ("attention", "performer")]
     print(f"saved to {save('transformer', {'repetitions': repetitions, 'rows': rows})}")
 
 
@@ -73,7 +71,7 @@ def _training(dropout: float, repetitions: int, device: torch.device) -> dict[st
         return run
 
     seconds = interleaved({"torch": step(peer), "regard": step(ours)}, repetitions=repetitions)
-    return {
+    row = {
         "what": "training step of transformer_base",
         "batch": BATCH,
         "tokens": TOKENS,
@@ -81,6 +79,8 @@ def _training(dropout: float, repetitions: int, device: torch.device) -> dict[st
         **{f"{name}_ms": round(1e3 * statistics.median(times), 1) for name, times in seconds.items()},
         "ratio": round(median_ratio(seconds["torch"], seconds["regard"]), 3),
     }
+    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    return row
 
 
 def _generation(mixer: str, repetitions: int, device: torch.device) -> dict[str, Any]:
@@ -100,13 +100,15 @@ def _generation(mixer: str, repetitions: int, device: torch.device) -> dict[str,
 
     same = (cached() == recomputed()).float().mean().item()
     seconds = interleaved({"uncached": recomputed, "cached": cached}, repetitions=repetitions, warm_up=1)
-    return {
+    row = {
         "what": f"generation with {mixer}",
         "new_tokens": NEW_TOKENS,
         "same_tokens": same,
         **{f"{name}_s": round(statistics.median(times), 3) for name, times in seconds.items()},
         "ratio": round(median_ratio(seconds["uncached"], seconds["cached"]), 2),
     }
+    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    return row
 
 
 if __name__ == "__main__":
