@@ -113,7 +113,7 @@ def test_the_check_of_an_address_is_that_of_its_sort(sound):
     assert str(check_images(f"folder:{sound}")[1]) == "24 images to train on, 6 held out, 2 classes"
     found, summary = check_data("numbers")
     assert found == []
-    assert str(summary) == "450000 pairs to train on, 50000 held out, of 5 groups (en, nl, fr, de, es)"
+    assert str(summary) == "630730 pairs to train on, 50000 held out, of 5 groups (en, nl, fr, de, es)"
     (finding,), summary = check_data("nmbers")
     assert (finding.severity, finding.where) == ("error", "nmbers")
     assert "did you mean 'numbers'" in finding.what
