@@ -46,7 +46,7 @@ def text_recipe(text_file) -> Callable[..., Recipe]:
     """text_recipe(*settings): a tiny language model of the text, with a context of 23 bytes."""
 
     def recipe(*settings: str) -> Recipe:
-        model = ("model.num_heads=2", "model.depth=1", "model.context=23")
+        model = ("model.num_heads=2", "model.depth=1", "model.context=23", "data.tokenizer=bytes")
         return load_recipe("next-token", [*SMALL, *model, *settings], address=f"text:{text_file}")
 
     return recipe

@@ -24,7 +24,7 @@ def address(tmp_path):
 @pytest.fixture
 def task(address):
     def make(*settings: str):
-        return create_task(load_recipe("next-token", [*TINY, *settings], address=address))
+        return create_task(load_recipe("next-token", ["data.tokenizer=bytes", *TINY, *settings], address=address))
 
     return make
 
