@@ -41,8 +41,11 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=11)
     repetitions = parser.parse_args().repetitions
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = [_training(dropout, repetitions, device) for dropout in (0.0, 0.1)]
-    rows += [_generation(mixer, max(repetitions // 3, 1), device) for mixer in ("attention", "performer")]
+    rows = []
+    for measure, case in ((_training, 0.0), (_training, 0.1), (_generation, "attention"), (_generation, "performer")):
+        row = measure(case, repetitions, device)
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        rows.append(row)
     print(f"saved to {save('transformer', {'repetitions': repetitions, 'rows': rows})}")
 
 
@@ -71,7 +74,7 @@ def _training(dropout: float, repetitions: int, device: torch.device) -> dict[st
         return run
 
     seconds = interleaved({"torch": step(peer), "regard": step(ours)}, repetitions=repetitions)
-    row = {
+    return {
         "what": "training step of transformer_base",
         "batch": BATCH,
         "tokens": TOKENS,
@@ -79,8 +82,6 @@ def _training(dropout: float, repetitions: int, device: torch.device) -> dict[st
         **{f"{name}_ms": round(1e3 * statistics.median(times), 1) for name, times in seconds.items()},
         "ratio": round(median_ratio(seconds["torch"], seconds["regard"]), 3),
     }
-    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    return row
 
 
 def _generation(mixer: str, repetitions: int, device: torch.device) -> dict[str, Any]:
@@ -99,16 +100,15 @@ def _generation(mixer: str, repetitions: int, device: torch.device) -> dict[str,
         return greedy(step, prompt, eos=None, max_new_tokens=NEW_TOKENS).tokens
 
     same = (cached() == recomputed()).float().mean().item()
-    seconds = interleaved({"uncached": recomputed, "cached": cached}, repetitions=repetitions, warm_up=1)
-    row = {
+    turns = max(repetitions // 3, 1)  # the uncached way takes minutes
+    seconds = interleaved({"uncached": recomputed, "cached": cached}, repetitions=turns, warm_up=1)
+    return {
         "what": f"generation with {mixer}",
         "new_tokens": NEW_TOKENS,
         "same_tokens": same,
         **{f"{name}_s": round(statistics.median(times), 3) for name, times in seconds.items()},
         "ratio": round(median_ratio(seconds["uncached"], seconds["cached"]), 2),
     }
-    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    return row
 
 
 if __name__ == "__main__":

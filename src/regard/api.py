@@ -52,9 +52,7 @@ def load(run: str | Path, *, weights: str = "model", device: str | torch.device 
     """
     from regard.training import load_predictor
 
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_predictor(Path(run), weights=weights, device=device)
+    return load_predictor(Path(run), weights=weights, device=_default_device() if device is None else device)
 
 
 def evaluate(
@@ -111,7 +109,7 @@ def explain(
     from regard.explain import mixing, mixing_figure, parse_token, save_png, telling_tokens
     from regard.training import load_classifier
 
-    classifier = load_classifier(Path(run), weights=weights, device="cuda" if torch.cuda.is_available() else "cpu")
+    classifier = load_classifier(Path(run), weights=weights, device=_default_device())
     model = classifier.model
     if not isinstance(model, ViT):
         raise RegardError(f"{run}: {type(model).__name__} has no token mixers to show")
@@ -124,3 +122,7 @@ def explain(
     figure = mixing_figure(seen, found, tokens=chosen, title=Path(image).name)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_png(figure, Path(path))
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from regard.tasks import PairEvaluation, TextEvaluation, Translator
 
 
+Weights = Annotated[
+    Literal["model", "best"], typer.Option(help="The final weights (model), or those of the best evaluation.")
+]
+
+
 def generate(
     run: Annotated[Path, typer.Argument(help="A run folder of a language model.", metavar="RUN")],
     prompt: Annotated[str, typer.Option(help="The text to go on with.")],
@@ -27,9 +32,7 @@ def generate(
         float | None, typer.Option(help="Draw from the likeliest tokens that have this probability together.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
-    weights: Annotated[
-        Literal["model", "best"], typer.Option(help="The final weights (model), or those of the best evaluation.")
-    ] = "model",
+    weights: Weights = "model",
 ) -> None:
     """Let a language model go on with a text. Same seed, same text."""
     from regard.api import load

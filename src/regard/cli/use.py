@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
-from regard.cli.text import predict_texts, show_text_evaluation
+from regard.cli.text import Weights, predict_texts, show_text_evaluation
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN"
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Write files into this folder too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-
-
-Weights = Annotated[
-    Literal["model", "best"], typer.Option(help="The final weights (model), or those of the best evaluation.")
-]
 
 
 def evaluate(

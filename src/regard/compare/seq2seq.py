@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
 
 from regard.compare.contender import Contender
 from regard.compare.plots import inline_svg
 from regard.compare.view import device_of, printable, short_name, split_words
-from regard.data import PairSource, parse_address
+from regard.data import PairSource
 from regard.errors import RegardError
 from regard.explain import alignment_figure
 from regard.tasks import GroupFigures, PairEvaluation, Seq2SeqTask, Translator
@@ -81,12 +80,13 @@ class Seq2SeqView:
 
     def facts(self) -> list[tuple[str, str]]:
         data, recipe = self.data, self.task.recipe
-        address = parse_address(recipe.data.address)
-        own = address.kind == "pairs" and Path(address.location).expanduser().is_dir()
         groups = [("Groups", ", ".join(data.groups))] if data.groups else []
         return [
             ("Data", data.address),
-            ("Pairs", f"{len(data.train)} for training, {len(data.val)} held out; {split_words(recipe, own=own)}"),
+            (
+                "Pairs",
+                f"{len(data.train)} for training, {len(data.val)} held out; {split_words(recipe, own=data.has_val)}",
+            ),
             *groups,
             ("Tokens", f"{recipe.data.tokenizer}, a vocabulary of {self.task.tokenizer.vocab_size}"),
         ]

@@ -1,7 +1,7 @@
 """One token mixer a file, and MIXERS. A new mixer is a file here and a line in the dict."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -43,6 +43,7 @@ __all__ = [
     "TokenMLP",
     "create_mixer",
     "mixer_options",
+    "one_each",
     "options_for",
 ]
 
@@ -83,6 +84,14 @@ def create_mixer(
     elif "num_tokens" in wanted:
         raise RegardError(f"mixer {name}: is built for one number of tokens, so it cannot mix sequences of any length")
     return MIXERS[name](embed_dim, **{k: v for k, v in given.items() if k in wanted}, **options)
+
+
+def one_each(mixer: str | Sequence[str], depth: int, what: str) -> tuple[str, ...]:
+    """The name of the mixer of each of `depth` layers, out of one name or one for each; `what` a layer is called."""
+    mixers = (mixer,) * depth if isinstance(mixer, str) else tuple(mixer)
+    if len(mixers) != depth:
+        raise RegardError(f"model: {len(mixers)} mixers for a depth of {depth}; name one, or one a {what}")
+    return mixers
 
 
 def mixer_options(name: str) -> dict[str, Any]:

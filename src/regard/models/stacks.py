@@ -1,6 +1,6 @@
 """The Transformer's two stacks of layers, over vectors (Vaswani et al. 2017, section 3.1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,9 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from regard.errors import RegardError
 from regard.layers import Activation, DecoderLayer, EncoderLayer, Grid, KeyValueCache, NormPlace
-from regard.mixers import HeadMixer, create_mixer, options_for
+from regard.mixers import HeadMixer, Mixer, create_mixer, one_each, options_for
 
 
 class TransformerEncoder(nn.Module):
@@ -42,20 +41,13 @@ class TransformerEncoder(nn.Module):
         self.layers: Sequence[EncoderLayer] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
             EncoderLayer(
                 embed_dim,
-                create_mixer(
-                    name,
-                    embed_dim,
-                    num_heads=num_heads,
-                    grid=None,
-                    options=options_for(name, mixer_options or {}),
-                    causal=causal,
-                ),
+                token_mixer,
                 hidden_dim=int(embed_dim * mlp_ratio),
                 norm=norm,
                 activation=activation,
                 dropout=dropout,
             )
-            for name in _one_a_layer(mixer, depth)
+            for token_mixer in _mixers(mixer, depth, embed_dim, num_heads, mixer_options or {}, causal)
         )
         self.norm = _last_norm(embed_dim, norm, final_norm)
         self.apply(_init_weights)
@@ -122,21 +114,14 @@ class TransformerDecoder(nn.Module):
         self.layers: Sequence[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
             DecoderLayer(
                 embed_dim,
-                create_mixer(
-                    name,
-                    embed_dim,
-                    num_heads=num_heads,
-                    grid=None,
-                    options=options_for(name, mixer_options or {}),
-                    causal=causal,
-                ),
+                token_mixer,
                 num_heads=num_heads,
                 hidden_dim=int(embed_dim * mlp_ratio),
                 norm=norm,
                 activation=activation,
                 dropout=dropout,
             )
-            for name in _one_a_layer(mixer, depth)
+            for token_mixer in _mixers(mixer, depth, embed_dim, num_heads, mixer_options or {}, causal)
         )
         self.norm = _last_norm(embed_dim, norm, final_norm)
         self.apply(_init_weights)
@@ -203,11 +188,18 @@ class TransformerDecoder(nn.Module):
         return sum(layer.flops(grid, memory_tokens) for layer in self.layers)
 
 
-def _one_a_layer(mixer: str | Sequence[str], depth: int) -> tuple[str, ...]:
-    mixers = (mixer,) * depth if isinstance(mixer, str) else tuple(mixer)
-    if len(mixers) != depth:
-        raise RegardError(f"model: {len(mixers)} mixers for a depth of {depth}; name one, or one a layer")
-    return mixers
+def _mixers(
+    mixer: str | Sequence[str],
+    depth: int,
+    embed_dim: int,
+    num_heads: int,
+    options: Mapping[str, Any],
+    causal: bool,
+) -> Iterator[Mixer]:
+    """One mixer a layer, each made when its layer is."""
+    for name in one_each(mixer, depth, "layer"):
+        own = options_for(name, options)
+        yield create_mixer(name, embed_dim, num_heads=num_heads, grid=None, options=own, causal=causal)
 
 
 def _last_norm(embed_dim: int, norm: NormPlace, wanted: bool | None) -> nn.Module:

@@ -11,9 +11,9 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from regard.errors import RegardError, unknown
+from regard.errors import unknown
 from regard.layers import Block, Grid, LearnedPositions, PatchEmbed, SinePositions, Trace
-from regard.mixers import create_mixer, options_for
+from regard.mixers import create_mixer, one_each, options_for
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         height, width = (config.img_size,) * 2 if isinstance(config.img_size, int) else config.img_size
-        mixers = (config.mixer,) * config.depth if isinstance(config.mixer, str) else tuple(config.mixer)
-        if len(mixers) != config.depth:
-            raise RegardError(f"model: {len(mixers)} mixers for a depth of {config.depth}; name one, or one a block")
+        mixers = one_each(config.mixer, config.depth, "block")
         dim = config.embed_dim
 
         self.patch_embed = PatchEmbed(config.patch_size, config.in_chans, dim)

@@ -24,6 +24,7 @@ from regard.models import ViT, ViTConfig
 from regard.recipes import AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
 from regard.tasks.metrics import Evaluation
+from regard.tasks.task import training_order
 
 
 class ClassificationTask:
@@ -74,15 +75,7 @@ class ClassificationTask:
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """Which images each step takes, from the first step on."""
-        train = self.recipe.train
-        return TrainingOrder(
-            len(self.data.train),
-            train.batch_size,
-            self.recipe.seed,
-            rank=rank,
-            world_size=world_size,
-            accumulate=train.accumulate,
-        )
+        return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[Batch]:
         """Batches for ever, augmented."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regard.data import TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
 from regard.models import LanguageModel, LanguageModelConfig
 from regard.recipes import Recipe
+from regard.tasks.task import training_order
 from regard.tasks.text_metrics import TextEvaluation
 from regard.tasks.writer import Writer
 
@@ -44,15 +45,8 @@ class NextTokenTask:
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """Which windows each step takes, from the first step on."""
-        train = self.recipe.train
-        return TrainingOrder(
-            num_windows(len(self._tokens), self.config.context),
-            train.batch_size,
-            self.recipe.seed,
-            rank=rank,
-            world_size=world_size,
-            accumulate=train.accumulate,
-        )
+        count = num_windows(len(self._tokens), self.config.context)
+        return training_order(self.recipe, count, rank=rank, world_size=world_size)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[WindowBatch]:
         """Batches for ever; in each epoch the windows begin elsewhere."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regard.data import PAD, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
 from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build
 from regard.recipes import Recipe
+from regard.tasks.task import training_order
 from regard.tasks.text_metrics import PairEvaluation
 from regard.tasks.translator import Translator
 
@@ -59,15 +60,7 @@ class Seq2SeqTask:
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """Which pairs each step takes, from the first step on."""
-        train = self.recipe.train
-        return TrainingOrder(
-            len(self.data.train),
-            train.batch_size,
-            self.recipe.seed,
-            rank=rank,
-            world_size=world_size,
-            accumulate=train.accumulate,
-        )
+        return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[PairBatch]:
         """Batches for ever."""

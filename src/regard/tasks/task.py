@@ -49,3 +49,16 @@ class Task(Protocol):
         """Operations for one sample, by formula."""
 
     def metadata(self) -> dict[str, Any]: ...
+
+
+def training_order(recipe: Recipe, num_samples: int, *, rank: int, world_size: int) -> TrainingOrder:
+    """The order in which a recipe goes through so many samples."""
+    train = recipe.train
+    return TrainingOrder(
+        num_samples,
+        train.batch_size,
+        recipe.seed,
+        rank=rank,
+        world_size=world_size,
+        accumulate=train.accumulate,
+    )
