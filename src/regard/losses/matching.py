@@ -1,0 +1,187 @@
+"""Which prediction answers for which object: Hungarian matching (Carion et al. 2020, section 3.1)."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from regard.errors import RegardError
+from regard.losses.boxes import generalized_iou, xyxy_of
+
+# A logit or a coordinate beyond this counts as not finite: soon after, areas and exponents would not be either.
+LARGEST = 1e6
+# Costs more than anything finite can, and still leaves a sum of costs exact enough in float64.
+NOT_FINITE = 1e9
+
+
+@dataclass(frozen=True)
+class MatchingCosts:
+    """Weights of the three terms of a match's cost; with `focal`, how its class term is shaped."""
+
+    label: float = 1.0
+    l1: float = 5.0
+    giou: float = 2.0
+    focal: bool = False
+    """Each class has a sigmoid of its own, as in Deformable DETR, instead of one softmax with "no object"."""
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+
+DETR_COSTS = MatchingCosts()
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Match i: in `layer[i]`, query `query[i]` of image `image[i]` answers for that image's object `target[i]`.
+
+    Sorted by layer, image and query; on the device of the predictions.
+    """
+
+    layer: Int64[Tensor, " matches"]
+    image: Int64[Tensor, " matches"]
+    query: Int64[Tensor, " matches"]
+    target: Int64[Tensor, " matches"]
+    unmatched: int
+    """Objects of the batch that are left without a query."""
+    not_finite: int
+    """Predictions, over all layers, with a logit or a box that is NaN or infinite."""
+
+    def pairs(self, layer: int, image: int) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]:
+        """(queries, targets) of one image in one layer."""
+        chosen = (self.layer == layer) & (self.image == image)
+        return self.query[chosen], self.target[chosen]
+
+
+@torch.no_grad()
+def match(
+    logits: Float[Tensor, "layers batch queries classes"],
+    boxes_cxcywh: Float[Tensor, "layers batch queries 4"],
+    labels: Sequence[Int64[Tensor, "_"]],
+    target_boxes: Sequence[Float[Tensor, "_ 4"]],
+    costs: MatchingCosts = DETR_COSTS,
+) -> Matches:
+    """The cheapest assignment of objects to queries, for each layer and image on its own.
+
+    `target_boxes` are (cx, cy, w, h) in [0, 1], as predictions are. An object goes to one query at most, a query to one
+    object. With more objects than queries the cheapest are matched, and a warning counts the rest. A prediction that is
+    not finite is matched only where no finite one is left, and a warning counts them. RegardError where labels, boxes
+    and predictions do not belong together.
+    """
+    _require_lengths(logits, labels, target_boxes)
+    counts = [len(boxes) for boxes in target_boxes]
+    most, num_queries = max(counts, default=0), logits.shape[2]
+    finite = finite_predictions(logits, boxes_cxcywh)
+    padded_labels, padded_boxes = _padded(labels, target_boxes, most, boxes_cxcywh)
+    sound = (padded_labels >= 0) & (padded_labels < logits.shape[3]) & padded_boxes.isfinite().all(-1)
+    cost = cost_matrix(logits, boxes_cxcywh, padded_labels.clamp(0, logits.shape[3] - 1), padded_boxes, costs)
+    cost.masked_fill_(~finite[:, :, None], NOT_FINITE)
+
+    # All that the processor has to know, in one transfer.
+    parts = [cost.flatten(), (~finite).sum().float().view(1), sound.float().flatten()]
+    costs_on_cpu, bad, sound_on_cpu = torch.cat(parts).cpu().split([len(part) for part in parts])
+    _require_sound(sound_on_cpu.view(len(counts), most))
+    not_finite = int(bad)
+    unmatched = sum(max(count - num_queries, 0) for count in counts)
+    if not_finite:
+        warnings.warn(
+            f"matching: {not_finite} of {finite.numel()} predictions are not finite, and match last", stacklevel=2
+        )
+    if unmatched:
+        warnings.warn(
+            f"matching: {unmatched} objects have no query left; one image has {most}, the model {num_queries} queries",
+            stacklevel=2,
+        )
+    found = torch.from_numpy(_assign(costs_on_cpu.view(cost.shape).numpy(), counts)).to(logits.device)
+    layer, image, query, target = found.unbind(0)
+    return Matches(layer, image, query, target, unmatched, not_finite)
+
+
+def cost_matrix(
+    logits: Float[Tensor, "layers batch queries classes"],
+    boxes_cxcywh: Float[Tensor, "layers batch queries 4"],
+    labels: Int64[Tensor, "batch objects"],
+    target_boxes: Float32[Tensor, "batch objects 4"],
+    costs: MatchingCosts = DETR_COSTS,
+) -> Float32[Tensor, "layers batch objects queries"]:
+    """What it costs that a query answers for an object of the same image, in float32 (Carion et al. 2020, eq. 1 and 2).
+
+    label · (-p_q(c_t)) + l1 · |b_q - b_t|_1 + giou · (-GIoU(b_q, b_t)); with `focal`, the class term is the focal loss
+    of "is c_t" less that of "is not" (Deformable DETR).
+    """
+    boxes = boxes_cxcywh.float()
+    scores = _focal_scores(logits.float(), costs) if costs.focal else logits.float().softmax(-1)
+    index = labels[None, :, None].expand(len(scores), -1, scores.shape[2], -1)
+    score = scores.gather(3, index).transpose(2, 3)
+    distance = torch.cdist(target_boxes.expand(len(boxes), -1, -1, -1), boxes, p=1)
+    overlap = generalized_iou(xyxy_of(boxes)[:, :, None], xyxy_of(target_boxes)[None, :, :, None])
+    return (costs.l1 * distance).sub_(score, alpha=costs.label).sub_(overlap, alpha=costs.giou)
+
+
+def finite_predictions(
+    logits: Float[Tensor, "layers batch queries classes"], boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
+) -> Bool[Tensor, "layers batch queries"]:
+    """Where no logit and no coordinate is NaN, infinite, or so large that they come to more than `LARGEST` each."""
+    finite = boxes_cxcywh.new_ones(logits.shape[:-1], dtype=torch.bool)
+    for values in (logits, boxes_cxcywh):
+        # A sum is the fastest way to look at each: what is not finite stays so, and no comparison holds with NaN.
+        finite &= values.sum(-1, dtype=torch.float32).abs() <= LARGEST * values.shape[-1]
+    return finite
+
+
+def _focal_scores(logits: Tensor, costs: MatchingCosts) -> Tensor:
+    """Minus the class cost: from logits by logsigmoid, so that no probability of 0 has its logarithm taken."""
+    probability = logits.sigmoid()
+    is_it = -costs.alpha * (1 - probability) ** costs.gamma * torch.nn.functional.logsigmoid(logits)
+    is_not = -(1 - costs.alpha) * probability**costs.gamma * torch.nn.functional.logsigmoid(-logits)
+    return is_not - is_it
+
+
+def _assign(cost: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """(4, matches): layer, image, query and target of each match."""
+    queries, targets, sizes = [], [], []
+    for of_layer in cost:
+        for of_image, count in zip(of_layer, counts, strict=True):
+            of_targets, of_queries = linear_sum_assignment(of_image[:count])  # fewer rows than columns: faster in scipy
+            order = of_queries.argsort()
+            queries.append(of_queries[order])
+            targets.append(of_targets[order])
+            sizes.append(len(order))
+    place = np.repeat(np.arange(len(sizes)), sizes)
+    layer, image = np.divmod(place, max(len(counts), 1))
+    return np.stack([layer, image, np.concatenate([*queries, place[:0]]), np.concatenate([*targets, place[:0]])])
+
+
+def _padded(
+    labels: Sequence[Tensor], target_boxes: Sequence[Tensor], most: int, like: Tensor
+) -> tuple[Int64[Tensor, "batch most"], Float32[Tensor, "batch most 4"]]:
+    """Every image's objects in one tensor; what is filled up is never looked at."""
+    padded_labels = torch.zeros(len(labels), most, dtype=torch.int64, device=like.device)
+    padded_boxes = torch.zeros(len(labels), most, 4, device=like.device)
+    for image, (of_image, boxes) in enumerate(zip(labels, target_boxes, strict=True)):
+        padded_labels[image, : len(of_image)] = of_image
+        padded_boxes[image, : len(boxes)] = boxes
+    return padded_labels, padded_boxes
+
+
+def _require_lengths(logits: Tensor, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> None:
+    if not len(labels) == len(target_boxes) == logits.shape[1]:
+        raise RegardError(
+            f"matching: predictions of {logits.shape[1]} images, labels of {len(labels)}, boxes of {len(target_boxes)}"
+        )
+    for image, (of_image, boxes) in enumerate(zip(labels, target_boxes, strict=True)):
+        if len(of_image) != len(boxes):
+            raise RegardError(f"matching: image {image} has {len(of_image)} labels and {len(boxes)} boxes")
+
+
+def _require_sound(sound: Tensor) -> None:
+    bad = (sound == 0).nonzero().tolist()
+    if bad:
+        raise RegardError(
+            f"matching: object {bad[0][1]} of image {bad[0][0]} has a label that the model has no class for, "
+            "or a box that is not finite"
+        )
