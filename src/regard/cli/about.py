@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +10,13 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from regard.cli.boxes import write_suspects
 from regard.cli.tables import right, show
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from regard.data import Suspect
     from regard.models import ModelConfig
 
 data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_args_is_help=True)
@@ -43,10 +46,13 @@ def models() -> None:
 
 
 def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, int]:
-    from regard.models import LanguageModel, LanguageModelConfig, ViT, ViTConfig
+    from regard.models import DETR, LanguageModel, LanguageModelConfig, ViT, ViTConfig
 
     if isinstance(model, ViT) and isinstance(config, ViTConfig):
         return f"{config.img_size} px, patch {config.patch_size}", model.flops()
+    if isinstance(model, DETR):
+        size = (800, 1066) if model.backbone.frozen else (128, 128)
+        return f"{size[0]} × {size[1]} px", model.flops(*size)
     if isinstance(model, LanguageModel) and isinstance(config, LanguageModelConfig):
         return f"{config.context} tokens", model.flops(config.context)
     pair: Any = model
@@ -89,17 +95,31 @@ def list_kinds() -> None:
 def check(
     address: Annotated[str, typer.Argument(help="A data address, such as folder:PATH.")],
     root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are kept.")] = None,
+    queries: Annotated[
+        int, typer.Option(help="For boxes: the objects that the model can find in an image.", min=1)
+    ] = 100,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="For boxes: draw the suspects into this folder.")
+    ] = None,
 ) -> None:
-    """Read all images, pairs or text of a data set and report what is wrong. An error makes the exit status 1."""
-    from regard.data import check_data
+    """Read all of a data set, images, boxes or text, and report what is wrong. An error makes the exit status 1."""
+    from regard.data import SORTS, check_data, check_detection
 
-    findings, summary = check_data(address, root=root)
+    suspects: Sequence[Suspect] = ()
+    if address.partition(":")[0].strip() in SORTS["images with boxes"]:
+        findings, boxes, suspects = check_detection(address, num_queries=queries)
+        summary = str(boxes)
+    else:
+        findings, counted = check_data(address, root=root)
+        summary = str(counted)
     table = Table("severity", "what", "where")
     for finding in findings:
         table.add_row(finding.severity, finding.what, finding.where)
     if findings:
         show(table)
     errors = sum(finding.severity == "error" for finding in findings)
+    if out is not None and suspects:
+        write_suspects(suspects, out)
     typer.echo(f"{summary}; {errors} errors, {len(findings) - errors} warnings")
     if errors:
         raise typer.Exit(1)
@@ -107,15 +127,17 @@ def check(
 
 @data.command()
 def make(
-    name: Annotated[str, typer.Argument(help="`digits`: scikit-learn's handwritten digits.")],
+    name: Annotated[str, typer.Argument(help="`digits`, handwritten, or `digit-scenes`, scenes made of them.")],
     folder: Annotated[Path, typer.Argument(help="The folder to make.")],
-    size: Annotated[int, typer.Option(help="Height and width in pixels.", min=1)] = 8,
+    size: Annotated[
+        int | None, typer.Option(help="Height and width of digits in pixels (8 unless given).", min=1)
+    ] = None,
 ) -> None:
-    """Write embedded data as a folder of images, one folder a class."""
+    """Write embedded data as files: one folder a class, or for scenes COCO's format."""
     from regard.data import make_folder
 
-    count = make_folder(name, folder, size)
-    typer.echo(f"{count} images in {folder}; train on them with --data folder:{folder}")
+    count, address = make_folder(name, folder, size)
+    typer.echo(f"{count} images in {folder}; train on them with --data {address}")
 
 
 def doctor() -> None:

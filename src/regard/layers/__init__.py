@@ -2,6 +2,7 @@
 
 from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer, Trace
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
+from regard.layers.frozen_norm import FoldedConv, FrozenNorm, fold_norms, freeze_norms
 from regard.layers.grid import Grid
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 from regard.layers.patch_embed import PatchEmbed
@@ -15,6 +16,8 @@ __all__ = [
     "DecoderLayer",
     "DropPath",
     "EncoderLayer",
+    "FoldedConv",
+    "FrozenNorm",
     "Grid",
     "KeyValueCache",
     "LayerScale",
@@ -29,4 +32,6 @@ __all__ = [
     "TokenMixer",
     "Trace",
     "check_tokens",
+    "fold_norms",
+    "freeze_norms",
 ]

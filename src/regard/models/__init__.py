@@ -7,6 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from regard.errors import RegardError, unknown
+from regard.models.backbone import TimmBackbone
+from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
 from regard.models.presets import PRESETS, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
@@ -15,13 +17,17 @@ from regard.models.transformer import Transformer, TransformerConfig, Transforme
 from regard.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "DETR",
     "PRESETS",
+    "DETRConfig",
+    "DETROutput",
     "LanguageModel",
     "LanguageModelConfig",
     "LanguageState",
     "ModelConfig",
     "RecurrentConfig",
     "RecurrentSeq2Seq",
+    "TimmBackbone",
     "Transformer",
     "TransformerConfig",
     "TransformerDecoder",
@@ -60,6 +66,7 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 _MODELS: dict[type, type[nn.Module]] = {
+    DETRConfig: DETR,
     TransformerConfig: Transformer,
     LanguageModelConfig: LanguageModel,
     RecurrentConfig: RecurrentSeq2Seq,

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from types import MappingProxyType
 
+from regard.models.detr import DETRConfig
 from regard.models.language import LanguageModelConfig
 from regard.models.recurrent import RecurrentConfig
 from regard.models.transformer import TransformerConfig
 from regard.models.vit import ViTConfig
 
-ModelConfig = ViTConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
+ModelConfig = ViTConfig | DETRConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
 
 # Vaswani et al. 2017, table 3, with the vocabulary of section 5.1, which source and target share.
 TRANSFORMER_BASE = TransformerConfig(
@@ -62,6 +63,23 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             num_heads=4,
             pool="avg",
             position_std=1.0,
+        ),
+        # Carion et al. 2020, table 1; the classes are COCO's, whose ids go up to 90.
+        "detr_resnet50": DETRConfig(),
+        "detr_resnet50_dc5": DETRConfig(dilated=True),
+        "detr_resnet101": DETRConfig(backbone="resnet101"),
+        # For scenes of some 128 pixels, from scratch.
+        "detr_mini": DETRConfig(
+            num_classes=10,
+            backbone="resnet10t",
+            dilated=True,
+            frozen_norm=False,
+            embed_dim=128,
+            num_heads=4,
+            depth=3,
+            decoder_depth=3,
+            mlp_ratio=4.0,
+            num_queries=25,
         ),
         "transformer_base": TRANSFORMER_BASE,
         "transformer_big": replace(TRANSFORMER_BASE, embed_dim=1024, num_heads=16, dropout=0.3),

@@ -143,12 +143,31 @@ class TransformerDecoder(nn.Module):
             "positions": positions,
             "memory_positions": memory_positions,
         }
+        for output in self._through(x, memory, inputs):
+            x = output
+        return self.norm(x)
+
+    def every_layer(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        memory: Float[Tensor, "batch memory_tokens embed_dim"],
+        *,
+        memory_mask: Bool[Tensor, "batch memory_tokens"] | None = None,
+        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        memory_positions: Float[Tensor, "batch memory_tokens embed_dim"] | None = None,
+    ) -> Float[Tensor, "layers batch tokens embed_dim"]:
+        """As `forward`, the normed output of each layer, which DETR's auxiliary losses are of."""
+        inputs = {"memory_mask": memory_mask, "positions": positions, "memory_positions": memory_positions}
+        return self.norm(torch.stack(list(self._through(x, memory, inputs))))
+
+    def _through(self, x: Tensor, memory: Tensor, inputs: dict[str, Any]) -> Iterator[Tensor]:
+        """The output of each layer in turn."""
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, memory, **inputs, use_reentrant=False)
             else:
                 x = layer(x, memory, **inputs)
-        return self.norm(x)
+            yield x
 
     def cross_attention(
         self,

@@ -1,17 +1,14 @@
 """A trained model out of a run folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from regard.errors import RegardError, unknown
 from regard.models import build, configure
 from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
+from regard.weights import read_safetensors, require_fit
 
 
 def load_predictor(run: Path, *, weights: str = "model", device: str | torch.device = "cpu") -> Predictor:
@@ -51,29 +48,6 @@ def _load_weights(model: torch.nn.Module, file: Path) -> None:
     """Weights that fit exactly, or a RegardError that lists both sides of what does not."""
     if not file.exists():
         raise RegardError(f"{file}: is missing; the run has saved no weights yet")
-    try:
-        found = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise RegardError(f"{file}: is cut short or not a safetensors file: {error}") from None
-    wanted = model.state_dict()
-    differences = [
-        *_listed("missing from the file", sorted(wanted.keys() - found.keys())),
-        *_listed("not in the model", sorted(found.keys() - wanted.keys())),
-        *_listed("of another shape (file, model)", _other_shapes(found, wanted)),
-    ]
-    if differences:
-        raise RegardError(f"{file}: is of another model: {'; '.join(differences)}")
+    found = read_safetensors(file)
+    require_fit(found, model.state_dict(), file)
     model.load_state_dict(found)
-
-
-def _other_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    shared = sorted(found.keys() & wanted.keys())
-    pairs = ((key, tuple(found[key].shape), tuple(wanted[key].shape)) for key in shared)
-    return [f"{key} {theirs} {ours}" for key, theirs, ours in pairs if theirs != ours]
-
-
-def _listed(what: str, items: list[str], limit: int = 6) -> list[str]:
-    if not items:
-        return []
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return [f"{len(items)} {what}: {', '.join(items[:limit])}{more}"]

@@ -1,0 +1,112 @@
+"""Batch norms that learn nothing more, and convolutions that take them in."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class FrozenNorm(nn.Module):
+    """act((x - mean) / √(var + eps) · weight + bias) with four constants: a batch norm as it is in evaluation mode.
+
+    Its eps is the norm's own, and so is the activation that some norms of timm hold. In training it is the same.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        channels = norm.num_features
+        self.eps = norm.eps
+        self.act: nn.Module = getattr(norm, "act", nn.Identity())
+        self.folded = False
+        self.weight: Tensor
+        self.bias: Tensor
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        constants = {
+            "weight": torch.ones(channels) if norm.weight is None else norm.weight.detach().clone(),
+            "bias": torch.zeros(channels) if norm.bias is None else norm.bias.detach().clone(),
+            "running_mean": torch.zeros(channels) if norm.running_mean is None else norm.running_mean.clone(),
+            "running_var": torch.ones(channels) if norm.running_var is None else norm.running_var.clone(),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value)
+
+    def scale_and_shift(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+        """The norm as x · scale + shift."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        if self.folded:
+            return self.act(x)
+        scale, shift = (part[:, None, None].to(x.dtype) for part in self.scale_and_shift())
+        return self.act(x * scale + shift)
+
+
+class FoldedConv(nn.Conv2d):
+    """A convolution that does the work of the frozen norm behind it: conv(x, W · scale) + shift.
+
+    W learns as before, since the scale is a constant. Without gradients, W · scale is kept until a tensor changes.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: FrozenNorm) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        norm.folded = True
+        self._norm = (norm,)  # in a tuple: the norm stays where it is in the state dict
+        self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height2 width2"]:
+        return self._conv_forward(x, *self._combined())
+
+    def _combined(self) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.weight.is_meta:
+            self._kept = None
+            return self._multiplied()
+        norm = self._norm[0]
+        tensors = [self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        state = tuple((tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for tensor in tensors)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, *self._multiplied())
+        return self._kept[1], self._kept[2]
+
+    def _multiplied(self) -> tuple[Tensor, Tensor]:
+        scale, shift = self._norm[0].scale_and_shift()
+        return self.weight * scale[:, None, None, None], shift if self.bias is None else shift + self.bias * scale
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """Puts a FrozenNorm in the place of every batch norm, with its values and under its names."""
+    for name, child in list(model.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(model, name, FrozenNorm(child))
+        else:
+            freeze_norms(child)
+
+
+def fold_norms(model: nn.Module) -> None:
+    """Lets plain convolutions take in the frozen norms behind them.
+
+    Those are taken for pairs that all ResNets and their kin run one after the other: `conv1` and `bn1`, `conv2` and
+    `bn2`, ..., `conv` and `bn`, and neighbours in a sequence. Other norms stay as they are.
+    """
+    for module in list(model.modules()):
+        children = dict(module.named_children())
+        if isinstance(module, nn.Sequential):
+            pairs = list(zip(children, list(children)[1:], strict=False))
+        else:
+            pairs = [(name, f"bn{name[4:]}") for name in children if name.startswith("conv")]
+        for conv_name, norm_name in pairs:
+            conv, norm = children[conv_name], children.get(norm_name)
+            plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+            if plain and isinstance(norm, FrozenNorm) and not norm.folded:
+                setattr(module, conv_name, FoldedConv(conv, norm))  # type: ignore[arg-type] # type() says it is one

@@ -1,0 +1,72 @@
+"""Convolutional backbones out of timm."""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from regard.errors import RegardError, unknown
+from regard.layers.frozen_norm import fold_norms, freeze_norms
+
+
+class TimmBackbone(nn.Module):
+    """The last feature map of any of timm's models that has feature maps (`features_only`), with random weights.
+
+    dilated: the last stage keeps the resolution of the one before and dilates instead (DETR's DC5).
+    frozen_norm: batch norms are constants, folded into their convolutions, as DETR has them for pretrained weights.
+    `out_chans` are its channels, `reduction` how many pixels of the image a pixel of it stands for.
+    Raises RegardError for a name that timm does not have, and for a model that cannot be dilated.
+    """
+
+    def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
+        super().__init__()
+        self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
+        self.body = create_body(name, dilated=dilated, in_chans=in_chans, pretrained=False)
+        info: Any = self.body.feature_info
+        self.out_chans: int = info.channels()[-1]
+        self.reduction: int = info.reduction()[-1]
+        if frozen_norm:
+            freeze_norms(self.body)
+            fold_norms(self.body)
+        self.body.to(memory_format=torch.channels_last)  # convolutions on a CPU are a fifth faster so
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_chans rows columns"]:
+        return self.body(images.contiguous(memory_format=torch.channels_last))[-1]
+
+    def freeze_stem(self) -> None:
+        """Stops the stem and the first stage from learning, as DETR does with pretrained weights."""
+        for name, parameter in self.body.named_parameters():
+            if name.startswith(("conv1", "bn1", "layer1", "conv_stem", "stem", "blocks.0.", "blocks_0", "stages_0")):
+                parameter.requires_grad_(False)
+
+    def flops(self, height: int, width: int) -> int:
+        """Operations for one image: those of the convolutions and linear maps, a multiply and an add being two."""
+        body = copy.deepcopy(self.body).to("meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            body(torch.empty(1, self.in_chans, height, width, device="meta"))
+        return counter.get_total_flops()
+
+
+def create_body(name: str, *, dilated: bool, in_chans: int, pretrained: bool) -> nn.Module:
+    """timm's model, cut to its last feature map. RegardError as `TimmBackbone` says."""
+    import timm  # it takes a second to import
+
+    if not timm.is_model(name):
+        raise unknown("backbone", name, timm.list_models())
+    options: dict[str, Any] = {"output_stride": 16} if dilated else {}
+    try:
+        model: nn.Module = timm.create_model(
+            name, features_only=True, pretrained=pretrained, in_chans=in_chans, out_indices=(-1,), **options
+        )
+    except (NotImplementedError, AssertionError, RuntimeError, TypeError) as error:
+        if pretrained:
+            raise
+        how = ", dilated," if dilated else ""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RegardError(f"model.backbone: timm's {name} cannot be a backbone{how} here: {reason}") from None
+    return model

@@ -1,0 +1,202 @@
+"""DETR: a backbone, a Transformer and learned queries that find all objects at once (Carion et al. 2020)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Interval, MultipleOf
+from jaxtyping import Bool, Float
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from regard.errors import RegardError
+from regard.layers import Activation, Grid, NormPlace
+from regard.models.backbone import TimmBackbone
+from regard.models.stacks import TransformerDecoder, TransformerEncoder
+from regard.ops import masked_sine_positions
+
+
+@dataclass(frozen=True)
+class DETRConfig:
+    """The arguments of `DETR`, which has their defaults."""
+
+    num_classes: PositiveInt = 91
+    in_chans: PositiveInt = 3
+    backbone: str = "resnet50"
+    dilated: bool = False
+    frozen_norm: bool = True
+    embed_dim: Annotated[PositiveInt, MultipleOf(4)] = 256
+    num_heads: PositiveInt = 8
+    depth: NonNegativeInt = 6
+    decoder_depth: PositiveInt = 6
+    mlp_ratio: PositiveFloat = 8.0
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    norm: NormPlace = "post"
+    activation: Activation = "relu"
+    num_queries: PositiveInt = 100
+    mixer: str | tuple[str, ...] = "attention"
+    mixer_options: Mapping[str, Any] | None = None
+
+
+class DETROutput(NamedTuple):
+    """What every layer of the decoder says; the last layer's is the answer, the others' help to train."""
+
+    logits: Float[Tensor, "layers batch queries classes"]
+    """Of the classes, and of "no object", which comes last."""
+    boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
+    """(centre x, centre y, width, height), in [0, 1] of the image without its padding."""
+
+
+class BoxHead(nn.Module):
+    """Three linear maps with ReLU between; a sigmoid makes boxes of it."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(embed_dim, out) for out in (embed_dim, embed_dim, 4))
+
+    def forward(self, x: Float[Tensor, "*shape embed_dim"]) -> Float[Tensor, "*shape 4"]:
+        first, second, last = self.layers
+        return last(second(first(x).relu()).relu()).float().sigmoid()
+
+
+class DETR(nn.Module):
+    """Features of the backbone become the encoder's tokens, and queries read its output (section 3.2, figure 2).
+
+    `backbone` is any of timm's with feature maps. `mixer` takes the place of the encoder's self-attention: any that
+    honours masks and positions; `performer` and `local` are linear in the number of pixels. Raises RegardError for a
+    backbone or a mixer that cannot serve.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 91,
+        in_chans: int = 3,
+        backbone: str = "resnet50",
+        dilated: bool = False,
+        frozen_norm: bool = True,
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        depth: int = 6,
+        decoder_depth: int = 6,
+        mlp_ratio: float = 8.0,
+        dropout: float = 0.1,
+        norm: NormPlace = "post",
+        activation: Activation = "relu",
+        num_queries: int = 100,
+        mixer: str | Sequence[str] = "attention",
+        mixer_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = TimmBackbone(backbone, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+        self.project = nn.Conv2d(self.backbone.out_chans, embed_dim, kernel_size=1)
+        self.encoder = TransformerEncoder(
+            embed_dim,
+            num_heads,
+            depth,
+            mlp_ratio=mlp_ratio,
+            norm=norm,
+            activation=activation,
+            dropout=dropout,
+            mixer=mixer,
+            mixer_options=mixer_options,
+        )
+        self.decoder = TransformerDecoder(
+            embed_dim,
+            num_heads,
+            decoder_depth,
+            mlp_ratio=mlp_ratio,
+            norm=norm,
+            activation=activation,
+            dropout=dropout,
+            causal=False,
+            final_norm=True,
+        )
+        self.queries = nn.Embedding(num_queries, embed_dim)
+        self.label_head = nn.Linear(embed_dim, num_classes + 1)
+        self.box_head = BoxHead(embed_dim)
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        mask: Bool[Tensor, "batch height width"] | None = None,
+    ) -> DETROutput:
+        """Normalised images; `mask` is True where a pixel is real and False where it is padding.
+
+        RegardError for a mask of another shape, or an image without a real pixel.
+        """
+        check_pixels(images, mask)
+        features = self.backbone(images)
+        return self.detect(features, None if mask is None else shrink_mask(mask, features.shape[-2:]))
+
+    def detect(
+        self,
+        features: Float[Tensor, "batch out_chans rows columns"],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+    ) -> DETROutput:
+        """All after the backbone. What features of padding are makes no difference."""
+        memory, positions, keys = self.encode(features, mask)
+        queries = self.queries.weight.to(memory.dtype).expand(len(memory), -1, -1)
+        found = self.decoder.every_layer(
+            torch.zeros_like(queries), memory, memory_mask=keys, positions=queries, memory_positions=positions
+        )
+        return DETROutput(self.label_head(found), self.box_head(found))
+
+    def encode(
+        self, features: Float[Tensor, "batch out_chans rows columns"], mask: Bool[Tensor, "batch rows columns"] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The encoder's output, (batch, tokens, embed_dim), the tokens' positions and which of them are real."""
+        batch, _, rows, columns = features.shape
+        real = torch.ones(batch, rows, columns, dtype=torch.bool, device=features.device) if mask is None else mask
+        if mask is not None:
+            features = features.masked_fill(~mask[:, None], 0.0)  # or a NaN of padding would be one of everything
+        x = self.project(features).flatten(2).transpose(1, 2)
+        positions = masked_sine_positions(real, x.shape[-1]).to(x.dtype)
+        keys = None if mask is None else mask.flatten(1)
+        return self.encoder(x, mask=keys, positions=positions, grid=Grid(rows, columns)), positions, keys
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Recompute each layer of encoder and decoder in the backward pass instead of keeping its activations."""
+        return self.encoder.gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, on: bool) -> None:
+        self.encoder.gradient_checkpointing = self.decoder.gradient_checkpointing = on
+
+    def flops(self, height: int, width: int) -> int:
+        """Operations for one image of so many pixels: a multiply and an add are two; norms and softmax are left out."""
+        rows, columns = (-(-side // self.backbone.reduction) for side in (height, width))
+        grid, num_queries = Grid(rows, columns), self.queries.num_embeddings
+        heads = [self.label_head, *self.box_head.layers]
+        answers = len(self.decoder.layers) * num_queries * sum(layer.weight.numel() for layer in heads)
+        return (
+            self.backbone.flops(height, width)
+            + 2 * grid.num_tokens * self.project.weight.numel()
+            + sum(layer.flops(grid) for layer in self.encoder.layers)
+            + self.decoder.flops(num_queries, grid.num_tokens)
+            + 2 * answers
+        )
+
+
+def shrink_mask(mask: Bool[Tensor, "batch height width"], size: Sequence[int]) -> Bool[Tensor, "batch rows columns"]:
+    """The mask of the feature map: each of its pixels is as real as the image's nearest to it."""
+    return F.interpolate(mask[:, None].float(), size=tuple(size))[:, 0].bool()
+
+
+def check_pixels(images: Tensor, mask: Tensor | None) -> None:
+    if mask is None:
+        return
+    wanted = (images.shape[0], *images.shape[2:])
+    if mask.shape != wanted or mask.dtype != torch.bool:
+        raise RegardError(
+            f"DETR: the mask must be bool, True where a pixel is real, and of shape {wanted}; "
+            f"got {mask.dtype} {tuple(mask.shape)}"
+        )
+    if torch.compiler.is_compiling() or mask.is_meta:
+        return
+    empty = (~mask.flatten(1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise RegardError(f"DETR: image {empty[0]} of the batch has no real pixel")
