@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import regard.data
-from regard.data import KINDS, SORTS, Address, open_images, open_pairs, open_text, parse_address
+from regard.data import KINDS, SORTS, Address, open_detection, open_images, open_pairs, open_text, parse_address
 from regard.errors import RegardError
 
 
@@ -17,6 +17,10 @@ from regard.errors import RegardError
         ("folder:some/where", "folder", "some/where"),
         ("folder:C:/pictures", "folder", "C:/pictures"),
         ("torchvision:CIFAR10", "torchvision", "CIFAR10"),
+        ("digit-scenes", "digit-scenes", ""),
+        ("coco:my/boxes", "coco", "my/boxes"),
+        ("yolo:my/boxes", "yolo", "my/boxes"),
+        ("voc:VOC2012", "voc", "VOC2012"),
         ("numbers", "numbers", ""),
         ("pairs:my/pairs.tsv", "pairs", "my/pairs.tsv"),
         ("pydoc", "pydoc", ""),
@@ -39,6 +43,11 @@ def test_addresses_are_read_and_written_back(text, kind, location):
         ("folder:", "needs a PATH"),
         ("torchvision", "needs a NAME"),
         ("digits:8", "takes nothing"),
+        ("digit-scenes:8", "takes nothing"),
+        ("coco", "needs a PATH; write 'coco:PATH'"),
+        ("yolo:", "needs a PATH"),
+        ("voc", "needs a PATH"),
+        ("cocoo:x", "did you mean 'coco'"),
         ("numbers:8", "takes nothing"),
         ("number", "did you mean 'numbers'"),
         ("pairs", "needs a PATH; write 'pairs:PATH'"),
@@ -55,6 +64,18 @@ def test_a_bare_path_is_offered_as_a_folder(tmp_path):
     with pytest.raises(RegardError, match="did you mean") as caught:
         parse_address(str(tmp_path))
     assert f"'folder:{tmp_path}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("annotations/boxes.json", "coco"), ("data.yaml", "yolo"), ("JPEGImages/1.jpg", "voc"), ("cat/1.jpg", "folder")],
+)
+def test_a_bare_folder_is_offered_as_what_it_may_be(tmp_path, name, kind):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(RegardError, match="did you mean") as caught:
+        parse_address(str(tmp_path))
+    assert f"'{kind}:{tmp_path}'" in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.tsv", "pairs"), ("a.txt", "text"), ("a", "text")])
@@ -82,6 +103,12 @@ def test_every_kind_is_of_one_sort():
         (open_pairs, "pydoc", "'pydoc' gives text; pairs of texts can come from: numbers, pairs:PATH$"),
         (open_text, "pairs:x", "'pairs:x' gives pairs of texts; text can come from: pydoc, text:PATH$"),
         (open_text, "nmbers", "did you mean 'numbers'"),
+        (
+            open_detection,
+            "digits",
+            "gives images; images with boxes can come from: digit-scenes, coco:PATH, yolo:PATH, voc:PATH$",
+        ),
+        (lambda address: open_images(address, channels=1), "coco:x", "'coco:x' gives images with boxes; images can"),
     ],
 )
 def test_an_address_of_another_sort_says_which_kinds_are_taken(opened, address, said):
@@ -91,7 +118,9 @@ def test_an_address_of_another_sort_says_which_kinds_are_taken(opened, address, 
 
 
 def test_every_offered_name_exists_and_is_declared():
-    assert {"open_images", "Batch", "KINDS", "check_images"} <= set(dir(regard.data))
+    assert {"open_images", "Batch", "KINDS", "check_images", "open_detection", "check_detection"} <= set(
+        dir(regard.data)
+    )
     for name in dir(regard.data):
         assert getattr(regard.data, name) is not None
     with pytest.raises(AttributeError, match="open_image"):

@@ -19,6 +19,27 @@ if TYPE_CHECKING:
     from regard.data.check_texts import TextSummary as TextSummary
     from regard.data.check_texts import check_pairs as check_pairs
     from regard.data.check_texts import check_text as check_text
+    from regard.data.coco import Annotations as Annotations
+    from regard.data.detection import DetectionData as DetectionData
+    from regard.data.detection import DetectionSource as DetectionSource
+    from regard.data.detection import Objects as Objects
+    from regard.data.detection import SelectedScenes as SelectedScenes
+    from regard.data.detection_check import DetectionSummary as DetectionSummary
+    from regard.data.detection_check import check_detection as check_detection
+    from regard.data.detection_check import check_scenes as check_scenes
+    from regard.data.detection_loading import AspectOrder as AspectOrder
+    from regard.data.detection_loading import DetectionBatch as DetectionBatch
+    from regard.data.detection_loading import cached as cached
+    from regard.data.detection_loading import detection_evaluation_loader as detection_evaluation_loader
+    from regard.data.detection_loading import detection_training_loader as detection_training_loader
+    from regard.data.detection_loading import pad as pad
+    from regard.data.detection_opening import open_detection as open_detection
+    from regard.data.detection_transforms import IMAGENET_MEAN as IMAGENET_MEAN
+    from regard.data.detection_transforms import IMAGENET_STD as IMAGENET_STD
+    from regard.data.detection_transforms import DetectionAugmentation as DetectionAugmentation
+    from regard.data.detection_transforms import DetectionPreprocessing as DetectionPreprocessing
+    from regard.data.detection_transforms import detection_evaluation_transform as detection_evaluation_transform
+    from regard.data.detection_transforms import detection_training_transform as detection_training_transform
     from regard.data.finding import Finding as Finding
     from regard.data.images import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
     from regard.data.images import BadImage as BadImage
@@ -59,6 +80,7 @@ if TYPE_CHECKING:
     from regard.data.sources import InMemoryImages as InMemoryImages
     from regard.data.sources import Joined as Joined
     from regard.data.sources import Selected as Selected
+    from regard.data.suspects import Suspect as Suspect
     from regard.data.text import TextData as TextData
     from regard.data.tokenizing import BOS as BOS
     from regard.data.tokenizing import EOS as EOS
@@ -81,6 +103,18 @@ _OFFERED = {
     "addresses": ("KINDS", "SORTS", "Address", "parse_address", "parse_address_of"),
     "check": ("Summary", "check_data", "check_images"),
     "check_texts": ("PairSummary", "TextSummary", "check_pairs", "check_text"),
+    "coco": ("Annotations",),
+    "detection": ("DetectionData", "DetectionSource", "Objects", "SelectedScenes"),
+    "detection_check": ("DetectionSummary", "check_detection", "check_scenes"),
+    "detection_loading": (
+        *("AspectOrder", "DetectionBatch", "cached"),
+        *("detection_evaluation_loader", "detection_training_loader", "pad"),
+    ),
+    "detection_opening": ("open_detection",),
+    "detection_transforms": (
+        *("IMAGENET_MEAN", "IMAGENET_STD", "DetectionAugmentation"),
+        *("DetectionPreprocessing", "detection_evaluation_transform", "detection_training_transform"),
+    ),
     "finding": ("Finding",),
     "images": ("IMAGE_EXTENSIONS", "BadImage", "OnBadImage", "check_header", "from_pil", "read_image"),
     "loading": (
@@ -96,6 +130,7 @@ _OFFERED = {
         *("pair_batch", "training_pairs", "training_windows"),
     ),
     "sources": ("ImageClasses", "ImageSource", "InMemoryImages", "Joined", "Selected"),
+    "suspects": ("Suspect",),
     "text": ("TextData",),
     "tokenizing": (
         *("BOS", "EOS", "PAD", "TOKENIZERS", "BPETokenizer"),

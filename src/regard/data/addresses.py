@@ -1,4 +1,4 @@
-"""A data address is one string that says what data a run uses: `digits`, `folder:PATH`, `numbers`, `text:PATH`."""
+"""A data address is one string that says what data a run uses: `digits`, `folder:PATH`, `coco:PATH`, `numbers`, ..."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,10 @@ KINDS: dict[str, str] = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8×8 pixels, 10 classes; they come with the package",
     "folder": "folder:PATH, your own images: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
     "torchvision": "torchvision:NAME, a standard set (CIFAR10, MNIST, Flowers102, ...), downloaded on first use",
+    "digit-scenes": "1,200 scenes of 128×128 pixels, made of handwritten digits on photographs, with their boxes",
+    "coco": "coco:PATH, images with boxes: PATH/train, PATH/val and PATH/annotations/instances_{train,val}.json",
+    "yolo": "yolo:PATH, images with boxes: PATH/data.yaml, images/ and labels/",
+    "voc": "voc:PATH, images with boxes: PATH/JPEGImages, Annotations/*.xml and ImageSets/Main/{train,val}.txt",
     "numbers": "numbers below 100,000 in words, in English, Dutch, French, German and Spanish, and their digits",
     "pairs": "pairs:PATH, your own pairs of texts: lines of SOURCE<TAB>TARGET, or PATH/train.tsv and PATH/val.tsv",
     "pydoc": "the reference manual that comes with Python, English text of some 370,000 characters",
@@ -19,12 +23,16 @@ KINDS: dict[str, str] = {
 # What the kinds hold: whoever opens data takes one of these sorts.
 SORTS: dict[str, tuple[str, ...]] = {
     "images": ("digits", "folder", "torchvision"),
+    "images with boxes": ("digit-scenes", "coco", "yolo", "voc"),
     "pairs of texts": ("numbers", "pairs"),
     "text": ("pydoc", "text"),
 }
 
 # What follows the colon; a kind that is not here takes nothing.
-_LOCATIONS: dict[str, str] = {"folder": "PATH", "torchvision": "NAME", "pairs": "PATH", "text": "PATH"}
+_LOCATIONS: dict[str, str] = {
+    **dict.fromkeys(("folder", "coco", "yolo", "voc", "pairs", "text"), "PATH"),
+    "torchvision": "NAME",
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ def parse_address_of(sort: str, text: str) -> Address:
 
 def _guess(path: Path) -> str:
     """The kind that a path probably is of."""
-    if path.expanduser().is_dir():
-        return "folder"
+    path = path.expanduser()
+    if path.is_dir():
+        marks = {"coco": "annotations/*.json", "yolo": "data.y*ml", "voc": "JPEGImages"}
+        return next((kind for kind, mark in marks.items() if any(path.glob(mark))), "folder")
     return "pairs" if path.suffix.lower() == ".tsv" else "text"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regard.data.addresses import SORTS, parse_address
 from regard.data.check_texts import PairSummary, TextSummary, check_pairs, check_text
+from regard.data.detection_check import DetectionSummary, check_detection
 from regard.data.finding import Finding
 from regard.data.folders import FolderImages
 from regard.data.images import BadImage, has_deep_pixels
@@ -49,8 +50,11 @@ class _Part:
     bad: list[str] = field(default_factory=list)
 
 
-def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding], Summary | PairSummary | TextSummary]:
-    """Read all data of an address, of any sort, as `check_images`, `check_pairs` and `check_text` do.
+AnySummary = Summary | DetectionSummary | PairSummary | TextSummary
+
+
+def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding], AnySummary]:
+    """Read all data of an address, of any sort: as `check_images`, `check_detection`, `check_pairs` and `check_text`.
 
     The summary, as a string, says in one line how much there is.
     """
@@ -58,6 +62,9 @@ def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding]
         kind = parse_address(address).kind
     except RegardError as error:
         return [Finding("error", str(error), address)], Summary(0, 0, {}, {})
+    if kind in SORTS["images with boxes"]:
+        findings, summary, _ = check_detection(address)
+        return findings, summary
     if kind in SORTS["pairs of texts"]:
         return check_pairs(address)
     if kind in SORTS["text"]:

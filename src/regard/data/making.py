@@ -3,26 +3,35 @@
 from collections import Counter
 from pathlib import Path
 
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from regard.data.digits import open_digits
+from regard.data.scenes import write_digit_scenes
 from regard.data.sources import Joined
 from regard.errors import RegardError, unknown
 
-MADE = ("digits",)
+MADE = ("digits", "digit-scenes")
 
 
-def make_folder(name: str, folder: Path, size: int) -> int:
-    """Writes embedded images as PNG, one folder a class, resized to size × size; returns how many.
+def make_folder(name: str, folder: Path, size: int | None = None) -> tuple[int, str]:
+    """Writes embedded images as files; returns how many there are, and the address to train on them with.
 
-    Raises RegardError for an unknown name, or a folder that is not new.
+    `digits` are PNG of size × size (8 × 8 unless given), one folder a class; `digit-scenes`, which have a size of
+    their own, are in COCO's format. Raises RegardError for an unknown name, or a folder that is not new.
     """
-    from torchvision.io import write_png
-
     if name not in MADE:
         raise unknown("data to make", name, MADE)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RegardError(f"{folder}: exists already; choose a new folder")
+    if name == "digit-scenes":
+        if size is not None:
+            raise RegardError("digit-scenes have a size of their own; leave out --size")
+        return write_digit_scenes(folder), f"coco:{folder}"
+    return _write_digits(folder, 8 if size is None else size), f"folder:{folder}"
+
+
+def _write_digits(folder: Path, size: int) -> int:
     data = open_digits(channels=1, val_fraction=0.25, split_seed=0)
     images = Joined([data.train, data.val])
     count: Counter[int] = Counter()
@@ -34,5 +43,5 @@ def make_folder(name: str, folder: Path, size: int) -> int:
         count[label] += 1
         file = folder / data.class_names[label] / f"{count[label] - 1:03d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_png(image, str(file))
+        Image.fromarray(image[0].numpy()).save(file)
     return len(images)

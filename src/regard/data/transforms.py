@@ -113,7 +113,7 @@ def evaluation_transform(pre: Preprocessing) -> Transform:
     """uint8 (channels, height, width) -> float32 (channels, *img_size): resize, centre crop, normalise."""
     from torchvision.transforms import v2  # it takes over a second to import
 
-    return v2.Compose([ResizeAndCrop(pre), Normalise(pre)])
+    return v2.Compose([ResizeAndCrop(pre), Normalise(pre.mean, pre.std)])
 
 
 def training_transform(pre: Preprocessing, augmentation: Augmentation) -> Transform:
@@ -137,7 +137,7 @@ def training_transform(pre: Preprocessing, augmentation: Augmentation) -> Transf
         steps.append(v2.RandomHorizontalFlip())
     if augmentation.rand_augment:
         steps.append(v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude))
-    steps.append(Normalise(pre))
+    steps.append(Normalise(pre.mean, pre.std))
     if augmentation.erase:
         steps.append(v2.RandomErasing(p=augmentation.erase))  # with 0, which is the mean by now
     return v2.Compose(steps)
@@ -190,10 +190,10 @@ class Shift:
 class Normalise:
     """(image / 255 - mean) / std, as one multiplication and one addition a pixel."""
 
-    def __init__(self, pre: Preprocessing) -> None:
-        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (pre.mean, pre.std))
-        self.scale = (1 / (255 * std)).float()
-        self.offset = (-mean / std).float()
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        means, stds = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
+        self.scale = (1 / (255 * stds)).float()
+        self.offset = (-means / stds).float()
 
     def __call__(self, image: UInt8[Tensor, "channels height width"]) -> Float32[Tensor, "channels height width"]:
         return torch.addcmul(self.offset, image.float(), self.scale)
