@@ -27,6 +27,9 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/vit.py
 	$(BIN)/python benchmarks/transformer.py
+	$(BIN)/python benchmarks/detr.py
+	$(BIN)/python benchmarks/matching.py
+	$(BIN)/python benchmarks/coco_loading.py
 	$(BIN)/python benchmarks/recipes.py
 
 clean:

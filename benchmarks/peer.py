@@ -1,6 +1,7 @@
 """Two or more ways to do one thing, timed in turn in one process; the ratio of each turn is what counts."""
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def save(name: str, results: Any, packages: tuple[str, ...] = ()) -> Path:
     """Writes results/NAME-<processor or accelerator>.json, with the machine, the versions and the day."""
     where = machine()
     device = where["accelerator"] if where["accelerator"] != "none" else f"{where['processor']}-{where['cores']}-cores"
-    path = RESULTS / f"{name}-{'-'.join(str(device).lower().split())}.json"
+    path = RESULTS / f"{name}-{'-'.join(re.findall('[a-z0-9]+', str(device).lower().replace('(r)', '')))}.json"
     RESULTS.mkdir(exist_ok=True)
     found = versions(("regard", "torch", "torchvision", *packages))
     record = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": found, "results": results}

@@ -36,6 +36,9 @@ def test_the_wheel_holds_recipes_template_and_marker(tmp_path: Path) -> None:
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("py.typed", "recipes/vit-digits.toml", "recipes/small-images.toml", "compare/report.html.j2"):
-        assert f"regard/{name}" in names
+    package = ROOT / "src" / "regard"
+    wanted = [package / "py.typed", *package.glob("recipes/*.toml"), *package.glob("compare/*.j2")]
+    assert len(wanted) > 8
+    for file in wanted:
+        assert f"regard/{file.relative_to(package)}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

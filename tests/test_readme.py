@@ -36,10 +36,13 @@ def test_the_readmes_commands_and_python(tmp_path: Path) -> None:
     assert {command[1] for command in shown} >= {"data", "train", "evaluate", "predict", "explain", "compare", "doctor"}
     for command in shown:
         # Those that learn for minutes are shown as they are meant, and tried with a few steps.
-        short = ["--set", "train.max_steps=10"] if {"seq2seq-numbers", "next-token"} & {*command} else []
+        long = {"seq2seq-numbers", "next-token", "detr-digit-scenes"}
+        short = ["--set", "train.max_steps=10"] if long & {*command} else []
         run([sys.executable, "-m", *command, *short], tmp_path)
     assert (tmp_path / "pictures" / "000-mixing.png").stat().st_size > 10_000
     assert (tmp_path / "pictures" / "512.png").stat().st_size > 10_000
+    assert (tmp_path / "found" / "predictions.json").exists()
+    assert (tmp_path / "measured" / "confusion.png").stat().st_size > 10_000
     assert (tmp_path / "runs/comparison/report.html").stat().st_size > 50_000
     summary = json.loads((tmp_path / "runs/mine/summary.json").read_text(encoding="utf-8"))
     assert 0 < summary["seconds"] < 600

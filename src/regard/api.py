@@ -11,7 +11,8 @@ from regard.errors import RegardError
 from regard.models import ViT, build, configure
 
 if TYPE_CHECKING:
-    from regard.tasks import Evaluation, PairEvaluation, Predictor, TextEvaluation
+    from regard.recipes.schema import DataSection
+    from regard.tasks import DetectionEvaluation, Detector, Evaluation, PairEvaluation, Predictor, TextEvaluation
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
@@ -45,7 +46,8 @@ def create_model(
 def load(run: str | Path, *, weights: str = "model", device: str | torch.device | None = None) -> "Predictor":
     """The trained model of a run folder, ready for use; `weights="best"` takes those of its best evaluation.
 
-    A run of classification gives a `Classifier` (`predict(images)`), one of seq2seq a `Translator` (`predict(texts)`),
+    A run of classification gives a `Classifier` (`predict(images)`), one of detection a `Detector`
+    (`predict(images)`, which gives `Detections`), one of seq2seq a `Translator` (`predict(texts)`),
     one of next-token a `Writer` (`generate(prompt)`).
     `device` is a GPU where there is one unless given. Raises RegardError where the folder holds no run, or weights
     that are cut short or of another model.
@@ -57,14 +59,14 @@ def load(run: str | Path, *, weights: str = "model", device: str | torch.device 
 
 def evaluate(
     run: str | Path, data: str | None = None, *, weights: str = "model"
-) -> "Evaluation | PairEvaluation | TextEvaluation":
+) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
     """Measures a run on its own held-out data, or on another data set.
 
     Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
     matched by name: a class that the model does not know is a RegardError.
     """
     from regard.data import Joined, open_images, open_pairs, open_text
-    from regard.tasks import Classifier, Translator
+    from regard.tasks import Classifier, Detector, Translator
     from regard.training import Run
 
     predictor = load(run, weights=weights)
@@ -74,6 +76,8 @@ def evaluate(
         pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
+    if isinstance(predictor, Detector):
+        return _evaluate_boxes(predictor, options, data)
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
         return predictor.evaluate(text.val if address == options.address else text.train + text.val)
@@ -88,6 +92,25 @@ def evaluate(
     source = images.val if address == options.address or images.has_val else Joined([images.train, images.val])
     return predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+    )
+
+
+def _evaluate_boxes(detector: "Detector", options: "DataSection", data: str | None) -> "DetectionEvaluation":
+    """On the run's own part for evaluation, or on another set's held-out images."""
+    from regard.data import open_detection
+    from regard.tasks import annotations_of
+
+    own = data is None or data == options.address
+    found = open_detection(
+        options.address if data is None else data,
+        channels=detector.preprocessing.channels,
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        annotations=annotations_of(options) if own else None,
+    )
+    return detector.evaluate(
+        found.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )
 
 

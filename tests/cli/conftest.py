@@ -66,6 +66,12 @@ def regard(monkeypatch, capsys) -> Callable[..., Told]:
     return run
 
 
+@pytest.fixture(scope="session")
+def process_once():
+    """`process` for what is made once."""
+    return started
+
+
 @pytest.fixture
 def tiny():
     return settings

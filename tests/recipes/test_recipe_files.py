@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import regard.recipes
-from regard.data import Augmentation
+from regard.data import Augmentation, DetectionAugmentation
 from regard.errors import RegardError
 from regard.models import build
 from regard.recipes import (
+    AUGMENTATIONS,
     AugmentSection,
     Recipe,
     TrainSection,
@@ -56,25 +57,35 @@ def test_the_main_job_has_its_recipes():
     assert {"vit-digits", "small-images", "seq2seq-numbers", "next-token"} <= shipped_recipes().keys()
 
 
+# The paper's DETR, which takes days, and what it reaches on small data, of which the README tells.
+WITHOUT_A_CLAIM = {"detr", "detr-digit-scenes"}
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_a_shipped_recipe_claims_something_and_builds(name):
+def test_a_shipped_recipe_builds(name):
     recipe = load_recipe(name)
     assert recipe == shipped_recipes()[name]
     assert recipe.title
+    found = outputs(recipe)
+    assert found.shape == (2, *found.shape[1:-1], 7)
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name not in WITHOUT_A_CLAIM])
+def test_a_shipped_recipe_claims_something(name):
+    recipe = load_recipe(name)
     assert recipe.claim is not None
     assert recipe.claim.command.startswith(f"regard train {name}")
     metric, share = METRICS[recipe.task]
     assert recipe.claim.metric == metric
     if share:
-        assert 0.9 < recipe.claim.at_least < 1
+        assert 0.9 <= recipe.claim.at_least < 1
     else:
         assert 0 < recipe.claim.at_most < 8
-    found = outputs(recipe)
-    assert found.shape == (2, *found.shape[1:-1], 7)
 
 
 METRICS = {
     "classification": ("accuracy", True),
+    "detection": ("ap", True),
     "seq2seq": ("exact_match", True),
     "next-token": ("bits_per_byte", False),
 }
@@ -87,6 +98,8 @@ def outputs(recipe: Recipe) -> torch.Tensor:
         return build(recipe.model.config(src_vocab=7, tgt_vocab=7))(tokens, tokens)
     if recipe.task == "next-token":
         return build(recipe.model.config(vocab_size=7))(tokens)
+    if recipe.task == "detection":  # six classes, and "no object"
+        return build(recipe.model.config(num_classes=6))(torch.rand(2, 3, 64, 64)).logits[-1]
     config = recipe.model.config(num_classes=7)
     size = (config.img_size,) * 2 if isinstance(config.img_size, int) else config.img_size
     return build(config)(torch.rand(2, config.in_chans, *size))
@@ -136,8 +149,10 @@ def test_a_resolved_recipe_states_every_default(written, tmp_path):
 
 def test_a_default_has_one_home():
     # The augmentation of `regard.data` takes the same values, and has no defaults of its own.
-    assert {field.name for field in fields(Augmentation)} == AugmentSection.model_fields.keys() - {"mixup", "cutmix"}
-    assert all(field.default is MISSING for field in fields(Augmentation))
+    for task, kind in (("classification", Augmentation), ("detection", DetectionAugmentation)):
+        assert {field.name for field in fields(kind)} == {*AUGMENTATIONS[task]} - {"mixup", "cutmix"}
+        assert all(field.default is MISSING for field in fields(kind))
+    assert {name for names in AUGMENTATIONS.values() for name in names} == AugmentSection.model_fields.keys()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +210,11 @@ def test_the_last_setting_wins_and_the_address_beats_all():
         (SMALLEST + 'precision = "fp16"\n', ["mine.toml", "train.precision", "'fp32' or 'bf16'", "'fp16'"]),
         (SMALLEST + "betas = [0.9, 1.0]\n", ["mine.toml", "train.betas", "less than 1", "1.0"]),
         (SMALLEST + "ema_decay = -0.1\n", ["train.ema_decay", "greater than or equal to 0", "-0.1"]),
-        ('task = "detection"\n' + SMALLEST, ["mine.toml", "task", "'classification'", "'detection'"]),
+        ('task = "detecting"\n' + SMALLEST, ["mine.toml", "task", "'classification'", "'detecting'"]),
+        ('task = "detection"\n' + SMALLEST, ["mine.toml", "vit_pico_patch2_8 is no model for detection", "detr_mini"]),
+        (SMALLEST + "backbone_lr = 1e-5\n", ["mine.toml", "train.backbone_lr is for detection", "classification"]),
+        (SMALLEST.replace("[data]", "reset_head = true\n[data]"), ["mine.toml", "model.reset_head is for detection"]),
+        (SMALLEST + "[augment]\ncrop = true\n", ["mine.toml", "augment.crop is not for classification", "mixup"]),
         ("seed = -1\n" + SMALLEST, ["mine.toml", "seed", "-1"]),
         ("train = 3\n" + SMALLEST.partition("[train]")[0], ["mine.toml", "train is a section", "3"]),
         ("title = \n", ["mine.toml", "is not TOML", "line 1"]),

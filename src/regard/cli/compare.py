@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 DEMO_RECIPE = "vit-digits"
 # What is trained on each sort of data, unless a recipe is named.
-RECIPES = {"images": DEMO_RECIPE, "pairs of texts": "seq2seq-numbers", "text": "next-token"}
+RECIPES = {
+    "images": DEMO_RECIPE,
+    "images with boxes": "detr-digit-scenes",
+    "pairs of texts": "seq2seq-numbers",
+    "text": "next-token",
+}
 
 
 def compare(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from regard.cli.boxes import predict_boxes, show_detection_evaluation
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
 from regard.errors import RegardError
@@ -32,9 +33,12 @@ def evaluate(
 ) -> None:
     """Measure a trained model, class by class."""
     from regard.api import evaluate as evaluate_run
-    from regard.tasks import Evaluation
+    from regard.tasks import DetectionEvaluation, Evaluation
 
     evaluation = evaluate_run(run, data, weights=weights)
+    if isinstance(evaluation, DetectionEvaluation):
+        show_detection_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
+        return
     if not isinstance(evaluation, Evaluation):
         show_text_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
         return
@@ -59,6 +63,9 @@ def predict(
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to read; may be repeated.")] = None,
     top: Annotated[int, typer.Option(help="How many classes to name for each image.", min=1)] = 1,
+    threshold: Annotated[
+        float, typer.Option(help="Lowest score of an object that is told and drawn.", min=0, max=1)
+    ] = 0.5,
     beam: Annotated[int, typer.Option(help="Width of the beam search for text; 1 takes the likeliest.", min=1)] = 1,
     attention: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
@@ -68,23 +75,26 @@ def predict(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Name the class of each image, or write the answer to each text.
+    """Name the class of each image, find the objects in it, or write the answer to each text.
 
     An image that cannot be read is named on stderr; the others are done all the same.
     """
     from regard.api import load
-    from regard.tasks import Classifier, Translator
+    from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights)
     if isinstance(predictor, Translator):
         predict_texts(predictor, text or [], files or [], beam, attention, out, as_json=as_json, as_csv=as_csv)
         return
-    if not isinstance(predictor, Classifier):
+    if not isinstance(predictor, Classifier | Detector):
         raise RegardError(f"{run}: is a run of a language model; `regard generate {run} --prompt TEXT` lets it write")
     if text or attention:
         raise RegardError(f"{run}: reads images; --text and --attention are for runs that read text")
     if not files:
         raise RegardError("predict: name an image file, or a folder of them")
+    if isinstance(predictor, Detector):
+        predict_boxes(predictor, _image_files(files), threshold, out, as_json=as_json, as_csv=as_csv)
+        return
     _predict_images(predictor, files, top, out, as_json=as_json, as_csv=as_csv)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 # Metrics that say of how many held-out samples something is true.
 PROPORTIONS = ("accuracy", "exact_match")
+WORDS = {"ap": "AP"}
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Metric:
 
     @property
     def words(self) -> str:
-        return self.name.replace("_", " ")
+        return WORDS.get(self.name, self.name.replace("_", " "))
 
     @property
     def is_proportion(self) -> bool:

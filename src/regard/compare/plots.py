@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import UInt8
 from PIL import Image
@@ -137,10 +137,15 @@ def image_uri(image: UInt8[Tensor, "channels height width"]) -> str:
     """A data: address with the picture: PNG, or JPEG where it had to be made smaller."""
     pixels = image.permute(1, 2, 0)
     picture = Image.fromarray(pixels.squeeze(2).numpy() if image.shape[0] == 1 else pixels.contiguous().numpy())
-    kind = "png"
+    kind: Literal["png", "jpeg"] = "png"
     if max(picture.size) > THUMBNAIL:
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
         kind = "jpeg"
+    return picture_uri(picture, kind)
+
+
+def picture_uri(picture: Image.Image, kind: Literal["png", "jpeg"]) -> str:
+    """A data: address with the picture as it is."""
     buffer = io.BytesIO()
     picture.save(buffer, format=kind)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

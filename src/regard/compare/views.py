@@ -1,17 +1,20 @@
 """Which view shows which task. A new task is a file with its view, a template, and a line here."""
 
 from regard.compare.classification import ClassificationView
+from regard.compare.detection import DetectionView
 from regard.compare.next_token import NextTokenView
 from regard.compare.seq2seq import Seq2SeqView
 from regard.compare.view import View
 from regard.errors import RegardError
-from regard.tasks import ClassificationTask, NextTokenTask, Seq2SeqTask, Task
+from regard.tasks import ClassificationTask, DetectionTask, NextTokenTask, Seq2SeqTask, Task
 
 
 def view_of(task: Task) -> View:
     """RegardError for a task that has no view."""
     if isinstance(task, ClassificationTask):
         return ClassificationView(task)
+    if isinstance(task, DetectionTask):
+        return DetectionView(task)
     if isinstance(task, Seq2SeqTask):
         return Seq2SeqView(task)
     if isinstance(task, NextTokenTask):

@@ -9,11 +9,13 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from regard.errors import RegardError, unknown
-from regard.recipes.schema import AugmentSection, Recipe, TrainSection
+from regard.recipes.schema import AUGMENTATIONS, AugmentSection, Recipe, TaskName, TrainSection
 
 __all__ = [
+    "AUGMENTATIONS",
     "AugmentSection",
     "Recipe",
+    "TaskName",
     "TrainSection",
     "load_recipe",
     "read_recipe",

@@ -15,6 +15,7 @@ from pydantic import (
 
 from regard.models import (
     PRESETS,
+    DETRConfig,
     LanguageModelConfig,
     ModelConfig,
     RecurrentConfig,
@@ -32,7 +33,7 @@ class Section(BaseModel):
 
 
 class ModelSection(BaseModel):
-    """A preset's `name`; every other key replaces a value of its configuration.
+    """A preset's `name` and where its weights come from; every other key replaces a value of its configuration.
 
     The number of classes and the size of the vocabulary are the data's.
     """
@@ -40,6 +41,12 @@ class ModelSection(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
+    weights: str | None = None
+    """A file to start from: a run's model.safetensors, or a checkpoint of the original DETR or of transformers."""
+    reset_head: bool = False
+    """Takes all of `weights` but the classes, which are learned anew."""
+    pretrained_backbone: bool = False
+    """Starts the backbone from timm's weights of ImageNet, and keeps its first stage as it is."""
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "ModelSection":
@@ -53,7 +60,7 @@ class ModelSection(BaseModel):
 
 class DataSection(Section):
     address: str
-    """What to train on: `digits`, `folder:PATH`, `numbers`, `text:PATH`, ... (see `regard data list`)."""
+    """What to train on: `digits`, `folder:PATH`, `coco:PATH`, `numbers`, ... (see `regard data list`)."""
     val_fraction: OpenFraction = 0.25
     """Share held out where the data bring no split of their own."""
     split_seed: NonNegativeInt = 0
@@ -74,13 +81,33 @@ class DataSection(Section):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
     """Evaluation keeps this share of the shorter side, from the centre."""
+    train_annotations: str | None = None
+    """COCO's JSON for training, where it is not PATH/annotations/instances_train[2017].json."""
+    train_images: str | None = None
+    """The folder that its file names start from, where it is not PATH/train[2017]."""
+    val_annotations: str | None = None
+    val_images: str | None = None
+    shortest: PositiveInt = 800
+    """Pixels of an image's shorter side in evaluation, and in training without `augment.scales`."""
+    longest: PositiveInt = 1333
+    """The most that its longer side may come to."""
+    first: PositiveInt | None = None
+    """Train on so many of the images only."""
+    validate_on: Literal["val", "train"] = "val"
+    """Evaluate on the images that are trained on instead, to see whether a model can learn them at all."""
+    group_by_aspect: bool = False
+    """Batches of wide images and batches of tall ones, so that less is padding."""
+    cache: bool = True
+    """Decoded images are kept in memory where they all fit."""
 
 
 class AugmentSection(Section):
+    """Each task has its own of these; see `AUGMENTATIONS`."""
+
     shift: NonNegativeInt = 0
     """Pixels of the resized image, at most, up, down, left or right."""
     flip: bool = False
-    """Left and right exchanged, for every second image."""
+    """Left and right exchanged, for every second image; with boxes, where the data allow it (digits do not)."""
     crop_scale: Annotated[float, Gt(0), Le(1)] = 1.0
     """Smallest share of the area that a random resized crop keeps; 1 is off."""
     rand_augment: NonNegativeInt = 0
@@ -91,6 +118,12 @@ class AugmentSection(Section):
     mixup: NonNegativeFloat = 0.0
     """Mixup's alpha; 0 is off. With cutmix too, each batch gets one of them."""
     cutmix: NonNegativeFloat = 0.0
+    scales: tuple[PositiveInt, ...] = ()
+    """Shorter sides, one of which is drawn for each image; `data.shortest` unless given."""
+    crop: bool = False
+    """DETR's random crop, with its boxes, of every second image."""
+    colour: Fraction = 0.0
+    """Strength of random brightness, contrast, saturation and hue; 0 is off."""
 
 
 class TrainSection(Section):
@@ -103,6 +136,8 @@ class TrainSection(Section):
     accumulate: PositiveInt = 1
     """Pieces in which each process works through its share of a batch."""
     lr: PositiveFloat = 1e-3
+    backbone_lr: PositiveFloat | None = None
+    """Of a model's convolutional backbone, which follows the same schedule; `lr` unless given."""
     schedule: Literal["cosine", "transformer"] = "cosine"
     """A linear rise and half a cosine over the budget; or the Transformer's (Vaswani et al. 2017, eq. 3) times `lr`."""
     warmup_steps: PositiveInt = 4000
@@ -161,17 +196,39 @@ class Claim(Section):
         return f"{self.metric} {bound} in {self.minutes:g} min"
 
 
+TaskName = Literal["classification", "detection", "seq2seq", "next-token"]
+
 # The configurations that a task can train.
-_MODELS: dict[str, tuple[type, ...]] = {
+_MODELS: dict[TaskName, tuple[type, ...]] = {
     "classification": (ViTConfig,),
+    "detection": (DETRConfig,),
     "seq2seq": (TransformerConfig, RecurrentConfig),
     "next-token": (LanguageModelConfig,),
+}
+
+# The augmentations that a task has; the sequences have none.
+AUGMENTATIONS: dict[TaskName, tuple[str, ...]] = {
+    "classification": (
+        *("shift", "flip", "crop_scale", "rand_augment", "rand_augment_magnitude", "erase"),
+        *("mixup", "cutmix"),
+    ),
+    "detection": ("flip", "scales", "crop", "colour"),
+}
+
+# Keys that only detection reads, by section.
+_OF_DETECTION: dict[str, tuple[str, ...]] = {
+    "model": ("weights", "reset_head", "pretrained_backbone"),
+    "data": (
+        *("train_annotations", "train_images", "val_annotations", "val_images", "shortest", "longest"),
+        *("first", "validate_on", "group_by_aspect", "cache"),
+    ),
+    "train": ("backbone_lr",),
 }
 
 
 class Recipe(Section):
     title: str = ""
-    task: Literal["classification", "seq2seq", "next-token"] = "classification"
+    task: TaskName = "classification"
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Draws the weights, the order of the data and the augmentation."""
     claim: Claim | None = None
@@ -185,10 +242,32 @@ class Recipe(Section):
         if not isinstance(self.model.config(), _MODELS[self.task]):
             able = ", ".join(name for name, config in PRESETS.items() if isinstance(config, _MODELS[self.task]))
             raise ValueError(f"model.name: {self.model.name} is no model for {self.task}; those that are: {able}")
-        if self.task != "classification" and self.augment != AugmentSection():
-            raise ValueError(f"augment is for images; the task {self.task} takes none of it")
+        taken = AUGMENTATIONS.get(self.task, ())
+        for name in _changed(self.augment):
+            if name not in taken:
+                allowed = f"it takes {', '.join(taken)}" if taken else "it takes none"
+                raise ValueError(f"augment.{name} is not for {self.task}; {allowed}")
+        if self.task != "detection":
+            for section, names in _OF_DETECTION.items():
+                for name in _changed(getattr(self, section)):
+                    if name in names:
+                        raise ValueError(f"{section}.{name} is for detection; {self.task} has no use for it")
+        if self.data.shortest > self.data.longest:
+            raise ValueError(
+                f"data.shortest is {self.data.shortest}; it must be at most data.longest, {self.data.longest}"
+            )
+        if self.model.reset_head and self.model.weights is None:
+            raise ValueError("model.reset_head is about model.weights, which is not given")
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """As TOML takes it: nothing that is None. The claim is left behind, since overrides may have undone it."""
         return self.model_dump(mode="json", exclude_none=True, exclude={"claim"})
+
+
+def _changed(section: BaseModel) -> list[str]:
+    """The keys of a section that have another value than their default."""
+    fields = type(section).model_fields
+    return [
+        name for name, field in fields.items() if not field.is_required() and getattr(section, name) != field.default
+    ]

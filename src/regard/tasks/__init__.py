@@ -3,6 +3,10 @@
 from regard.recipes import Recipe
 from regard.tasks.classification import ClassificationTask
 from regard.tasks.classifier import Classifier, Prediction
+from regard.tasks.detection import DetectionTask, annotations_of, parts_of
+from regard.tasks.detection_metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
+from regard.tasks.detections import Detections
+from regard.tasks.detector import Detector
 from regard.tasks.metrics import ClassFigures, Evaluation
 from regard.tasks.next_token import NextTokenTask
 from regard.tasks.seq2seq import Seq2SeqTask
@@ -12,16 +16,23 @@ from regard.tasks.translator import Alignment, Translation, Translator
 from regard.tasks.writer import Writer
 
 __all__ = [
+    "FIGURES",
     "PREDICTORS",
     "TASKS",
     "Alignment",
+    "ClassAP",
     "ClassFigures",
     "ClassificationTask",
     "Classifier",
+    "DetectionEvaluation",
+    "DetectionTask",
+    "Detections",
+    "Detector",
     "Evaluation",
     "GroupFigures",
     "NextTokenTask",
     "PairEvaluation",
+    "PrecisionRecall",
     "Prediction",
     "Predictor",
     "Seq2SeqTask",
@@ -30,19 +41,23 @@ __all__ = [
     "Translation",
     "Translator",
     "Writer",
+    "annotations_of",
     "create_task",
+    "parts_of",
 ]
 
-Predictor = Classifier | Translator | Writer
+Predictor = Classifier | Detector | Translator | Writer
 
 TASKS: dict[str, type[Task]] = {
     "classification": ClassificationTask,
+    "detection": DetectionTask,
     "seq2seq": Seq2SeqTask,
     "next-token": NextTokenTask,
 }
 # What a run of each task is used with.
 PREDICTORS: dict[str, type[Predictor]] = {
     "classification": Classifier,
+    "detection": Detector,
     "seq2seq": Translator,
     "next-token": Writer,
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regard.data import (
     Augmentation,
     Batch,
+    Finding,
     ImageClasses,
     Preprocessing,
     TrainingOrder,
@@ -21,7 +22,7 @@ from regard.data import (
     training_transform,
 )
 from regard.models import ViT, ViTConfig
-from regard.recipes import AugmentSection, Recipe
+from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
 from regard.tasks.metrics import Evaluation
 from regard.tasks.task import training_order
@@ -68,6 +69,10 @@ class ClassificationTask:
     def skipped(self) -> tuple[str, ...]:
         return (*self.data.train.skipped, *self.data.val.skipped)
 
+    def check(self) -> Sequence[Finding]:
+        """Nothing that opening the data has not said."""
+        return ()
+
     def build_model(self) -> ViT:
         model = ViT(self.config)
         model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
@@ -82,7 +87,9 @@ class ClassificationTask:
         recipe = self.recipe
         transform = training_transform(
             self.preprocessing,
-            Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
+            Augmentation(
+                **recipe.augment.model_dump(include=set(AUGMENTATIONS["classification"]) - {"mixup", "cutmix"})
+            ),
         )
         return training_loader(
             self.data.train,

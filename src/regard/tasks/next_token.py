@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.data import TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
+from regard.data import Finding, TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
 from regard.models import LanguageModel, LanguageModelConfig
 from regard.recipes import Recipe
 from regard.tasks.task import training_order
@@ -36,6 +36,10 @@ class NextTokenTask:
 
     @property
     def skipped(self) -> tuple[str, ...]:
+        return ()
+
+    def check(self) -> Sequence[Finding]:
+        """Nothing that opening the data has not said."""
         return ()
 
     def build_model(self) -> LanguageModel:

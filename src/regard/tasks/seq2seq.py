@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.data import PAD, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
+from regard.data import PAD, Finding, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
 from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build
 from regard.recipes import Recipe
 from regard.tasks.task import training_order
@@ -50,6 +50,10 @@ class Seq2SeqTask:
     @property
     def skipped(self) -> tuple[str, ...]:
         return (*self.data.train.skipped, *self.data.val.skipped)
+
+    def check(self) -> Sequence[Finding]:
+        """Nothing that opening the data has not said."""
+        return ()
 
     def build_model(self) -> nn.Module:
         model = build(self.config)

@@ -61,3 +61,8 @@ class Bar:
             self._last_line = now
             told = f"{self._label}: {(self._part + share) / self.parts:.0%}, {text}"
             self.console.print(told, markup=False, emoji=False)
+
+    def tell(self, text: str) -> None:
+        """A line that stays."""
+        if self.visible:
+            self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -40,6 +40,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
     if main and not resume:
         run.require_new()
     task = create_task(recipe)
+    bar = bar or Bar(visible=main).part(0, folder.name)
+    _require_sound(task, bar)
     order = task.order(rank=rank, world_size=world_size)
     budget, embed_dim = Budget.of(options, order.steps_per_epoch), recipe.model.config().embed_dim
 
@@ -60,7 +62,6 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
     order.start_step = progress.step
     batches = iter(task.training_loader(order))
     started = time.monotonic() - progress.seconds
-    bar = bar or Bar(visible=main).part(0, folder.name)
 
     def evaluate() -> None:
         shares = gather_object([task.evaluate(kept_model, rank=rank, world_size=world_size)])
@@ -90,7 +91,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
             spent = budget.spent(progress.step + 0.5, progress.seconds)
             rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=embed_dim)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             torch.manual_seed(seed_for(recipe.seed, progress.step, rank))
 
             parts, names = [next(batches) for _ in range(options.accumulate)], []
@@ -145,6 +146,17 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
         write_json(run.summary_file, summary)
     accelerator.wait_for_everyone()
     return summary
+
+
+def _require_sound(task: Task, bar: Bar) -> None:
+    """RegardError for data that would spoil the training; what only may is told."""
+    findings = task.check()
+    errors = [f"{finding.where}: {finding.what}" for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more: see `regard data check`)" if len(errors) > 1 else ""
+        raise RegardError(errors[0] + more)
+    for finding in findings:
+        bar.tell(f"warning: {finding.where}: {finding.what}")
 
 
 def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:

@@ -12,19 +12,30 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 def create_optimizer(model: nn.Module, train: TrainSection) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2017) that decays the matrices of linear maps, convolutions and recurrent layers.
 
-    Norms, biases, positions, class tokens and relative embeddings do not decay.
+    Norms, biases, positions, class tokens and relative embeddings do not decay. Each group's `share` is its part of the
+    learning rate: a model's `backbone` has `train.backbone_lr` where that is given. What is frozen is left out.
     """
-    decaying = [
-        parameter
+    decaying = {
+        id(parameter)
         for module in model.modules()
         if isinstance(module, nn.Linear | nn.Conv2d | nn.LSTM)
         for parameter in module.parameters(recurse=False)
         if parameter.ndim > 1
-    ]
-    chosen = {id(parameter) for parameter in decaying}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    groups = [{"params": decaying, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas)
+    }
+    share = 1.0 if train.backbone_lr is None else train.backbone_lr / train.lr
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            of_group = (id(parameter) in decaying, share if name.startswith("backbone.") else 1.0)
+            groups.setdefault(of_group, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": train.weight_decay if decays else 0.0, "share": part}
+            for (decays, part), parameters in groups.items()
+        ],
+        lr=train.lr,
+        betas=train.betas,
+    )
 
 
 def create_average(model: nn.Module, decay: float) -> AveragedModel:

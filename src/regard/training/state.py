@@ -65,7 +65,8 @@ class State:
             accelerator.save_state(str(folder))
             if accelerator.is_main_process:
                 if self.average is not None:
-                    save_file(self.average.state_dict(), folder / "average.safetensors")
+                    averages = {name: tensor.contiguous() for name, tensor in self.average.state_dict().items()}
+                    save_file(averages, folder / "average.safetensors")
                 write_json(folder / "progress.json", asdict(progress))
                 for file in folder.iterdir():
                     flush(file)

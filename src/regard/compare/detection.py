@@ -1,0 +1,195 @@
+"""Detection in the report: COCO's figures, what is taken for what, images with what was found, and what queries do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regard.compare.contender import Contender
+from regard.compare.plots import inline_svg, picture_uri
+from regard.compare.view import device_of, short_name, split_words
+from regard.data import DetectionSource
+from regard.errors import RegardError
+from regard.explain import confusion_figure, pr_figure, queries_figure
+from regard.models import DETR
+from regard.recipes import Recipe
+from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, parts_of
+from regard.tasks.detection_drawing import draw_boxes
+from regard.training import Run, load_predictor
+
+NUM_IMAGES = 8
+NUM_QUERIES = 24
+# Of a detection that is drawn and counted in the confusion; AP counts all.
+THRESHOLD = 0.5
+# Pixels of a picture's longer side.
+LARGEST = 420
+
+WORDS = {
+    "ap": "AP, the mean over IoU from 0.5 to 0.95",
+    "ap50": "AP at IoU 0.5",
+    "ap75": "AP at IoU 0.75",
+    "ap_small": "AP of objects below 32² pixels",
+    "ap_medium": "AP of objects from 32² to 96² pixels",
+    "ap_large": "AP of objects above 96² pixels",
+    "ar1": "recall with one detection an image",
+    "ar10": "recall with ten detections an image",
+    "ar100": "recall with a hundred detections an image",
+    "ar_small": "recall of objects below 32² pixels",
+    "ar_medium": "recall of objects from 32² to 96² pixels",
+    "ar_large": "recall of objects above 96² pixels",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A held-out image with what is there and what was found."""
+
+    short_name: str
+    truth: str
+    """A data: address of the picture with the true boxes."""
+    found: str
+    objects: int
+    detections: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    seed: int
+    seeds: int
+    num_images: int
+    threshold: float
+    figures: list[tuple[str, str, str]]
+    """(COCO's name, what it is, its value)."""
+    classes: list[tuple[ClassAP, str, str]]
+    """(the class, its AP, its AP at IoU 0.5, in words)."""
+    confusion: str
+    curves: str
+    queries: str
+    """SVG; empty for a model that has no queries, and where nothing was found at all."""
+    worst: list[Picture]
+    usual: list[Picture]
+
+
+class DetectionView:
+    """Images with boxes."""
+
+    template = "detection.html.j2"
+    unit = "images"
+    timed = "an image"
+    counted = "an image"
+    num_held_out = None  # AP is no share of the images
+    about = (
+        "AP is COCO's: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
+        "weights. All queries of an image count; nothing is suppressed."
+    )
+
+    def __init__(self, task: DetectionTask) -> None:
+        self.task = task
+        self.data = task.data
+        self.train, self.val = parts_of(task.data, task.recipe.data)
+
+    @property
+    def trained_on(self) -> str:
+        return f"{len(self.train)} images of {self.data.address}"
+
+    @property
+    def tested_on(self) -> str:
+        if self.task.recipe.data.validate_on == "train":
+            return "the same images"
+        return f"{len(self.val)} images that it had not seen"
+
+    def facts(self) -> list[tuple[str, str]]:
+        data, size = self.data, self.task.preprocessing
+        boxes = [sum(len(objects) for objects in part.objects) for part in (self.train, self.val)]
+        split = split_words(self.task.recipe, own=data.has_val)
+        return [
+            ("Data", data.address),
+            ("Images", f"{len(self.train)} for training, {len(self.val)} held out; {split}"),
+            ("Boxes", f"{boxes[0]} for training, {boxes[1]} held out"),
+            ("Classes", str(len(data.class_names))),
+            ("Image size", f"shorter side {size.shortest} pixels, longer side {size.longest} at most"),
+        ]
+
+    def section(self, contender: Contender) -> Section:
+        run = Run.open(contender.runs[0])
+        detector = load_predictor(run.path, device=device_of(self.task.recipe))
+        if not isinstance(detector, Detector):
+            raise RegardError(f"{run.path}: is not a run of detection")
+        found = _evaluated(detector, self.val, self.task.recipe)
+        metrics, errors = found.metrics(), found.errors(THRESHOLD)
+        order = sorted(range(len(found)), key=lambda index: -errors[index])
+        step = max(len(found) // NUM_IMAGES, 1)
+        usual = list(range(0, len(found), step))[:NUM_IMAGES]
+        numbers = {self.val.name(index): index for index in range(len(self.val))}
+
+        def pictures(indices: Sequence[int]) -> list[Picture]:
+            return [self._picture(found, index, numbers, errors[index]) for index in indices]
+
+        return Section(
+            name=contender.name,
+            seed=run.recipe().seed,
+            seeds=len(contender.runs),
+            num_images=len(found),
+            threshold=THRESHOLD,
+            figures=[(name, WORDS[name], told(metrics[name])) for name in FIGURES],
+            classes=[(row, told(row.ap), told(row.ap50)) for row in found.per_class()],
+            confusion=inline_svg(confusion_figure(found.confusion(THRESHOLD), found.class_names)),
+            curves=inline_svg(pr_figure(found.precision_recall())),
+            queries=_queries_svg(detector, self.val),
+            worst=pictures([index for index in order[:NUM_IMAGES] if errors[index]]),
+            usual=pictures(usual),
+        )
+
+    def _picture(self, found: DetectionEvaluation, index: int, numbers: dict[str, int], errors: int) -> Picture:
+        one, objects = found.found[index].above(THRESHOLD), found.objects[index]
+        image = self.val.read(numbers[one.name])
+        pixels = image.expand(3, -1, -1)
+        names = [found.class_names[label] for label in objects.labels.tolist()]
+        truth = draw_boxes(pixels, objects.boxes_xyxy, objects.labels.tolist(), names)
+        return Picture(
+            short_name(one.name),
+            _uri(truth),
+            _uri(one.draw(pixels)),
+            int((~objects.crowd).sum()),
+            len(one),
+            errors,
+        )
+
+
+def told(value: float) -> str:
+    """A figure of COCO's; it is -1 where there is nothing to measure it on."""
+    return "–" if value < 0 else f"{value:.3f}"
+
+
+def _evaluated(detector: Detector, source: DetectionSource, recipe: Recipe) -> DetectionEvaluation:
+    options = recipe.data
+    return detector.evaluate(source, num_workers=options.num_workers, on_bad_image=options.on_bad_image)
+
+
+def _queries_svg(detector: Detector, source: DetectionSource) -> str:
+    """Where the first queries put their boxes over some hundred images."""
+    model = detector.model
+    if not isinstance(model, DETR):
+        return ""
+    boxes: list[Tensor] = []
+
+    def note(_: torch.nn.Module, __: object, output: Tensor) -> None:
+        boxes.append(output[-1].detach().cpu())
+
+    handle = model.box_head.register_forward_hook(note)
+    try:
+        few = [source.read(index) for index in range(0, len(source), max(len(source) // 100, 1))][:100]
+        detector.predict(few, threshold=1.0)
+    finally:
+        handle.remove()
+    every = torch.cat(boxes).transpose(0, 1)[:NUM_QUERIES]  # (queries, images, 4)
+    return inline_svg(queries_figure(list(every[..., :2]), list(every[..., 2:].prod(-1).clamp(min=0).sqrt())))
+
+
+def _uri(picture: Image.Image) -> str:
+    picture.thumbnail((LARGEST, LARGEST))
+    return picture_uri(picture, "jpeg")

@@ -1,0 +1,118 @@
+"""Pictures of what a detector does: what is taken for what, precision against recall, what queries look at."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from regard.explain.pictures import INK
+
+if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
+    import matplotlib.axes
+    import matplotlib.figure
+
+    from regard.tasks import PrecisionRecall
+
+LINES = ("#2080c3", "#d55e00", "#009e73", "#c5679b", "#e69f00", "#56b4e9", "#8f8f96", "#a89a00")
+DASHES: tuple[str, ...] = ("-", "--", ":", "-.")
+# More classes than this are not written out: a matrix keeps its colours, a curve its mean.
+MOST_NAMES = 24
+
+
+def confusion_figure(
+    confusion: Int64[Tensor, "classes classes"], class_names: Sequence[str]
+) -> "matplotlib.figure.Figure":
+    """Objects of each class (rows) by what they were found as (columns); the last of both is the background."""
+    names = [*class_names, "background"]
+    count, few = len(names), len(names) <= MOST_NAMES
+    side = min(max(0.36 * count + 1.6, 3.2), 9.0)
+    figure, axes = _panel(side + 0.3, side)
+    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    if few:
+        axes.set_xticks(range(count), names, rotation=90, fontsize=7.5)
+        axes.set_yticks(range(count), names, fontsize=7.5)
+        for row, column in confusion.nonzero().tolist():
+            ink = "white" if shares[row, column] > 0.5 else "#1b1d23"
+            axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xlabel("found as", color=INK, fontsize=9)
+    axes.set_ylabel("object", color=INK, fontsize=9)
+    return figure
+
+
+def pr_figure(curves: "PrecisionRecall") -> "matplotlib.figure.Figure":
+    """Precision against recall at IoU 0.5: a line a class, and a thick one for their mean."""
+    figure, axes = _panel(6.4, 4.0)
+    names = list(curves.precision)
+    for number, name in enumerate(names[:MOST_NAMES]):
+        style = DASHES[number // len(LINES) % len(DASHES)]
+        axes.plot(
+            curves.recall, curves.precision[name], color=LINES[number % len(LINES)], lw=1.0, linestyle=style, label=name
+        )
+    if names:
+        mean = np.mean([curves.precision[name] for name in names], axis=0)
+        axes.plot(curves.recall, mean, color=INK, lw=2.4, label="mean")
+        axes.legend(
+            fontsize=7.5,
+            frameon=False,
+            labelcolor=INK,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            ncols=1 if len(names) < 14 else 2,
+        )
+    axes.set_xlim(0, 1.005)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("recall", color=INK, fontsize=9)
+    axes.set_ylabel("precision, at IoU 0.5", color=INK, fontsize=9)
+    axes.grid(color=INK, alpha=0.12, lw=0.6)
+    return figure
+
+
+def queries_figure(
+    centres: Sequence[Float[Tensor, "boxes 2"]], sizes: Sequence[Float[Tensor, " boxes"]]
+) -> "matplotlib.figure.Figure":
+    """Where each object query puts its boxes: a panel a query, a point a box, as large as the box is.
+
+    centres: (x, y) in [0, 1] of the image, one tensor a query; sizes: the square root of the box's area, in [0, 1].
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(len(centres), 8)
+    rows = -(-len(centres) // columns)
+    figure = Figure(figsize=(0.95 * columns + 0.1, 1.12 * rows + 0.1), layout="constrained")
+    for number, (places, extents) in enumerate(zip(centres, sizes, strict=True)):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.scatter(
+            places[:, 0].numpy(),
+            places[:, 1].numpy(),
+            s=(2 + 60 * extents.numpy()),
+            c=LINES[0],
+            alpha=0.35,
+            linewidths=0,
+        )
+        axes.set_xlim(0, 1)
+        axes.set_ylim(1, 0)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_aspect("equal")
+        axes.set_title(f"query {number}", fontsize=7, color=INK, pad=2)
+        axes.patch.set_alpha(0)
+        for spine in axes.spines.values():
+            spine.set_color(INK)
+            spine.set_alpha(0.4)
+    figure.patch.set_alpha(0)
+    return figure
+
+
+def _panel(width: float, height: float) -> "tuple[matplotlib.figure.Figure, matplotlib.axes.Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(colors=INK, labelsize=7.5, length=2)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+        spine.set_alpha(0.4)
+    return figure, axes

@@ -1,0 +1,197 @@
+"""What the commands do with boxes: data made and checked, a detector trained, measured and used."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SMALL = (
+    *("model.embed_dim=32", "model.num_heads=4", "model.depth=1", "model.num_queries=7"),
+    *("data.shortest=64", "data.longest=64", "train.max_steps=3", "train.batch_size=4", "train.device=cpu"),
+)
+FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100", "ar_small", "ar_medium")
+
+
+def small(*more: str) -> list[str]:
+    return [word for setting in (*SMALL, *more) for word in ("--set", setting)]
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory, process_once) -> Path:
+    """A few scenes in COCO's format, by the command that makes them and then cut to a few."""
+    folder = tmp_path_factory.mktemp("made") / "scenes"
+    told = process_once("data", "make", "digit-scenes", folder)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert f"--data coco:{folder}" in told.stdout
+    for part in ("train", "val"):
+        file = folder / "annotations" / f"instances_{part}.json"
+        values = json.loads(file.read_text(encoding="utf-8"))
+        values["images"] = values["images"][:9]
+        kept = {image["id"] for image in values["images"]}
+        values["annotations"] = [entry for entry in values["annotations"] if entry["image_id"] in kept]
+        file.write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory, process_once, scenes) -> Path:
+    """A run of three steps, by the real command."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    told = process_once("train", "detr-digit-scenes", "--data", f"coco:{scenes}", "--out", run, *small())
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("ap ")
+    assert "images/s" in told.stdout
+    assert (run / "report.html").stat().st_size > 20_000
+    return run
+
+
+def test_the_summary_has_cocos_names(detector):
+    summary = json.loads((detector / "summary.json").read_text(encoding="utf-8"))
+    assert {*FIGURES, "ar_large", "loss"} <= summary.keys()
+    assert summary["flops"] > 1e6
+
+
+def test_made_data_have_nothing_wrong(regard, scenes):
+    told = regard("data", "check", f"coco:{scenes}")
+    assert told.status == 0, told.out
+    assert "0 errors" in told.out
+
+
+def test_a_check_finds_and_draws_what_is_wrong(regard, scenes, tmp_path):
+    file = scenes / "annotations" / "instances_train.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["annotations"][0]["bbox"] = [100.0, 100.0, -20.0, 10.0]
+    values["annotations"][1]["image_id"] = 987654
+    broken = tmp_path / "broken"
+    (broken / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (broken / part).symlink_to(scenes / part)
+    (broken / "annotations" / "instances_train.json").write_text(json.dumps(values), encoding="utf-8")
+    val = scenes / "annotations" / "instances_val.json"
+    (broken / "annotations" / "instances_val.json").write_text(val.read_text(encoding="utf-8"), encoding="utf-8")
+    told = regard("data", "check", f"coco:{broken}", "-o", tmp_path / "suspects", "--queries", 2)
+    assert told.status == 1
+    assert "987654" in told.out
+    assert "queries" in told.out
+    pictures = sorted((tmp_path / "suspects").glob("*.png"))
+    assert pictures
+    assert size_of(pictures[0])[0] >= 100
+    stopped = regard(*("train", "detr-digit-scenes", "--data", f"coco:{broken}", "--out", tmp_path / "run"), *small())
+    assert stopped.status == 1
+    assert stopped.err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_tells_writes_and_draws(regard, detector, tmp_path):
+    told = regard("evaluate", detector, "-o", tmp_path)
+    assert told.status == 0, told.err
+    assert "ap50" in told.out
+    whole = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert {*FIGURES, "per_class", "confusion"} <= whole.keys()
+    assert [row["name"] for row in whole["per_class"]] == [str(digit) for digit in range(10)]
+    assert len(whole["confusion"]) == 11
+    for name in ("confusion.png", "precision-recall.png"):
+        assert (tmp_path / name).stat().st_size > 5_000
+    assert json.loads(regard("evaluate", detector, "--json").out)["ap"] == whole["ap"]
+
+
+def test_evaluate_on_other_data(regard, detector, tmp_path):
+    assert json.loads(regard("evaluate", detector, "--data", "digit-scenes", "--json").out)["images"] > 9
+
+
+def test_predict_draws_and_writes_coco_results(regard, detector, scenes, tmp_path):
+    images = sorted((scenes / "val").glob("*.png"))[:2]
+    told = regard("predict", detector, *images, "--threshold", 0, "-o", tmp_path)
+    assert told.status == 0, told.err
+    results = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert {entry["file_name"] for entry in results} == {str(image) for image in images}
+    assert {entry["image_id"] for entry in results} == {1, 2}
+    assert all(len(entry["bbox"]) == 4 and 0 <= entry["score"] <= 1 for entry in results)
+    assert len(results) == 2 * 7  # all queries answer
+    for image in images:
+        assert size_of(tmp_path / f"{image.stem}-boxes.png")[0] >= size_of(image)[0]
+
+
+def test_predict_goes_on_past_a_bad_image(regard, detector, scenes, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    good = sorted((scenes / "val").glob("*.png"))[0]
+    told = regard("predict", detector, bad, good, "--threshold", 0, "--json")
+    assert told.status == 1
+    assert "bad.png" in told.err
+    assert {entry["file_name"] for entry in json.loads(told.out)} == {str(good)}
+
+
+def test_what_a_detector_is_not_for(regard, detector, scenes):
+    image = sorted((scenes / "val").glob("*.png"))[0]
+    regard("explain", detector, image).fails("detection")
+    regard("generate", detector, "--prompt", "x").fails("no run of a language model")
+    regard("predict", detector).fails("name an image file")
+    regard("evaluate", detector, "--data", "digits").fails("images with boxes")
+
+
+def test_classes_that_differ_from_the_checkpoints(regard, detector, tmp_path):
+    weights = ("--set", f"model.weights={detector / 'model.safetensors'}")
+    data = tmp_path / "one"
+    (data / "train").mkdir(parents=True)
+    (data / "val").mkdir()
+    (data / "annotations").mkdir()
+    for number, part in enumerate(("train", "val")):
+        names = []
+        for index in range(3):
+            name = f"{part}{index}.png"
+            Image.new("RGB", (80, 60), (40 * number + 9 * index, 90, 30)).save(data / part / name)
+            names.append({"id": index + 1, "file_name": name, "width": 80, "height": 60})
+        boxes = [
+            {"id": i, "image_id": i, "category_id": 5, "bbox": [10, 10, 20, 30], "area": 600, "iscrowd": 0}
+            for i in (1, 2, 3)
+        ]
+        values = {"images": names, "annotations": boxes, "categories": [{"id": 5, "name": "box"}]}
+        (data / "annotations" / f"instances_{part}.json").write_text(json.dumps(values), encoding="utf-8")
+    told = regard(
+        *("train", "detr-digit-scenes", "--data", f"coco:{data}", "--out", tmp_path / "a"), *small(), *weights
+    )
+    assert told.status == 1
+    assert "10" in told.err
+    assert "--set model.reset_head=true" in told.err
+    told = regard(
+        *("train", "detr-digit-scenes", "--data", f"coco:{data}", "--out", tmp_path / "b"),
+        *small("model.reset_head=true"),
+        *weights,
+    )
+    assert told.status == 0, told.err
+    found = json.loads(regard("predict", tmp_path / "b", data / "val", "--threshold", 0, "--json").out)
+    assert {entry["category_id"] for entry in found} == {5}
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("augment.mixup=0.1", ["augment.mixup", "detection", "flip"]),
+        ("model.reset_head=true", ["model.reset_head", "model.weights"]),
+        ("data.shortest=900", ["data.shortest", "900", "data.longest"]),
+        ("data.validate_on=test", ["data.validate_on", "'val' or 'train'"]),
+        ("model.backbone=resnet5", ["resnet5"]),
+        ("model.mixer=fourier", ["fourier"]),
+        ("model.weights=none.safetensors", ["none.safetensors"]),
+    ],
+)
+def test_a_bad_setting_is_one_line(regard, tmp_path, setting, parts):
+    told = regard(
+        *("train", "detr-digit-scenes", "--out", tmp_path / "run"),
+        *("--set", "train.max_steps=1", "--set", "data.first=4", "--set", setting),
+    )
+    told.fails(*parts)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("setting", ["model.pretrained_backbone=true", "data.first=3", "train.backbone_lr=0.1"])
+def test_what_is_for_detection_only(regard, tmp_path, setting):
+    told = regard("train", "vit-digits", "--out", tmp_path / "run", "--set", setting)
+    told.fails(setting.partition("=")[0], "for detection")

@@ -1,0 +1,144 @@
+"""A detector in use: boxes in pixels of the stored image, no query suppressed, conversions, and images that are bad."""
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from regard.data import BadImage, DetectionPreprocessing, open_detection
+from regard.errors import RegardError
+from regard.models import DETROutput
+from regard.tasks import Detections, Detector
+
+NAMES, IDS = ("ant", "bee"), (18, 44)
+
+
+class Fixed(nn.Module):
+    """Answers alike for each image: four queries over two layers."""
+
+    def __init__(self, logits: Tensor, boxes: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits, requires_grad=False)
+        self.boxes = nn.Parameter(boxes, requires_grad=False)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor, mask: Tensor) -> DETROutput:
+        self.seen.append(tuple(images.shape))
+        assert mask.shape == (images.shape[0], *images.shape[2:])
+        every = (part.expand(2, len(images), -1, -1) for part in (self.logits, self.boxes))
+        return DETROutput(*every)
+
+
+def detector(logits: Tensor | None = None, boxes: Tensor | None = None) -> Detector:
+    if logits is None:
+        # Two of the same object, one sure of nothing, one of the other class.
+        logits = torch.tensor([[2.0, 0, 0], [3.0, 0, 0], [0, 0, 5.0], [0, 4.0, 0]])
+    if boxes is None:
+        boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1], [0.95, 0.9, 0.2, 0.1]])
+    pre = DetectionPreprocessing(32, 64, 3, (0.5,) * 3, (0.5,) * 3)
+    return Detector(Fixed(logits, boxes), NAMES, IDS, pre)
+
+
+def test_boxes_are_in_pixels_of_the_stored_image_and_none_is_suppressed(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (200, 100), "grey").save(file)
+    upright = torch.zeros(3, 80, 40, dtype=torch.uint8)
+    first, second, third = detector().predict([file, Image.new("L", (200, 100)), upright], threshold=0.3)
+    assert first.names == ("bee", "ant", "ant")
+    assert first.scores.tolist() == sorted(first.scores.tolist(), reverse=True)
+    assert_close(first.boxes_xyxy[1:], torch.tensor([[80.0, 30.0, 120.0, 70.0]] * 2))
+    assert_close(first.boxes_xyxy[0], torch.tensor([170.0, 85.0, 200.0, 95.0]))  # cut at the image's edge
+    assert (first.name, second.name, third.name) == (str(file), "images[1]", "images[2]")
+    assert_close(third.boxes_xyxy[1], torch.tensor([16.0, 24.0, 24.0, 56.0]))
+    assert first.image_size == (100, 200)
+    assert detector().predict([]) == []
+
+
+def test_the_threshold():
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    assert [len(detector().predict([image], threshold=t)[0]) for t in (0.0, 0.3, 0.9, 1.0)] == [4, 3, 2, 0]
+    assert len(detector().predict([image])[0]) == 3
+    with pytest.raises(RegardError, match=r"threshold is 1\.5"):
+        detector().predict([image], threshold=1.5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_predictions_that_are_not_finite_are_left_out(bad):
+    logits = torch.tensor([[bad, 0, 0], [3.0, 0, 0]])
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.5, bad, 0.2, 0.4]])
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    assert len(detector(logits, boxes).predict([image], threshold=0.0)[0]) == 0
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (60, 40)).save(good)
+    bad.write_bytes(b"no image")
+    answers = list(detector().predict_files([bad, good, bad], batch_size=2))
+    assert [isinstance(answer, BadImage) for answer in answers] == [True, False, True]
+    assert answers[1].name == str(good)
+    with pytest.raises(BadImage, match=r"bad\.png"):
+        detector().predict([bad])
+    with pytest.raises(RegardError, match="a tensor must be uint8"):
+        detector().predict([torch.rand(3, 5, 7)])
+
+
+def answer() -> Detections:
+    image = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    return detector().predict([image], threshold=0.3)[0]
+
+
+def test_cocos_results():
+    rows = answer().to_coco(image_id=5)
+    assert [row["category_id"] for row in rows] == [44, 18, 18]
+    assert rows[1]["bbox"] == pytest.approx([80, 30, 40, 40])
+    assert rows[1]["image_id"] == 5
+    assert rows[1]["score"] == pytest.approx(answer().scores[1].item())
+
+
+def test_supervisions():
+    found = answer().to_supervision()
+    assert found.xyxy.shape == (3, 4)
+    assert found.class_id.tolist() == [1, 0, 0]
+    assert found.data["class_name"].tolist() == ["bee", "ant", "ant"]
+    assert len(answer().above(0.99).to_supervision()) == 0
+
+
+def test_without_supervision_it_says_how_to_get_it(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(RegardError, match=r"pip install 'regard\[supervision\]'"):
+        answer().to_supervision()
+
+
+def test_it_draws_itself(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (200, 100), "black").save(file)
+    found = detector().predict([file], threshold=0.3)[0]
+    picture = found.draw()
+    assert picture.size == (400, 200)  # small ones are enlarged
+    colours = {colour for _, colour in picture.getcolors(100_000)}
+    assert len(colours) > 2
+    assert found.above(1.0).draw().getcolors(2) == [(80_000, (0, 0, 0))]
+    assert answer().draw(Image.new("RGB", (200, 100))).size == (400, 200)
+    with pytest.raises(RegardError, match=r"an image of 50 × 40 pixels, the boxes are of one of 200 × 100"):
+        answer().draw(torch.zeros(3, 40, 50, dtype=torch.uint8))
+    with pytest.raises(RegardError, match=r"is no file; give the image"):
+        answer().draw()
+
+
+def test_evaluation_matches_classes_by_name():
+    scenes = open_detection("digit-scenes")
+    with pytest.raises(RegardError, match=r"classes that the model does not know: 0, 1.*it knows: ant, bee"):
+        detector().evaluate(scenes.val, class_names=scenes.class_names)
+
+
+def test_metadata():
+    config = {"model": {"config": {"num_classes": 2}}, "class_names": ["ant", "bee"], "category_ids": [18, 44]}
+    config["preprocessing"] = detector().preprocessing.to_dict()
+    model = detector().model
+    assert Detector.from_metadata(model, config, "x").category_ids == IDS
+    with pytest.raises(RegardError, match="x: 2 class names, 1 category ids, 2 classes"):
+        Detector.from_metadata(model, {**config, "category_ids": [1]}, "x")
