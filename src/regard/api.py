@@ -96,9 +96,9 @@ def evaluate(
 
 
 def _evaluate_boxes(detector: "Detector", options: "DataSection", data: str | None) -> "DetectionEvaluation":
-    """On the run's own part for evaluation, or on another set's held-out images."""
-    from regard.data import open_detection
-    from regard.tasks import annotations_of
+    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
+    from regard.data import JoinedScenes, open_detection
+    from regard.tasks import annotations_of, parts_of
 
     own = data is None or data == options.address
     found = open_detection(
@@ -109,8 +109,12 @@ def _evaluate_boxes(detector: "Detector", options: "DataSection", data: str | No
         on_bad_image=options.on_bad_image,
         annotations=annotations_of(options) if own else None,
     )
+    if own:
+        _, source = parts_of(found, options)
+    else:
+        source = found.val if found.has_val else JoinedScenes([found.train, found.val])
     return detector.evaluate(
-        found.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )
 
 

@@ -150,7 +150,7 @@ def test_classes_that_differ_from_the_checkpoints(regard, detector, tmp_path):
             names.append({"id": index + 1, "file_name": name, "width": 80, "height": 60})
         boxes = [
             {"id": i, "image_id": i, "category_id": 5, "bbox": [10, 10, 20, 30], "area": 600, "iscrowd": 0}
-            for i in (1, 2, 3)
+            for i in (1, 2)  # and nothing in the third
         ]
         values = {"images": names, "annotations": boxes, "categories": [{"id": 5, "name": "box"}]}
         (data / "annotations" / f"instances_{part}.json").write_text(json.dumps(values), encoding="utf-8")
@@ -166,6 +166,8 @@ def test_classes_that_differ_from_the_checkpoints(regard, detector, tmp_path):
         *weights,
     )
     assert told.status == 0, told.err
+    assert "a single class, box" in told.err
+    assert "1 of 3 images are without objects" in told.err
     found = json.loads(regard("predict", tmp_path / "b", data / "val", "--threshold", 0, "--json").out)
     assert {entry["category_id"] for entry in found} == {5}
 

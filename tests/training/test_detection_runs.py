@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from regard import load
+from regard import evaluate, load
 from regard.data import Finding
 from regard.errors import RegardError
 from regard.recipes import Recipe, TrainSection, load_recipe
@@ -121,6 +121,11 @@ def test_a_warning_does_not(tmp_path, monkeypatch, capsys):
     summary = train(recipe("train.max_steps=1"), tmp_path / "run")
     assert "warning: the data: a single class" in capsys.readouterr().err
     assert summary["steps"] == 1
+
+
+def test_evaluation_is_on_the_part_that_the_recipe_says(finished):
+    assert len(evaluate(finished)) == 12
+    assert len(evaluate(finished, "digit-scenes")) == 12  # its own address
 
 
 def test_bf16_and_accumulation(tmp_path):

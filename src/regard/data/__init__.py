@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regard.data.coco import Annotations as Annotations
     from regard.data.detection import DetectionData as DetectionData
     from regard.data.detection import DetectionSource as DetectionSource
+    from regard.data.detection import JoinedScenes as JoinedScenes
     from regard.data.detection import Objects as Objects
     from regard.data.detection import SelectedScenes as SelectedScenes
     from regard.data.detection_check import DetectionSummary as DetectionSummary
@@ -104,7 +105,7 @@ _OFFERED = {
     "check": ("Summary", "check_data", "check_images"),
     "check_texts": ("PairSummary", "TextSummary", "check_pairs", "check_text"),
     "coco": ("Annotations",),
-    "detection": ("DetectionData", "DetectionSource", "Objects", "SelectedScenes"),
+    "detection": ("DetectionData", "DetectionSource", "JoinedScenes", "Objects", "SelectedScenes"),
     "detection_check": ("DetectionSummary", "check_detection", "check_scenes"),
     "detection_loading": (
         *("AspectOrder", "DetectionBatch", "cached"),

@@ -73,6 +73,25 @@ class SelectedScenes(DetectionSource):
         return self.source.name(self.indices[index])
 
 
+class JoinedScenes(DetectionSource):
+    """Several sources, one after another."""
+
+    def __init__(self, sources: Sequence[DetectionSource]) -> None:
+        self.parts = [(source, index) for source in sources for index in range(len(source))]
+        self.objects = [source.objects[index] for source, index in self.parts]
+        self.image_ids = [source.image_ids[index] for source, index in self.parts]
+        self.sizes = [source.sizes[index] for source, index in self.parts]
+        self.skipped = tuple(name for source in sources for name in source.skipped)
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        source, inner = self.parts[index]
+        return source.read(inner)
+
+    def name(self, index: int) -> str:
+        source, inner = self.parts[index]
+        return source.name(inner)
+
+
 @dataclass(frozen=True)
 class DetectionData:
     """Images with boxes. Label i means `class_names[i]`, which the data themselves call `category_ids[i]`.

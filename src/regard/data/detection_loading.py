@@ -12,7 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.detection import DetectionSource
 from regard.data.detection_transforms import DetectionTransform
 from regard.data.images import BadImage, OnBadImage
-from regard.data.loading import Skipped, TrainingOrder, seed_for
+from regard.data.loading import (
+    Skipped,
+    TrainingOrder,
+    batches_of_a_share,
+    drawing_from,
+    endless_batches,
+    seed_for,
+)
 from regard.errors import RegardError
 
 # Of the memory that is free, the share that decoded images may take.
@@ -108,12 +115,8 @@ class TrainingScenes(Dataset[DetectionSample | Skipped]):
 
     def __getitem__(self, key: tuple[int, int]) -> DetectionSample | Skipped:
         epoch, index = key
-        before = torch.random.get_rng_state()
-        torch.default_generator.manual_seed(seed_for(self.seed, epoch, index))
-        try:
+        with drawing_from(seed_for(self.seed, epoch, index)):
             return _sample(self.source, self.transform, index, self.on_bad_image)
-        finally:
-            torch.random.set_rng_state(before)
 
 
 class EvaluationScenes(Dataset[DetectionSample | Skipped]):
@@ -222,14 +225,8 @@ def detection_training_loader(
     on_bad_image: OnBadImage,
 ) -> DataLoader[DetectionSample | Skipped]:
     """Batches without end, as `order` says; augmented by its seed."""
-    return DataLoader(
-        TrainingScenes(source, transform, order.seed, on_bad_image),
-        batch_sampler=order,
-        num_workers=num_workers,
-        collate_fn=collate_scenes,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # a loader draws a number when it starts: not from the global generator
-    )
+    scenes = TrainingScenes(source, transform, order.seed, on_bad_image)
+    return endless_batches(scenes, order, num_workers, collate_scenes)
 
 
 def detection_evaluation_loader(
@@ -244,12 +241,5 @@ def detection_evaluation_loader(
     """Each image once over all processes: `rank` gets every `world_size`-th, in order, `batch_size` at a time."""
     if len(source) == 0:
         raise RegardError("evaluation: there are no images")
-    return DataLoader(
-        EvaluationScenes(source, transform, on_bad_image),
-        batch_size=batch_size,
-        sampler=range(rank, len(source), world_size),
-        num_workers=num_workers,
-        collate_fn=collate_scenes,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
+    scenes = EvaluationScenes(source, transform, on_bad_image)
+    return batches_of_a_share(scenes, len(source), batch_size, num_workers, collate_scenes, rank, world_size)

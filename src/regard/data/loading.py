@@ -5,8 +5,10 @@ of an epoch, and neither the number of workers nor the number of processes chang
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,6 +26,18 @@ def seed_for(*numbers: int) -> int:
     # A hash, because numpy's SeedSequence takes five times as long and cannot tell (1, 2) from (1, 2, 0).
     digest = hashlib.blake2b(",".join(map(str, numbers)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Within, torch's global generator draws from a seed; after, it is as it was before."""
+    # torch.manual_seed and fork_rng also look after every accelerator, which takes 200 µs here; this takes 3.
+    before = torch.random.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(before)
 
 
 class TrainingOrder(Sampler[list[tuple[int, int]]]):
@@ -129,13 +143,8 @@ class TrainingImages(Dataset[Sample | Skipped]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Skipped:
         epoch, index = key
-        # torch.manual_seed and fork_rng also look after every accelerator, which takes 200 µs here; this takes 3.
-        before = torch.random.get_rng_state()
-        torch.default_generator.manual_seed(seed_for(self.seed, epoch, index))
-        try:
+        with drawing_from(seed_for(self.seed, epoch, index)):
             return _sample(self.source, self.transform, index, self.on_bad_image)
-        finally:
-            torch.random.set_rng_state(before)
 
 
 class EvaluationImages(Dataset[Sample | Skipped]):
@@ -203,15 +212,7 @@ def training_loader(
     source: ImageSource, transform: Transform, order: TrainingOrder, num_workers: int, on_bad_image: OnBadImage
 ) -> DataLoader[Sample | Skipped]:
     """Batches without end, as `order` says; augmented by its seed."""
-    images = TrainingImages(source, transform, order.seed, on_bad_image)
-    return DataLoader(
-        images,
-        batch_sampler=order,
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # a loader draws a number when it starts: not from the global generator
-    )
+    return endless_batches(TrainingImages(source, transform, order.seed, on_bad_image), order, num_workers, collate)
 
 
 def evaluation_loader(
@@ -227,10 +228,33 @@ def evaluation_loader(
 
     Processes may get different numbers of batches; what they found is gathered after the last one.
     """
+    images = EvaluationImages(source, transform, on_bad_image)
+    return batches_of_a_share(images, len(source), batch_size, num_workers, collate, rank, world_size)
+
+
+Collate = Callable[[list[Any]], Any]
+
+
+def endless_batches(samples: Dataset[Any], order: TrainingOrder, num_workers: int, collate: Collate) -> DataLoader[Any]:
+    """Batches of a data set that is asked by (epoch, index), as `order` says."""
     return DataLoader(
-        EvaluationImages(source, transform, on_bad_image),
+        samples,
+        batch_sampler=order,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # a loader draws a number when it starts: not from the global generator
+    )
+
+
+def batches_of_a_share(
+    samples: Dataset[Any], count: int, batch_size: int, num_workers: int, collate: Collate, rank: int, world_size: int
+) -> DataLoader[Any]:
+    """Of `count` samples every `world_size`-th from `rank` on, each once, in order."""
+    return DataLoader(
+        samples,
         batch_size=batch_size,
-        sampler=range(rank, len(source), world_size),
+        sampler=range(rank, count, world_size),
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

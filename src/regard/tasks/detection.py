@@ -1,7 +1,7 @@
 """Object detection: the data, the model and the loss that a recipe asks for."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ class DetectionTask:
 
     def check(self) -> list[Finding]:
         """What is wrong with the data, as far as it can be told without decoding them all."""
-        findings, _, _ = check_scenes(self.data, num_queries=self.config.num_queries, pixels=False)
+        used = self.data if self.recipe.data.validate_on == "val" else replace(self.data, val=self.data.train)
+        findings, _, _ = check_scenes(used, num_queries=self.config.num_queries, pixels=False)
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
             what = (
                 "the backbone starts from random weights with norms that never learn; "

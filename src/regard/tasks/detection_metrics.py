@@ -51,7 +51,7 @@ class DetectionEvaluation:
     image_ids: tuple[int, ...]
     class_names: tuple[str, ...]
     loss: float
-    """Mean over the images of the loss that is trained with; NaN where the data's classes are others."""
+    """Mean over the images of the loss that their batches had; NaN where there was none."""
     skipped: tuple[str, ...] = ()
     """Images that could not be read."""
 
