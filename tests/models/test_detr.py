@@ -222,3 +222,21 @@ def test_bad_names():
         create_model("detr_mini", backbone="vgg11", dilated=True)
     with pytest.raises(RegardError, match=r"model\.embed_dim"):
         create_model("detr_mini", embed_dim=30)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_gives_the_same_losses_and_gradients():
+    images, mask = torch.rand(2, 3, 67, 97), real(67, 97, (67, 61), (41, 97))
+    labels = [torch.tensor([2]), torch.tensor([0, 4])]
+    boxes = [torch.tensor([[0.5, 0.5, 0.3, 0.2]]), torch.tensor([[0.2, 0.6, 0.1, 0.3], [0.7, 0.2, 0.2, 0.2]])]
+    found = []
+    for device in ("cpu", "cuda"):
+        model = small(dropout=0.0).to(device)
+        output = model(images.to(device), mask.to(device))
+        targets = ([one.to(device) for one in many] for many in (labels, boxes))
+        total = SetPredictionLoss(5).to(device)(*output, *targets).total
+        total.backward()
+        found.append((total.item(), model.queries.weight.grad.cpu()))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
+    assert_close(found[1][1], found[0][1], rtol=1e-2, atol=1e-3)
