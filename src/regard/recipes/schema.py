@@ -1,11 +1,13 @@
 """What a recipe may say: every value has one home here, and one default."""
 
+import operator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -41,11 +43,12 @@ class ModelSection(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
-    weights: str | None = None
+    # What is not asked for is not written: most models have no such weights.
+    weights: str | None = Field(default=None, exclude_if=operator.not_)
     """A file to start from: a run's model.safetensors, or a checkpoint of the original DETR or of transformers."""
-    reset_head: bool = False
+    reset_head: bool = Field(default=False, exclude_if=operator.not_)
     """Takes all of `weights` but the classes, which are learned anew."""
-    pretrained_backbone: bool = False
+    pretrained_backbone: bool = Field(default=False, exclude_if=operator.not_)
     """Starts the backbone from timm's weights of ImageNet, and keeps its first stage as it is."""
 
     @model_validator(mode="after")
