@@ -173,7 +173,8 @@ def _fast_paths() -> dict[str, str]:
     flash = "on (flash attention)" if cuda else "on (PyTorch's fused CPU kernel)"
     return {
         "attention: sdpa": flash,
-        "local, performer, fourier": "off: only the readable path so far",
+        "local": "on (blocks of queries; PyTorch's fused kernel within them)",
+        "performer, fourier": "off: only the readable path so far",
         "CUDA": "on" if cuda else f"off: {_why_no_cuda()}",
         "bf16 training": "on" if cuda else "on, but no faster than fp32 unless the processor has bf16 arithmetic",
     }

@@ -15,6 +15,7 @@ from regard.ops.favor import (
 )
 from regard.ops.fourier import fourier_mixing
 from regard.ops.local import local_attention_weights, relative_logits, window_mask
+from regard.ops.local_attention import local_attention
 from regard.ops.masked_position import masked_sine_positions
 from regard.ops.position import resample_positions, sine_positions, sine_positions_2d
 
@@ -27,6 +28,7 @@ __all__ = [
     "favor_step",
     "favor_weights",
     "fourier_mixing",
+    "local_attention",
     "local_attention_weights",
     "masked_sine_positions",
     "orthogonal_projection",

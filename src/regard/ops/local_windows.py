@@ -1,0 +1,112 @@
+"""Which pixels a window holds, along one axis of a grid: the one place that knows of borders and dilation."""
+
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from regard.errors import RegardError, unknown
+
+Border = Literal["clip", "shift"]
+
+
+class Neighbours(NamedTuple):
+    """For each position of an axis its neighbours, in the order of their offsets."""
+
+    pixel: Int64[Tensor, "length window"]
+    """Where they are; 0 where there is none."""
+    offset: Int64[Tensor, "length window"]
+    """The row of the relative embeddings that belongs to each."""
+    there: Bool[Tensor, "length window"]
+
+
+class Blocks(NamedTuple):
+    """An axis cut into blocks of queries, each with all the keys that its queries look at."""
+
+    queries: Int64[Tensor, "blocks queries"]
+    keys: Int64[Tensor, "blocks keys"]
+    offset: Int64[Tensor, "blocks queries keys"]
+    """The row of the relative embeddings for each pair."""
+    near: Bool[Tensor, "blocks queries keys"]
+    """Whether the query's window holds the key."""
+    place: Int64[Tensor, " length"]
+    """Where each position's query stands among those of all blocks."""
+
+
+def num_offsets(window: int, border: str) -> int:
+    """Rows that relative embeddings need: a moved window reaches up to window - 1 pixels to either side."""
+    return window if border == "clip" else 2 * window - 1
+
+
+def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
+    """The window of each position: `window` positions that lie `dilation` apart, itself in the middle.
+
+    With "clip" those beyond the border do not exist. With "shift" the window is moved until all do (the rule of
+    neighbourhood attention), so that every position has as many. RegardError for a window that is even, or that no
+    shift brings inside.
+    """
+    if window < 1 or window % 2 == 0 or dilation < 1:
+        raise RegardError(
+            f"local attention: window must be odd and at least 1, got {window}; dilation {dilation} from 1"
+        )
+    if border not in get_args(Border):
+        raise unknown("border", border, get_args(Border), where="local attention")
+    largest = length // dilation
+    if border == "shift" and window > largest:
+        odd = largest - (largest + 1) % 2
+        can = f"the largest possible is {odd}" if odd > 0 else "none is possible"
+        raise RegardError(
+            f"local attention: a window of {window} with dilation {dilation} cannot be moved inside of "
+            f"{length} pixels; {can}"
+        )
+    return _neighbours(length, window, dilation, border)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)  # or what is kept could not be used in a training later on
+def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
+    position, radius = torch.arange(length, device="cpu"), window // 2
+    residue, place = position % dilation, position // dilation
+    count = (length - residue + dilation - 1) // dilation  # positions that lie a multiple of the dilation away
+    start = place - radius
+    if border == "shift":
+        start = start.clamp(min=0).minimum(count - window)
+    index = start[:, None] + torch.arange(window, device="cpu")
+    there = (index >= 0) & (index < count[:, None])
+    offset = index - place[:, None] + (radius if border == "clip" else window - 1)
+    pixels = residue[:, None] + dilation * index
+    return Neighbours(pixels.where(there, 0), offset.where(there, 0), there)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def blocks(length: int, window: int, dilation: int, border: str, block: int) -> Blocks:
+    """Queries in blocks of up to `block` positions that lie `dilation` apart, with the keys around them.
+
+    The last block of a row may be filled up: its spare queries look at nothing, and nobody asks for them.
+    """
+    found = neighbours(length, window, dilation, border)
+    groups = []
+    for residue in range(min(dilation, length)):
+        row = list(range(residue, length, dilation))
+        groups += [row[first : first + block] for first in range(0, len(row), block)]
+    keys = [sorted({int(key) for query in group for key in found.pixel[query][found.there[query]]}) for group in groups]
+    num_queries, num_keys = max(map(len, groups)), max(map(len, keys))
+    queries_of = torch.zeros(len(groups), num_queries, dtype=torch.int64, device="cpu")
+    keys_of = torch.zeros(len(groups), num_keys, dtype=torch.int64, device="cpu")
+    offset = torch.zeros(len(groups), num_queries, num_keys, dtype=torch.int64, device="cpu")
+    near = torch.zeros(len(groups), num_queries, num_keys, dtype=torch.bool, device="cpu")
+    place = torch.zeros(length, dtype=torch.int64, device="cpu")
+    for number, (group, around) in enumerate(zip(groups, keys, strict=True)):
+        column = {key: index for index, key in enumerate(around)}
+        queries_of[number, : len(group)] = torch.tensor(group, device="cpu")
+        keys_of[number, : len(around)] = torch.tensor(around, device="cpu")
+        for row_of_block, query in enumerate(group):
+            place[query] = number * num_queries + row_of_block
+            for key, shift, exists in zip(*(part[query].tolist() for part in found), strict=True):
+                if exists:
+                    offset[number, row_of_block, column[key]] = shift
+                    near[number, row_of_block, column[key]] = True
+    return Blocks(queries_of, keys_of, offset, near, place)

@@ -1,0 +1,198 @@
+"""Local attention: the definition against a loop over pixels, and every path against the definition."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.testing import assert_close
+
+from regard.errors import RegardError
+from regard.ops import attention, local_attention
+from regard.ops.local_attention import _Case, _check
+
+BATCH, HEADS, ROW_DIM, COL_DIM = 2, 3, 4, 7
+DIM = ROW_DIM + COL_DIM
+
+
+def tokens(height: int, width: int, dtype: torch.dtype = torch.float64, count: int = 3) -> list[Tensor]:
+    return [torch.randn(BATCH, HEADS, height, width, DIM, dtype=dtype) for _ in range(count)]
+
+
+def extras(rows: int, cols: int, border: str, names: str, height: int, width: int) -> dict[str, object]:
+    """Embeddings, bias, a mask and a prefix, as `names` says by their first letters."""
+    down, right = (2 * n - 1 if border == "shift" else n for n in (rows, cols))
+    found: dict[str, object] = {}
+    if "e" in names:
+        found["rel_rows"] = torch.randn(down, ROW_DIM, dtype=torch.float64)
+        found["rel_cols"] = torch.randn(right, COL_DIM, dtype=torch.float64)
+    if "b" in names:
+        found["bias"] = torch.randn(HEADS, down, right, dtype=torch.float64)
+    if "m" in names:
+        found["mask"] = torch.rand(BATCH, height, width) < 0.7
+    if "p" in names:
+        found["prefix"] = tuple(torch.randn(BATCH, HEADS, 2, DIM, dtype=torch.float64) for _ in range(3))
+    return found
+
+
+def window_of(place: int, length: int, window: int, dilation: int, border: str) -> list[int]:
+    """Pixels of a window along one axis, by walking."""
+    around = [place + dilation * step for step in range(-(window // 2), window // 2 + 1)]
+    if border == "clip":
+        return [other for other in around if 0 <= other < length]
+    while around[0] < 0:
+        around = [other + dilation for other in around]
+    while around[-1] >= length:
+        around = [other - dilation for other in around]
+    return around
+
+
+def by_hand(
+    q, k, v, *, window, dilation, border, scale, rel_rows=None, rel_cols=None, bias=None, mask=None, prefix=None
+):
+    (rows, cols), (height, width) = window, q.shape[2:4]
+    centre = [(n // 2 if border == "clip" else n - 1) for n in (rows, cols)]
+    out = torch.zeros_like(q)
+    for b in range(BATCH):
+        for h in range(HEADS):
+            for y in range(height):
+                for x in range(width):
+                    logits, values = [], []
+                    for p in range(0 if prefix is None else prefix[1].shape[2]):
+                        logits.append(scale * float(q[b, h, y, x] @ prefix[1][b, h, p]))
+                        values.append(prefix[2][b, h, p])
+                    for r in window_of(y, height, rows, dilation, border):
+                        for c in window_of(x, width, cols, dilation, border):
+                            if mask is not None and not mask[b, r, c]:
+                                continue
+                            down, right = (r - y) // dilation + centre[0], (c - x) // dilation + centre[1]
+                            key = k[b, h, r, c]
+                            if rel_rows is not None:
+                                key = key + torch.cat([rel_rows[down], rel_cols[right]])
+                            logit = scale * float(q[b, h, y, x] @ key)
+                            logits.append(logit + (0.0 if bias is None else float(bias[h, down, right])))
+                            values.append(v[b, h, r, c])
+                    if logits:
+                        weights = [math.exp(logit - max(logits)) for logit in logits]
+                        out[b, h, y, x] = sum(w * one for w, one in zip(weights, values, strict=True)) / sum(weights)
+    return out
+
+
+@pytest.mark.parametrize("border", ["clip", "shift"])
+@pytest.mark.parametrize(("window", "dilation"), [((3, 3), 1), ((5, 3), 1), ((3, 1), 2)])
+@pytest.mark.parametrize("names", ["", "ebmp"])
+def test_the_definition_is_a_loop_over_pixels(border, window, dilation, names):
+    height, width = 7, 5
+    q, k, v = tokens(height, width)
+    more = extras(*window, border, names, height, width)
+    options = {"window": window, "dilation": dilation, "border": border, "scale": 0.3, **more}
+    found = local_attention(q, k, v, **options, impl="math")
+    pixels = found[0] if "p" in names else found
+    assert_close(pixels, by_hand(q, k, v, **options))
+
+
+@pytest.mark.parametrize("border", ["clip", "shift"])
+@pytest.mark.parametrize(
+    ("size", "window", "dilation"),
+    [((19, 23), 7, 1), ((17, 13), (3, 5), 1), ((29, 11), 3, 3), ((5, 7), 5, 1), ((31, 3), (7, 3), 1), ((16, 16), 1, 1)],
+)
+@pytest.mark.parametrize("names", ["", "e", "b", "m", "p", "ebmp"])
+def test_blocks_equal_the_definition_in_values_and_gradients(border, size, window, dilation, names):
+    rows, cols = (window, window) if isinstance(window, int) else window
+    inputs = [part.requires_grad_() for part in tokens(*size)]
+    more = extras(rows, cols, border, names, *size)
+    learned = [*inputs]
+    for value in more.values():
+        learned += [part for part in (value if isinstance(value, tuple) else (value,)) if part.is_floating_point()]
+    for part in learned:
+        part.requires_grad_()
+    results = []
+    for impl in ("math", "blocked"):
+        found = local_attention(*inputs, window=window, dilation=dilation, border=border, impl=impl, **more)
+        parts = found if isinstance(found, tuple) else (found,)
+        torch.manual_seed(1)
+        total = sum((part * torch.randn_like(part)).sum() for part in parts)
+        results.append([*parts, *torch.autograd.grad(total, learned)])
+    for wanted, found in zip(*results, strict=True):
+        assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("impl", ["math", "blocked"])
+def test_gradients_by_differences(impl):
+    q, k, v = (part[:1, :1, :, :, :5].clone().requires_grad_() for part in tokens(4, 17))
+    rel_rows, rel_cols = (torch.randn(3, dim, dtype=torch.float64, requires_grad=True) for dim in (2, 3))
+    bias = torch.randn(1, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def run(q, k, v, rel_rows, rel_cols, bias):
+        return local_attention(q, k, v, window=3, rel_rows=rel_rows, rel_cols=rel_cols, bias=bias, impl=impl)
+
+    assert gradcheck(run, (q, k, v, rel_rows, rel_cols, bias), fast_mode=True)
+
+
+def test_a_window_over_all_is_attention():
+    q, k, v = tokens(5, 7)
+    flat = [part.flatten(2, 3) for part in (q, k, v)]
+    wanted = attention(*flat, impl="math").unflatten(2, (5, 7))
+    for impl in ("math", "blocked", "auto"):
+        assert_close(local_attention(q, k, v, window=(9, 13), impl=impl), wanted)
+
+
+def test_a_pixel_that_may_look_nowhere_gets_zeros():
+    q, k, v = (part.requires_grad_() for part in tokens(17, 19))
+    mask = torch.ones(BATCH, 17, 19, dtype=torch.bool)
+    mask[0, :9, :9] = False
+    for impl in ("math", "blocked"):
+        out = local_attention(q, k, v, window=5, mask=mask, impl=impl)
+        assert not out[0, :, :7, :7].any()
+        assert out[0, :, 12, 12].any()
+        (gradient,) = torch.autograd.grad(out.sum(), q)
+        assert gradient.isfinite().all()
+
+
+def test_a_plan_made_without_gradients_serves_a_training():
+    q, k, v = (part.requires_grad_() for part in tokens(23, 15))
+    with torch.inference_mode():
+        local_attention(q, k, v, window=3)
+    local_attention(q, k, v, window=3).sum().backward()
+    assert q.grad is not None
+
+
+def test_half_precision_is_near():
+    q, k, v = tokens(17, 19, torch.float32)
+    wanted = local_attention(q, k, v, window=5, impl="math")
+    found = local_attention(*(part.bfloat16() for part in (q, k, v)), window=5, impl="blocked")
+    assert found.dtype == torch.bfloat16
+    assert_close(found.float(), wanted, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"window": 4}, "window must be odd"),
+        ({"window": 3, "dilation": 0}, "dilation 0"),
+        ({"window": 9, "border": "shift"}, "cannot be moved inside of 7 pixels; the largest possible is 7"),
+        ({"window": 5, "border": "shift", "dilation": 2}, "the largest possible is 3"),
+        ({"window": 3, "border": "wrap"}, "unknown border 'wrap'"),
+        ({"window": 3, "impl": "fast"}, "unknown impl 'fast'"),
+        ({"window": 3, "rel_rows": torch.zeros(3, 4)}, "go together"),
+        ({"window": 3, "rel_rows": torch.zeros(3, 4), "rel_cols": torch.zeros(5, 7)}, "3 and 3, got 3 and 5"),
+        ({"window": 3, "rel_rows": torch.zeros(3, 4), "rel_cols": torch.zeros(3, 4)}, "must be head_dim 11"),
+        ({"window": 3, "bias": torch.zeros(3, 3, 5)}, r"bias must be \(3, 3, 3\)"),
+        ({"window": 3, "prefix": (torch.zeros(2, 3, 1, 5),) * 3}, "prefix must be"),
+    ],
+)
+def test_what_cannot_be_is_one_line(options, told):
+    with pytest.raises(RegardError, match=told) as caught:
+        local_attention(*tokens(7, 9), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_that_do_not_meet():
+    """Past the shape checker of the tests, which says so first."""
+    q, k, v = tokens(7, 9)
+    case = _Case(3, 3, 1, "clip", None, None, None, None, 1.0)
+    with pytest.raises(RegardError, match="and alike"):
+        _check(q, k[:, :, :5], v, case, None)
+    with pytest.raises(RegardError, match="mask must be bool"):
+        _check(q, k, v, case._replace(mask=torch.ones(2, 7, 8, dtype=torch.bool)), None)
