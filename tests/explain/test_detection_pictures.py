@@ -39,6 +39,18 @@ def test_precision_and_recall(count, tmp_path):
     save_png(figure, tmp_path / "a.png")
 
 
+def test_the_ground_of_a_panel_is_the_pages():
+    """Ink that a dark page turns to white would not be seen on white."""
+    one = torch.eye(3, dtype=torch.int64)
+    recall = np.linspace(0, 1, 101)
+    for figure in (
+        confusion_figure(one, ("ant", "bee")),
+        pr_figure(PrecisionRecall(recall, {"ant": 1 - recall})),
+        queries_figure([torch.rand(5, 2)], [torch.rand(5)]),
+    ):
+        assert [axes.patch.get_alpha() for axes in figure.axes] == [0]
+
+
 def test_a_panel_a_query(tmp_path):
     figure = queries_figure([torch.rand(17, 2) for _ in range(11)], [torch.rand(17) for _ in range(11)])
     assert [axes.get_title() for axes in figure.axes] == [f"query {number}" for number in range(11)]

@@ -69,6 +69,8 @@ class ClassificationView:
 
     template = "classification.html.j2"
     unit = "images"
+    part = "held-out"
+    loss = "training loss (nats)"
     timed = "an image"
     counted = "an image"
     about = "Accuracy is that of the final weights on the held-out images."
@@ -130,7 +132,7 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
         num_mistakes=len(mistakes),
         class_names=found.class_names,
         table=_confusion_table(confusion) if len(found.class_names) <= LARGEST_TABLE else None,
-        confusions=_confusions(confusion, found.class_names),
+        confusions=commonest(confusion, found.class_names),
         mistakes=[picture(index) for index in mistakes[:NUM_MISTAKES]],
         shown=picture(0),
         mixing=_mixing_svg(classifier, source.read(numbers[found.names[0]])),
@@ -146,7 +148,8 @@ def _confusion_table(confusion: Int[Tensor, "num_classes num_classes"]) -> list[
     return rows
 
 
-def _confusions(confusion: Int[Tensor, "num_classes num_classes"], names: Sequence[str]) -> list[tuple[str, str, int]]:
+def commonest(confusion: Int[Tensor, "num_classes num_classes"], names: Sequence[str]) -> list[tuple[str, str, int]]:
+    """(what it is, what it was taken for, how often)"""
     wrong = confusion.clone().fill_diagonal_(0)
     pairs = [(names[i], names[j], int(wrong[i, j])) for i, j in wrong.nonzero().tolist()]
     return sorted(pairs, key=lambda pair: -pair[2])[:NUM_CONFUSIONS]

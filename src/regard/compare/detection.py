@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from regard.compare.classification import commonest
 from regard.compare.contender import Contender
 from regard.compare.plots import inline_svg, picture_uri
 from regard.compare.view import device_of, short_name, split_words
@@ -17,14 +17,18 @@ from regard.models import DETR
 from regard.recipes import Recipe
 from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, parts_of
 from regard.tasks.detection_drawing import draw_boxes
+from regard.tasks.detection_metrics import BACKGROUND
 from regard.training import Run, load_predictor
 
 NUM_IMAGES = 8
 NUM_QUERIES = 24
 # Of a detection that is drawn and counted in the confusion; AP counts all.
 THRESHOLD = 0.5
-# Pixels of a picture's longer side.
+# Pixels of a picture's longer side, and the share of it that letters take: the page shows it at half of its size.
 LARGEST = 420
+LETTERS = 1 / 17
+# A matrix of more classes than this cannot be read; the commonest confusions are listed beside it.
+LARGEST_TABLE = 23
 
 WORDS = {
     "ap": "AP, the mean over IoU from 0.5 to 0.95",
@@ -60,18 +64,24 @@ class Section:
     name: str
     seed: int
     seeds: int
+    part: str
     num_images: int
     threshold: float
+    highest: float
+    """The score of the most certain detection of all; what is below `threshold` is not drawn."""
     figures: list[tuple[str, str, str]]
     """(COCO's name, what it is, its value)."""
     classes: list[tuple[ClassAP, str, str]]
     """(the class, its AP, its AP at IoU 0.5, in words)."""
     confusion: str
+    confusions: list[tuple[str, str, int]]
+    """(what it is, what it was found as, how often), the commonest first; empty where the matrix can be read."""
     curves: str
     queries: str
-    """SVG; empty for a model that has no queries, and where nothing was found at all."""
+    """SVG, as the two above; empty for a model that has no queries."""
     worst: list[Picture]
     usual: list[Picture]
+    """Some of the others."""
 
 
 class DetectionView:
@@ -81,9 +91,10 @@ class DetectionView:
     unit = "images"
     timed = "an image"
     counted = "an image"
+    loss = "training loss"
     num_held_out = None  # AP is no share of the images
     about = (
-        "AP is COCO's: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
+        "AP is COCO’s: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
         "weights. All queries of an image count; nothing is suppressed."
     )
 
@@ -93,23 +104,31 @@ class DetectionView:
         self.train, self.val = parts_of(task.data, task.recipe.data)
 
     @property
+    def part(self) -> str:
+        return "training" if self.task.recipe.data.validate_on == "train" else "held-out"
+
+    @property
     def trained_on(self) -> str:
         return f"{len(self.train)} images of {self.data.address}"
 
     @property
     def tested_on(self) -> str:
-        if self.task.recipe.data.validate_on == "train":
+        if self.part == "training":
             return "the same images"
         return f"{len(self.val)} images that it had not seen"
 
     def facts(self) -> list[tuple[str, str]]:
         data, size = self.data, self.task.preprocessing
+        images = [len(part) for part in (self.train, self.val)]
         boxes = [sum(len(objects) for objects in part.objects) for part in (self.train, self.val)]
-        split = split_words(self.task.recipe, own=data.has_val)
+        split = "; " + split_words(self.task.recipe, own=data.has_val)
+        told = "{0} for training, {1} held out"
+        if self.part == "training":
+            told, split = "{0}, for training and for testing", ""
         return [
             ("Data", data.address),
-            ("Images", f"{len(self.train)} for training, {len(self.val)} held out; {split}"),
-            ("Boxes", f"{boxes[0]} for training, {boxes[1]} held out"),
+            ("Images", told.format(*images) + split),
+            ("Boxes", told.format(*boxes)),
             ("Classes", str(len(data.class_names))),
             ("Image size", f"shorter side {size.shortest} pixels, longer side {size.longest} at most"),
         ]
@@ -120,40 +139,47 @@ class DetectionView:
         if not isinstance(detector, Detector):
             raise RegardError(f"{run.path}: is not a run of detection")
         found = _evaluated(detector, self.val, self.task.recipe)
-        metrics, errors = found.metrics(), found.errors(THRESHOLD)
+        metrics, errors, confusion = found.metrics(), found.errors(THRESHOLD), found.confusion(THRESHOLD)
         order = sorted(range(len(found)), key=lambda index: -errors[index])
-        step = max(len(found) // NUM_IMAGES, 1)
-        usual = list(range(0, len(found), step))[:NUM_IMAGES]
+        worst = [index for index in order[:NUM_IMAGES] if errors[index]]
+        others = sorted(set(order) - set(worst))
+        usual = others[:: max(len(others) // NUM_IMAGES, 1)][:NUM_IMAGES]
+        # What cannot be read is left out of an evaluation, so that its numbers are not the source's.
         numbers = {self.val.name(index): index for index in range(len(self.val))}
+        read = [numbers[one.name] for one in found.found]
 
         def pictures(indices: Sequence[int]) -> list[Picture]:
-            return [self._picture(found, index, numbers, errors[index]) for index in indices]
+            return [self._picture(found, index, read[index], errors[index]) for index in indices]
 
         return Section(
             name=contender.name,
             seed=run.recipe().seed,
             seeds=len(contender.runs),
+            part=self.part,
             num_images=len(found),
             threshold=THRESHOLD,
+            highest=max((float(one.scores.max()) for one in found.found if len(one)), default=0.0),
             figures=[(name, WORDS[name], told(metrics[name])) for name in FIGURES],
             classes=[(row, told(row.ap), told(row.ap50)) for row in found.per_class()],
-            confusion=inline_svg(confusion_figure(found.confusion(THRESHOLD), found.class_names)),
+            confusion=inline_svg(confusion_figure(confusion, found.class_names)),
+            confusions=commonest(confusion, [*found.class_names, BACKGROUND])
+            if len(found.class_names) > LARGEST_TABLE
+            else [],
             curves=inline_svg(pr_figure(found.precision_recall())),
-            queries=_queries_svg(detector, self.val),
-            worst=pictures([index for index in order[:NUM_IMAGES] if errors[index]]),
+            queries=_queries_svg(detector, self.val, read),
+            worst=pictures(worst),
             usual=pictures(usual),
         )
 
-    def _picture(self, found: DetectionEvaluation, index: int, numbers: dict[str, int], errors: int) -> Picture:
+    def _picture(self, found: DetectionEvaluation, index: int, number: int, errors: int) -> Picture:
         one, objects = found.found[index].above(THRESHOLD), found.objects[index]
-        image = self.val.read(numbers[one.name])
-        pixels = image.expand(3, -1, -1)
+        image = self.val.read(number).expand(3, -1, -1)
+        captions = [f"{name} {score:.2f}" for name, score in zip(one.names, one.scores.tolist(), strict=True)]
         names = [found.class_names[label] for label in objects.labels.tolist()]
-        truth = draw_boxes(pixels, objects.boxes_xyxy, objects.labels.tolist(), names)
         return Picture(
             short_name(one.name),
-            _uri(truth),
-            _uri(one.draw(pixels)),
+            _drawn(image, objects.boxes_xyxy, objects.labels, names),
+            _drawn(image, one.boxes_xyxy, one.labels, captions),
             int((~objects.crowd).sum()),
             len(one),
             errors,
@@ -170,8 +196,8 @@ def _evaluated(detector: Detector, source: DetectionSource, recipe: Recipe) -> D
     return detector.evaluate(source, num_workers=options.num_workers, on_bad_image=options.on_bad_image)
 
 
-def _queries_svg(detector: Detector, source: DetectionSource) -> str:
-    """Where the first queries put their boxes over some hundred images."""
+def _queries_svg(detector: Detector, source: DetectionSource, indices: Sequence[int]) -> str:
+    """Where the first queries put their boxes over some hundred of the images."""
     model = detector.model
     if not isinstance(model, DETR):
         return ""
@@ -182,14 +208,15 @@ def _queries_svg(detector: Detector, source: DetectionSource) -> str:
 
     handle = model.box_head.register_forward_hook(note)
     try:
-        few = [source.read(index) for index in range(0, len(source), max(len(source) // 100, 1))][:100]
+        few = [source.read(index) for index in indices[:: max(len(indices) // 100, 1)][:100]]
         detector.predict(few, threshold=1.0)
     finally:
         handle.remove()
     every = torch.cat(boxes).transpose(0, 1)[:NUM_QUERIES]  # (queries, images, 4)
-    return inline_svg(queries_figure(list(every[..., :2]), list(every[..., 2:].prod(-1).clamp(min=0).sqrt())))
+    return inline_svg(queries_figure(list(every[..., :2]), list(every[..., 2:].prod(-1).clamp(min=0).sqrt())), dpi=150)
 
 
-def _uri(picture: Image.Image) -> str:
+def _drawn(image: Tensor, boxes_xyxy: Tensor, labels: Tensor, captions: Sequence[str]) -> str:
+    picture = draw_boxes(image, boxes_xyxy, labels.tolist(), captions, text=LETTERS)
     picture.thumbnail((LARGEST, LARGEST))
     return picture_uri(picture, "jpeg")

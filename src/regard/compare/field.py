@@ -57,8 +57,8 @@ def try_out(recipe: Recipe) -> None:
 def whole_field(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
     """All that can be compared under a recipe; and those left out, each with the reason.
 
-    For images that is every mixer. For sequences, every mixer that can serve, and the presets of the task that have no
-    mixer in them, as baselines. Raises RegardError where the recipe cannot be trained even as it is.
+    For images that is every mixer. For boxes and for sequences, every mixer that can serve, and the presets of the task
+    that have no mixer in them, as baselines. Raises RegardError where the recipe cannot be trained even as it is.
     """
     if recipe.task == "classification":
         return list(MIXERS), {}

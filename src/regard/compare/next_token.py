@@ -33,6 +33,8 @@ class NextTokenView:
 
     template = "next_token.html.j2"
     unit = "windows"
+    part = "held-out"
+    loss = "training loss (nats)"
     timed = "a window"
     counted = "a window"
     about = (

@@ -147,7 +147,7 @@ def _machine(values: dict[str, Any]) -> str:
 def _plots(contenders: Sequence[Contender], view: View) -> list[tuple[str, str]]:
     """(what the plot shows, its SVG)"""
     metric = contenders[0].metric
-    held_out, percent = f"held-out {metric.words}", metric.is_proportion
+    on, percent = f"{view.part} {metric.words}", metric.is_proportion
     histories = [(contender.name, [Run(run).history() for run in contender.runs]) for contender in contenders]
     scores = [
         Series(name, tuple(curve_of(history, "val", metric.name) for history in runs)) for name, runs in histories
@@ -157,8 +157,8 @@ def _plots(contenders: Sequence[Contender], view: View) -> list[tuple[str, str]]
     ]
     names = f" of {listed([contender.name for contender in contenders])}"
     plots = [
-        (f"H{held_out[1:]} against epochs" + names, curves_figure(scores, y_label=held_out, percent=percent)),
-        ("Training loss against epochs" + names, curves_figure(loss, y_label="training loss (nats)", percent=False)),
+        (f"{_capital(on)} against epochs" + names, curves_figure(scores, y_label=on, percent=percent)),
+        ("Training loss against epochs" + names, curves_figure(loss, y_label=view.loss, percent=False)),
     ]
     if len(contenders) > 1:
         points = [_point(contender, view) for contender in contenders]
@@ -166,11 +166,15 @@ def _plots(contenders: Sequence[Contender], view: View) -> list[tuple[str, str]]
         figure = points_figure(
             points,
             x_label=f"operations for {view.counted} (FLOPs)",
-            y_label=f"{held_out}, 95% interval" if has_interval else held_out,
+            y_label=f"{on}, 95% interval" if has_interval else on,
             percent=percent,
         )
-        plots.append((f"H{held_out[1:]} against operations" + names, figure))
+        plots.append((f"{_capital(on)} against operations" + names, figure))
     return [(words, inline_svg(figure)) for words, figure in plots]
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _point(contender: Contender, view: View) -> Point:

@@ -55,6 +55,8 @@ class Seq2SeqView:
 
     template = "seq2seq.html.j2"
     unit = "pairs"
+    part = "held-out"
+    loss = "training loss (nats)"
     timed = "a pair, its target given"
     counted = "a pair, the longest"
     about = (

@@ -25,6 +25,12 @@ class View(Protocol):
     """Of what the operations are: "an image"."""
     about: str
     """A sentence on what the main metric is."""
+    loss: str
+    """What the training loss is called, with its unit where it has one."""
+
+    @property
+    def part(self) -> str:
+        """What the main metric is measured on: "held-out"."""
 
     @property
     def num_held_out(self) -> int | None:

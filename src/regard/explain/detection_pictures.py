@@ -27,7 +27,7 @@ def confusion_figure(
     """Objects of each class (rows) by what they were found as (columns); the last of both is the background."""
     names = [*class_names, "background"]
     count, few = len(names), len(names) <= MOST_NAMES
-    side = min(max(0.36 * count + 1.6, 3.2), 9.0)
+    side = min(max(0.32 * count + 1.4, 3.2), 9.0)
     figure, axes = _panel(side + 0.3, side)
     shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -44,8 +44,8 @@ def confusion_figure(
 
 def pr_figure(curves: "PrecisionRecall") -> "matplotlib.figure.Figure":
     """Precision against recall at IoU 0.5: a line a class, and a thick one for their mean."""
-    figure, axes = _panel(6.4, 4.0)
     names = list(curves.precision)
+    figure, axes = _panel(5.2 if len(names) < 14 else 6.2, 3.8)
     for number, name in enumerate(names[:MOST_NAMES]):
         style = DASHES[number // len(LINES) % len(DASHES)]
         axes.plot(
@@ -91,6 +91,7 @@ def queries_figure(
             c=LINES[0],
             alpha=0.35,
             linewidths=0,
+            rasterized=True,  # thousands of circles would be megabytes of SVG
         )
         axes.set_xlim(0, 1)
         axes.set_ylim(1, 0)
@@ -111,6 +112,7 @@ def _panel(width: float, height: float) -> "tuple[matplotlib.figure.Figure, matp
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
+    axes.patch.set_alpha(0)  # the page around it may be dark
     axes.tick_params(colors=INK, labelsize=7.5, length=2)
     for spine in axes.spines.values():
         spine.set_color(INK)

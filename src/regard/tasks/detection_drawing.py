@@ -17,15 +17,21 @@ def draw_boxes(
     boxes_xyxy: Float[Tensor, "boxes 4"],
     labels: Sequence[int],
     captions: Sequence[str],
+    *,
+    text: float = 1 / 40,
 ) -> Image.Image:
-    """The image with a box in the colour of its class and a caption for each; a small one is enlarged."""
+    """The image with a box in the colour of its class and a caption for each; a small one is enlarged.
+
+    `text` is how large the captions are, as a share of the longer side; lines grow with them.
+    """
     height, width = image.shape[1:]
     factor = max(-(-SMALLEST // max(height, width)), 1)
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     picture = picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
-    line = max(round(max(picture.size) / 350), 2)
-    font = ImageFont.load_default(max(round(max(picture.size) / 40), 11))
+    letters = max(round(max(picture.size) * text), 11)
+    line = max(round(letters / 9), 2)
+    font = ImageFont.load_default(letters)
     # The most certain come first, and are drawn last, on top.
     for box, label, caption in reversed(list(zip(boxes_xyxy.tolist(), labels, captions, strict=True))):
         left, top, right, bottom = (side * factor for side in box)
