@@ -29,6 +29,7 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/transformer.py
 	$(BIN)/python benchmarks/detr.py
 	$(BIN)/python benchmarks/matching.py
+	$(BIN)/python benchmarks/local_attention.py
 	$(BIN)/python benchmarks/coco_loading.py
 	$(BIN)/python benchmarks/recipes.py
 
