@@ -14,6 +14,7 @@ from regard.mixers import MIXERS
 from regard.models import build
 from regard.recipes import load_recipe, read_recipe
 from regard.training import Bar, Run, default_run_folder, load_classifier, train
+from regard.training.files import remove_leftovers
 
 # Loss of the first ten steps of `vit-digits` with seed 0 and batches of 64.
 GOLDEN_LOSSES = [2.387026, 2.483897, 2.60666, 2.371522, 2.351575, 2.358012, 2.252335, 2.259922, 2.178144, 2.194552]
@@ -354,3 +355,11 @@ def test_recipe_toml_is_complete(trained):
     assert recipe.model.config(num_classes=10).mixer == "local"
     assert recipe.claim is None
     assert isinstance(run.path, Path)
+
+
+def test_what_a_killed_process_leaves_is_removed(tmp_path):
+    """Its own file beside the whole one, and the one that safetensors renames when it is done."""
+    for name in (".model.safetensors.4711", ".tmpi3N4xy", "model.safetensors", ".keep"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", ".keep"}

@@ -32,9 +32,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what `write_whole` leaves in a folder if the process is killed."""
-    for beside in folder.glob(".*.[0-9]*"):
-        beside.unlink()
+    """Removes what `write_whole`, and safetensors beneath it, leave in a folder if the process is killed."""
+    for pattern in (".*.[0-9]*", ".tmp*"):
+        for beside in folder.glob(pattern):
+            beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: Any) -> None:
