@@ -1,6 +1,8 @@
 """Local attention: the definition against a loop over pixels, and every path against the definition."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,8 +11,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.ops import attention, local_attention
-from regard.ops.local_attention import _Case, _check
+from regard.ops import attention, local_attention, native_state
+from regard.ops.local_case import Case, check
 
 BATCH, HEADS, ROW_DIM, COL_DIM = 2, 3, 4, 7
 DIM = ROW_DIM + COL_DIM
@@ -92,30 +94,208 @@ def test_the_definition_is_a_loop_over_pixels(border, window, dilation, names):
     assert_close(pixels, by_hand(q, k, v, **options))
 
 
-@pytest.mark.parametrize("border", ["clip", "shift"])
-@pytest.mark.parametrize(
-    ("size", "window", "dilation"),
-    [((19, 23), 7, 1), ((17, 13), (3, 5), 1), ((29, 11), 3, 3), ((5, 7), 5, 1), ((31, 3), (7, 3), 1), ((16, 16), 1, 1)],
-)
-@pytest.mark.parametrize("names", ["", "e", "b", "m", "p", "ebmp"])
-def test_blocks_equal_the_definition_in_values_and_gradients(border, size, window, dilation, names):
-    rows, cols = (window, window) if isinstance(window, int) else window
-    inputs = [part.requires_grad_() for part in tokens(*size)]
-    more = extras(rows, cols, border, names, *size)
+CASES = [
+    ((19, 23), 7, 1),
+    ((17, 13), (3, 5), 1),
+    ((29, 11), 3, 3),
+    ((5, 7), 5, 1),
+    ((31, 3), (7, 3), 1),
+    ((16, 16), 1, 1),
+    ((3, 37), (1, 21), 1),
+    ((41, 43), (17, 19), 2),
+]
+EXTRAS = ["", "e", "b", "m", "p", "ebmp"]
+
+
+def results(impl, inputs, more, *, gradients=True, **options) -> list[Tensor]:
+    """Values, and the gradients of everything that is learned."""
+    with torch.set_grad_enabled(gradients):
+        found = local_attention(*inputs, impl=impl, **options, **more)
+    parts = found if isinstance(found, tuple) else (found,)
+    if not gradients:
+        return [*parts]
     learned = [*inputs]
     for value in more.values():
-        learned += [part for part in (value if isinstance(value, tuple) else (value,)) if part.is_floating_point()]
-    for part in learned:
-        part.requires_grad_()
-    results = []
-    for impl in ("math", "blocked"):
-        found = local_attention(*inputs, window=window, dilation=dilation, border=border, impl=impl, **more)
-        parts = found if isinstance(found, tuple) else (found,)
-        torch.manual_seed(1)
-        total = sum((part * torch.randn_like(part)).sum() for part in parts)
-        results.append([*parts, *torch.autograd.grad(total, learned)])
-    for wanted, found in zip(*results, strict=True):
+        learned += [part for part in (value if isinstance(value, tuple) else (value,)) if part.requires_grad]
+    torch.manual_seed(1)
+    total = sum((part * torch.randn(part.shape, dtype=torch.float64).to(part)).sum() for part in parts)
+    return [*parts, *torch.autograd.grad(total, learned)]
+
+
+def sample(border, size, window, names, dtype=torch.float64) -> tuple[list[Tensor], dict[str, object]]:
+    """q, k, v and extras, all with gradients."""
+    rows, cols = (window, window) if isinstance(window, int) else window
+
+    def leaf(part):
+        return part.to(dtype).requires_grad_() if part.is_floating_point() else part
+
+    more = extras(rows, cols, border, names, *size)
+    moved = {name: tuple(map(leaf, value)) if isinstance(value, tuple) else leaf(value) for name, value in more.items()}
+    return [leaf(part) for part in tokens(*size)], moved
+
+
+@pytest.mark.parametrize("border", ["clip", "shift"])
+@pytest.mark.parametrize(("size", "window", "dilation"), CASES)
+@pytest.mark.parametrize("names", EXTRAS)
+def test_blocks_equal_the_definition_in_values_and_gradients(border, size, window, dilation, names):
+    if border == "shift" and (size, window) in [((3, 37), (1, 21)), ((41, 43), (17, 19))]:
+        size = (size[0], size[1] + 5)
+    inputs, more = sample(border, size, window, names)
+    options = {"window": window, "dilation": dilation, "border": border}
+    for wanted, found in zip(
+        results("math", inputs, more, **options), results("blocked", inputs, more, **options), strict=True
+    ):
         assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("border", ["clip", "shift"])
+@pytest.mark.parametrize(("size", "window", "dilation"), CASES)
+@pytest.mark.parametrize("names", EXTRAS)
+def test_native_equals_the_definition_in_values_and_gradients(border, size, window, dilation, names):
+    """In float32, beside the definition in float64."""
+    _needs_native()
+    if border == "shift" and (size, window) in [((3, 37), (1, 21)), ((41, 43), (17, 19))]:
+        size = (size[0], size[1] + 5)
+    inputs, more = sample(border, size, window, names, torch.float32)
+    exact = [part.detach().double().requires_grad_() for part in inputs]
+    wide = {name: _doubled(value) for name, value in more.items()}
+    options = {"window": window, "dilation": dilation, "border": border}
+    for wanted, found in zip(
+        results("math", exact, wide, **options), results("native", inputs, more, **options), strict=True
+    ):
+        assert_close(found.double(), wanted, rtol=1e-4, atol=3e-5)
+
+
+def _needs_native():
+    state = native_state()
+    if state.library is None:
+        pytest.skip(f"no native path: {state.reason}")
+
+
+def _doubled(value):
+    if isinstance(value, tuple):
+        return tuple(map(_doubled, value))
+    return value.detach().double().requires_grad_() if value.is_floating_point() else value
+
+
+@pytest.mark.parametrize("layout", ["heads first", "channels last", "channels first", "every other"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dim", [11, 16, 32])
+def test_native_takes_any_strides(layout, dtype, dim):
+    _needs_native()
+    shapes = {
+        "heads first": lambda: torch.randn(2, 3, 13, 29, dim),
+        "channels last": lambda: torch.randn(2, 13, 29, 3, dim).permute(0, 3, 1, 2, 4),
+        "channels first": lambda: torch.randn(2, 3, dim, 13, 29).permute(0, 1, 3, 4, 2),
+        "every other": lambda: torch.randn(2, 3, 13, 58, 2 * dim)[:, :, :, ::2, ::2],
+    }
+    inputs = [shapes[layout]().to(dtype).requires_grad_() for _ in range(3)]
+    exact = [part.detach().double().contiguous().requires_grad_() for part in inputs]
+    close = {"rtol": 1e-4, "atol": 3e-5} if dtype == torch.float32 else {"rtol": 0.03, "atol": 0.03}
+    for wanted, found in zip(
+        results("math", exact, {}, window=7), results("native", inputs, {}, window=7), strict=True
+    ):
+        assert found.dtype == dtype
+        assert_close(found.double(), wanted, **close)
+
+
+def test_native_gives_the_same_bits_again():
+    _needs_native()
+    inputs, more = sample("clip", (23, 31), 5, "eb", torch.float32)
+    first, second = (results("native", inputs, more, window=5) for _ in range(2))
+    assert all(one.equal(other) for one, other in zip(first, second, strict=True))
+
+
+def test_native_reads_nothing_of_masked_pixels():
+    """What padding holds, NaN even, changes nothing."""
+    _needs_native()
+    q, k, v = tokens(17, 19, torch.float32)
+    mask = torch.rand(BATCH, 17, 19) < 0.6
+    wanted = local_attention(q, k, v, window=5, mask=mask, impl="native")
+    for part in (k, v):
+        part.movedim(1, -2)[~mask] = float("nan")
+    assert_close(local_attention(q, k, v, window=5, mask=mask, impl="native"), wanted, rtol=0, atol=0)
+
+
+def test_native_through_a_compiler_is_the_same():
+    script = """
+import torch
+from torch.testing import assert_close
+from regard.ops import local_attention
+from regard.mixers import create_mixer
+from regard.layers import Grid
+torch.manual_seed(0)
+mixer = create_mixer("local", 24, num_heads=3, grid=Grid(11, 13, 1))
+x = torch.randn(2, 144, 24, requires_grad=True)
+compiled = torch.compile(mixer, fullgraph=True, backend="aot_eager")
+found = []
+for run in (mixer, compiled):
+    out = run(x, grid=Grid(11, 13, 1))
+    found.append([out, *torch.autograd.grad(out.square().sum(), [x, *mixer.parameters()])])
+for one, other in zip(*found, strict=True):
+    assert_close(one, other, rtol=1e-4, atol=1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_flex_equals_the_definition():
+    """Its eager form on a CPU, which has no gradients; without the shape checker, which its compiler cannot read."""
+    script = """
+import torch
+from torch.testing import assert_close
+from regard.ops import local_attention
+
+torch.manual_seed(0)
+for border in ("clip", "shift"):
+    for height, width, rows, cols, dilation in [(19, 23, 7, 7, 1), (29, 11, 3, 3, 3), (13, 17, 3, 5, 2)]:
+        for names in ("", "e", "b", "m", "p", "ebm", "ebmp"):
+            q, k, v = torch.randn(3, 2, 3, height, width, 11)
+            down, right = (2 * n - 1 if border == "shift" else n for n in (rows, cols))
+            more = {}
+            if "e" in names:
+                more |= {"rel_rows": torch.randn(down, 4), "rel_cols": torch.randn(right, 7)}
+            if "b" in names:
+                more["bias"] = torch.randn(3, down, right)
+            if "m" in names:
+                more["mask"] = torch.rand(2, height, width) < 0.7
+                more["mask"][0, :9, :9] = False
+            if "p" in names:
+                more["prefix"] = tuple(torch.randn(3, 2, 3, 2, 11))
+            options = {"window": (rows, cols), "dilation": dilation, "border": border, **more}
+            wanted, found = (local_attention(q, k, v, impl=impl, **options) for impl in ("math", "flex"))
+            assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda m: f"{border} {names} {height}: {m}")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("impl", ["flex", "blocked", "auto"])
+@pytest.mark.parametrize("names", EXTRAS)
+def test_on_a_gpu_with_gradients(impl, names):
+    inputs, more = sample("clip", (19, 23), 7, names, torch.float32)
+    wanted = results("math", inputs, more, window=7)
+
+    def move(value):
+        return value.detach().cuda().requires_grad_(value.requires_grad)
+
+    moved = {name: tuple(map(move, value)) if isinstance(value, tuple) else move(value) for name, value in more.items()}
+    found = results(impl, [move(part) for part in inputs], moved, window=7)
+    for one, other in zip(found[: len(wanted) - len(inputs)], wanted, strict=False):
+        assert_close(one.cpu(), other, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:flex_attention called without torch.compile")
+def test_natten_equals_the_definition():
+    pytest.importorskip("natten", reason="natten is not installed")
+    inputs = list(torch.randn(3, BATCH, HEADS, 19, 23, 32))
+    for dilation in (1, 2):
+        options = {"window": (5, 7), "dilation": dilation, "border": "shift"}
+        wanted = results("math", inputs, {}, gradients=False, **options)
+        found = results("natten", inputs, {}, gradients=False, **options)
+        assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("impl", ["math", "blocked"])
@@ -175,6 +355,10 @@ def test_half_precision_is_near():
         ({"window": 5, "border": "shift", "dilation": 2}, "the largest possible is 3"),
         ({"window": 3, "border": "wrap"}, "unknown border 'wrap'"),
         ({"window": 3, "impl": "fast"}, "unknown impl 'fast'"),
+        ({"window": 3, "impl": "native"}, "'native' takes float32 and bfloat16 on a CPU, got torch.float64"),
+        ({"window": 3, "impl": "flex"}, "'flex' takes no float64"),
+        ({"window": 3, "impl": "natten"}, "'natten' cannot serve: it has no border 'clip'"),
+        ({"window": 3, "impl": "natten", "border": "shift", "bias": torch.zeros(3, 5, 5).double()}, "it has no bias"),
         ({"window": 3, "rel_rows": torch.zeros(3, 4)}, "go together"),
         ({"window": 3, "rel_rows": torch.zeros(3, 4), "rel_cols": torch.zeros(5, 7)}, "3 and 3, got 3 and 5"),
         ({"window": 3, "rel_rows": torch.zeros(3, 4), "rel_cols": torch.zeros(3, 4)}, "must be head_dim 11"),
@@ -191,8 +375,8 @@ def test_what_cannot_be_is_one_line(options, told):
 def test_shapes_that_do_not_meet():
     """Past the shape checker of the tests, which says so first."""
     q, k, v = tokens(7, 9)
-    case = _Case(3, 3, 1, "clip", None, None, None, None, 1.0)
+    case = Case(3, 3, 1, "clip", None, None, None, None, 1.0)
     with pytest.raises(RegardError, match="and alike"):
-        _check(q, k[:, :, :5], v, case, None)
+        check(q, k[:, :, :5], v, case, None)
     with pytest.raises(RegardError, match="mask must be bool"):
-        _check(q, k, v, case._replace(mask=torch.ones(2, 7, 8, dtype=torch.bool)), None)
+        check(q, k, v, case._replace(mask=torch.ones(2, 7, 8, dtype=torch.bool)), None)

@@ -169,11 +169,17 @@ def doctor() -> None:
 def _fast_paths() -> dict[str, str]:
     import torch
 
+    from regard.ops import native_state
+
     cuda = torch.cuda.is_available()
+    native, natten = native_state(), importlib.util.find_spec("natten") is not None
     flash = "on (flash attention)" if cuda else "on (PyTorch's fused CPU kernel)"
     return {
         "attention: sdpa": flash,
-        "local": "on (blocks of queries; PyTorch's fused kernel within them)",
+        "local: native": "on (C++, forward and backward)" if native.library is not None else f"off: {native.reason}",
+        "local: blocked": "on (PyTorch's fused kernel; what `native` falls back to)",
+        "local: flex": "on" if cuda else "off: for CUDA",
+        "local: natten": "on" if natten else "off: not installed",
         "performer, fourier": "off: only the readable path so far",
         "CUDA": "on" if cuda else f"off: {_why_no_cuda()}",
         "bf16 training": "on" if cuda else "on, but no faster than fp32 unless the processor has bf16 arithmetic",

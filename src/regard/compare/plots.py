@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from regard.explain.pictures import INK
+from regard.explain.sheet import INK
 
 if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
     import matplotlib.axes

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.errors import RegardError
-from regard.explain.pictures import HEAT, INK
+from regard.explain.sheet import HEAT, INK
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.explain.mixing import Kind, Mixing, token_at, token_name
+from regard.explain.sheet import HEAT, INK, LINE, PANEL, as_share, draw_scale, frame, imshow, sheet, write_below
 from regard.layers import Grid
 
 if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
@@ -26,19 +26,6 @@ KINDS: dict[Kind, str] = {
     "influence": "influence: norm of ∂y_i/∂x_j",
 }
 HEADS = "mixing matrix of each head: what token i takes from token j"
-
-# Of lines and letters, wherever a figure is drawn: the report puts the page's colour in its place.
-INK = "#1b1d22"
-HEAT = "magma"
-OUTLINE = "#19c3e6"
-
-# Inches.
-PANEL = 1.15
-MARGIN = 0.12
-GAP = 0.2
-LINE = 0.155
-# How many letters fit into an inch: of the captions, and of the title, which is larger and bold.
-LETTERS, TITLE_LETTERS = 15, 11
 
 
 def telling_tokens(image: UInt8[Tensor, "channels height width"], grid: Grid) -> list[int]:
@@ -68,7 +55,9 @@ def mixing_figure(
     chosen = _shown(image, mixings) if tokens is None else list(tokens)
     captions = [_caption(mixings, kind) for kind in dict.fromkeys(mixing.kind for mixing in mixings)]
     names = [token_name(grid, token) for token in chosen]
-    figure, panels = _sheet(grid, len(chosen), 1 + len(mixings), title, captions, between=0.6 * LINE)
+    figure, panels = sheet(
+        _panel_size(grid), len(chosen), 1 + len(mixings), title, captions, below=_below(grid), between=0.6 * LINE
+    )
     for row, token, name in zip(panels, chosen, names, strict=True):
         _draw_image(row[0], image, grid, token, name)
         for panel, mixing in zip(row[1:], mixings, strict=True):
@@ -89,7 +78,7 @@ def heads_figure(
     columns = min(1 + len(mixing.heads), 5)
     rows = -(-(1 + len(mixing.heads)) // columns)
     caption = f"{mixing.mixer}, layer {mixing.layer}: {HEADS}"
-    figure, panels = _sheet(grid, rows, columns, title, [caption], between=1.6 * LINE)
+    figure, panels = sheet(_panel_size(grid), rows, columns, title, [caption], below=_below(grid), between=1.6 * LINE)
     first, *others = [panel for row in panels for panel in row]
     _draw_image(first, image, grid, token, name)
     for number, panel in enumerate(others):
@@ -145,45 +134,23 @@ def _one_grid(mixings: Sequence[Mixing]) -> Grid:
     return grids[0]
 
 
-def _sheet(
-    grid: Grid, rows: int, columns: int, title: str, captions: Sequence[str], between: float
-) -> "tuple[matplotlib.figure.Figure, list[list[matplotlib.axes.Axes]]]":
-    """A figure of rows × columns of panels in the shape of the grid, below the title and the captions.
+def _panel_size(grid: Grid) -> tuple[float, float]:
+    """Inches, in the shape of the grid."""
+    width, height = (PANEL * side / max(grid.height, grid.width) for side in (grid.width, grid.height))
+    return max(width, 0.7 * PANEL), max(height, 0.3 * PANEL)
 
-    `between` is the room between two rows, in inches.
-    """
-    from matplotlib.figure import Figure
 
-    panel_width, panel_height = (PANEL * side / max(grid.height, grid.width) for side in (grid.width, grid.height))
-    panel_width, panel_height = max(panel_width, 0.7 * PANEL), max(panel_height, 0.3 * PANEL)
-    width = max(2 * MARGIN + columns * panel_width + (columns - 1) * GAP, 3.4)
-    inside = width - 2 * MARGIN
-    lines = [(text, True) for text in textwrap.wrap(title, int(TITLE_LETTERS * inside))]
-    lines += [(text, False) for caption in captions for text in textwrap.wrap(caption, int(LETTERS * inside))]
-    below = (3 if grid.prefix else 2) * LINE  # of each panel: its scale, and what the prefix gives
-    top = MARGIN + len(lines) * 1.15 * LINE + 2.6 * LINE
-    height = top + rows * (panel_height + below) + (rows - 1) * between + MARGIN
-
-    figure = Figure(figsize=(width, height))
-    for number, (text, is_title) in enumerate(lines):
-        y = 1 - (MARGIN + number * 1.15 * LINE) / height
-        size, weight = (9, "bold") if is_title else (8, "normal")
-        figure.text(MARGIN / width, y, text, fontsize=size, weight=weight, color=INK, va="top", parse_math=False)
-    panels = []
-    for row in range(rows):
-        bottom = height - top - row * (panel_height + below + between) - panel_height
-        lefts = [MARGIN + column * (panel_width + GAP) for column in range(columns)]
-        boxes = [(left / width, bottom / height, panel_width / width, panel_height / height) for left in lefts]
-        panels.append([figure.add_axes(box) for box in boxes])
-    return figure, panels
+def _below(grid: Grid) -> float:
+    """Inches beneath a panel: for its scale, and for what the prefix gives."""
+    return (3 if grid.prefix else 2) * LINE
 
 
 def _draw_image(panel: "matplotlib.axes.Axes", image: Tensor, grid: Grid, token: int, name: str) -> None:
     # Small images are shown pixel by pixel; to shrink a large one that way would break its lines.
     how = "none" if max(image.shape[1:]) < 64 else "auto"
-    _imshow(panel, image.permute(1, 2, 0).expand(-1, -1, 3), grid, interpolation=how)
+    _on_grid(panel, image.permute(1, 2, 0).expand(-1, -1, 3), grid, interpolation=how)
     _outline(panel, grid, token)
-    _write_below(panel, 0.5, 1, f"i = {name}", "center")
+    write_below(panel, 0.5, 1, f"i = {name}", "center")
     panel.set_label(f"image, {name}")
 
 
@@ -193,52 +160,31 @@ def _draw_heat(
     weights = weights.detach().cpu().float()
     patches = weights[grid.prefix :].reshape(grid.height, grid.width)
     highest = patches.max().item()
-    shown = _imshow(panel, patches, grid, interpolation="none")
+    shown = _on_grid(panel, patches, grid)
     shown.set(cmap=HEAT, clim=(0, highest or 1))
     _outline(panel, grid, token)
 
-    # The scale: a strip of the colours between the two numbers that they stand for.
-    inch = panel.figure.dpi / panel.bbox.height
-    strip = panel.inset_axes((0.2, -(0.75 * LINE + 0.03) * inch, 0.3, 0.06 * inch))
-    strip.imshow([[step / 32 for step in range(33)]], cmap=HEAT, aspect="auto", interpolation="none")
-    strip.set_axis_off()
-    strip.set_label("scale")
-    _write_below(panel, 0.15, 1, "0", "right")
-    _write_below(panel, 0.55, 1, _number(highest, kind), "left")
+    draw_scale(panel, "0", _number(highest, kind))
     if grid.prefix:
         whose = "class token" if grid.prefix == 1 else "class token, registers"
         given = _number(weights[: grid.prefix].sum().item(), kind)
-        _write_below(panel, 0.0, 2, f"{whose}: {given}", "left")
+        write_below(panel, 0.0, 2, f"{whose}: {given}", "left")
 
 
 def _number(value: float, kind: Kind) -> str:
     """A share as a percentage, a norm as it is."""
-    if value == 0:
-        return "0"
-    return f"{100 * value:.{0 if value >= 0.0995 else 1}f}%" if kind == "matrix" else f"{value:.3g}"
+    return as_share(value) if kind == "matrix" or value == 0 else f"{value:.3g}"
 
 
-def _imshow(
-    panel: "matplotlib.axes.Axes", pixels: Tensor, grid: Grid, *, interpolation: str
+def _on_grid(
+    panel: "matplotlib.axes.Axes", pixels: Tensor, grid: Grid, *, interpolation: str = "none"
 ) -> "matplotlib.image.AxesImage":
     """Draws pixels over the whole panel, whose coordinates count patches."""
-    extent = (0, grid.width, grid.height, 0)
-    panel.set(xticks=[], yticks=[])
-    panel.spines[:].set_visible(False)
-    return panel.imshow(pixels.cpu().numpy(), extent=extent, aspect="auto", interpolation=interpolation)
+    return imshow(panel, pixels, (0, grid.width, grid.height, 0), interpolation=interpolation)
 
 
 def _outline(panel: "matplotlib.axes.Axes", grid: Grid, token: int) -> None:
     """A frame around the query's patch; a class token or register has none."""
-    from matplotlib.patches import Rectangle
-
     if token >= grid.prefix:
         row, col = divmod(token - grid.prefix, grid.width)
-        for color, width in (("black", 2.4), (OUTLINE, 1.4)):
-            panel.add_patch(Rectangle((col, row), 1, 1, fill=False, edgecolor=color, linewidth=width, clip_on=False))
-
-
-def _write_below(panel: "matplotlib.axes.Axes", x: float, line: int, text: str, align: str) -> None:
-    inch = panel.figure.dpi / panel.bbox.height
-    y = -(line - 0.25) * LINE * inch
-    panel.text(x, y, text, transform=panel.transAxes, fontsize=7.5, color=INK, ha=align, va="center")
+        frame(panel, col, row, 1, 1)

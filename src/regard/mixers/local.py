@@ -8,6 +8,7 @@ from regard.errors import RegardError
 from regard.layers.grid import Grid
 from regard.mixers.base import HeadMixer
 from regard.ops import local_attention, local_attention_weights
+from regard.ops.local_attention import can_be_compiled
 
 
 class Local(HeadMixer):
@@ -42,8 +43,8 @@ class Local(HeadMixer):
     ) -> Float[Tensor, "batch tokens embed_dim"]:
         grid = self.require_grid(x, grid)
         q, k, v = self.heads(x, positions)
-        # A compiler cannot look into the plan of blocks, and blocks know of no prefix that is padding.
-        if torch.compiler.is_compiling() or (grid.prefix and mask is not None):
+        opaque = torch.compiler.is_compiling() and not can_be_compiled(q)
+        if opaque or (grid.prefix and mask is not None):  # the op knows of no prefix that is padding
             return self.out(self._weights(q, k, grid, mask) @ v)
         pixels = [part[:, :, grid.prefix :].unflatten(2, (grid.height, grid.width)) for part in (q, k, v)]
         mixed = local_attention(
@@ -84,7 +85,7 @@ class Local(HeadMixer):
     def flops(self, grid: Grid) -> int:
         """The projections, the products with keys and values in each window and with the prefix, those with offsets.
 
-        This is what the definition needs, with a full window at each pixel; blocks compute about three times as much.
+        This is what the definition needs, with a full window at each pixel.
         """
         embed_dim = self.num_heads * self.head_dim
         windows = grid.num_patches * min(self.window, grid.height) * min(self.window, grid.width)

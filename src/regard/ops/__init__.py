@@ -15,12 +15,14 @@ from regard.ops.favor import (
 )
 from regard.ops.fourier import fourier_mixing
 from regard.ops.local import local_attention_weights, relative_logits, window_mask
-from regard.ops.local_attention import local_attention
+from regard.ops.local_attention import LocalImpl, local_attention
+from regard.ops.local_native import native_state
 from regard.ops.masked_position import masked_sine_positions
 from regard.ops.position import resample_positions, sine_positions, sine_positions_2d
 
 __all__ = [
     "FavorState",
+    "LocalImpl",
     "attention",
     "attention_weights",
     "favor_attention",
@@ -31,6 +33,7 @@ __all__ = [
     "local_attention",
     "local_attention_weights",
     "masked_sine_positions",
+    "native_state",
     "orthogonal_projection",
     "relative_logits",
     "resample_positions",

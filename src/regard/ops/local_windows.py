@@ -40,13 +40,8 @@ def num_offsets(window: int, border: str) -> int:
     return window if border == "clip" else 2 * window - 1
 
 
-def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
-    """The window of each position: `window` positions that lie `dilation` apart, itself in the middle.
-
-    With "clip" those beyond the border do not exist. With "shift" the window is moved until all do (the rule of
-    neighbourhood attention), so that every position has as many. RegardError for a window that is even, or that no
-    shift brings inside.
-    """
+def check_window(length: int, window: int, dilation: int, border: str) -> None:
+    """RegardError for a window that is even, or that no shift brings inside."""
     if window < 1 or window % 2 == 0 or dilation < 1:
         raise RegardError(
             f"local attention: window must be odd and at least 1, got {window}; dilation {dilation} from 1"
@@ -61,6 +56,15 @@ def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbou
             f"local attention: a window of {window} with dilation {dilation} cannot be moved inside of "
             f"{length} pixels; {can}"
         )
+
+
+def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
+    """The window of each position: `window` positions that lie `dilation` apart, itself in the middle.
+
+    With "clip" those beyond the border do not exist. With "shift" the window is moved until all do (the rule of
+    neighbourhood attention), so that every position has as many. RegardError as in `check_window`.
+    """
+    check_window(length, window, dilation, border)
     return _neighbours(length, window, dilation, border)
 
 

@@ -1,0 +1,5 @@
+"""What is written in C++: one file an op, compiled on first use, and never needed."""
+
+from regard.ops.native.library import NativeState, library
+
+__all__ = ["NativeState", "library"]

@@ -1,0 +1,841 @@
+// Local window attention, forward and backward, for one CPU (Ramachandran et al. 2019, eq. 3).
+//
+//   logit_ij = (q_i·k_j + q_i·r_{j-i}) · scale + b_{j-i},  p = softmax_j,  y_i = Σ_j p_ij v_j,  j in the window of i
+//
+// A vector holds one number of L neighbouring columns. A tile is up to ROWS query rows of L columns: each key that is
+// loaded, shifted by each column offset, serves all query rows of the tile, so that the processor multiplies more than
+// it loads. For that, rows are first packed channel by channel: plane c, row y, column x. Each plane is a ring that holds the
+// rows in use and no more, so that they stay in the cache. What is beyond the border, or masked, is zero there. Dilation
+// needs no code of its own: pixels that lie a multiple of the dilation apart are a grid of their own. The backward pass
+// recomputes p; the gradients of keys and values gather from rings of p and of the gradients of the logits. Sums over
+// strips of rows go in one order, whatever the threads do.
+#include <alloca.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int L = 16, ROWS = 4, SHIFTS = 7;  // 28 sums, 4 queries: 32 registers
+#elif defined(__AVX__)
+constexpr int L = 8, ROWS = 3, SHIFTS = 4;  // 12 sums, 3 queries, a key: 16 registers
+#else
+constexpr int L = 4, ROWS = 3, SHIFTS = 4;
+#endif
+constexpr int CHANS = 4;  // of a weighted sum at a time
+
+typedef float vec __attribute__((vector_size(4 * L)));
+typedef float vec_u __attribute__((vector_size(4 * L), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * L)));
+typedef uint32_t uvec __attribute__((vector_size(4 * L)));
+typedef uint16_t hvec __attribute__((vector_size(2 * L)));
+
+constexpr float NEVER = -1e30f;  // the logit of a pair that does not exist
+
+inline vec load(const float* p) { return *reinterpret_cast<const vec_u*>(p); }
+inline void store(float* p, vec x) { *reinterpret_cast<vec_u*>(p) = x; }
+inline vec all(float x) { return x - vec{}; }
+inline vec larger(vec a, vec b) { return a > b ? a : b; }
+inline float sum(vec x) {
+  float s = 0;
+  for (int i = 0; i < L; i++) s += x[i];
+  return s;
+}
+
+// e^x to 1e-7, for x <= 0.
+inline vec exponential(vec x) {
+  x = larger(x, all(-87.f));
+  vec n = (x * 1.44269504f + 12582912.f) - 12582912.f;
+  vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  vec y = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r +
+           1.6666665459e-1f) * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.f;
+  ivec e = (__builtin_convertvector(n, ivec) + 127) << 23;
+  return y * (vec)e;
+}
+
+// log x to 1e-7, for x >= 1: the mantissa in [√½, √2) by the series of atanh.
+inline vec logarithm(vec x) {
+  ivec bits = (ivec)x;
+  ivec e = (bits - 0x3f3504f3) >> 23;
+  bits = bits - (e << 23);
+  vec m = (vec)bits, s = (m - 1.f) / (m + 1.f), z = s * s;
+  vec y = 2.f * s * (1.f + z * (0.33333333f + z * (0.2f + z * (0.14285714f + z * 0.11111111f))));
+  return y + __builtin_convertvector(e, vec) * 0.69314718f;
+}
+
+}  // namespace
+
+extern "C" {
+// A tensor (batch, heads, height, width, dim) with any strides, in elements.
+struct Tokens {
+  void* data;
+  int64_t batch, head, row, col, dim;
+};
+struct Case {
+  int64_t batch, heads, height, width, dim;
+  int64_t window_rows, window_cols, dilation, shifted, row_dim, bf16, threads;
+  float scale;
+  const uint8_t* mask;     // (batch, height, width), or none
+  const float* rel_rows;   // (offsets, row_dim), or none
+  const float* rel_cols;   // (offsets, dim - row_dim)
+  const float* bias;       // (heads, row offsets, column offsets), or none
+};
+}
+
+namespace {
+
+// The windows along one axis. All of them are runs of positions, and so are the queries that look at a key.
+struct Axis {
+  int length, window, reach;  // reach: how far from its query a key may lie
+  bool shifted;
+  Axis(int length, int window, bool shifted)
+      : length(length), window(window), reach(shifted ? window - 1 : window / 2), shifted(shifted) {}
+  int offsets() const { return 2 * reach + 1; }
+  int first(int i) const {
+    return shifted ? std::clamp(i - window / 2, 0, length - window) : std::max(0, i - window / 2);
+  }
+  int last(int i) const { return shifted ? first(i) + window - 1 : std::min(length - 1, i + window / 2); }
+  int first_query(int j) const { return shifted && j < window ? 0 : std::max(0, j - window / 2); }
+  int last_query(int j) const {
+    return shifted && j >= length - window ? length - 1 : std::min(length - 1, j + window / 2);
+  }
+};
+
+inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+// Memory that a thread keeps from call to call: fresh pages cost more than what is computed on a small grid.
+struct Scratch {
+  char* data = nullptr;
+  size_t size = 0;
+  ~Scratch() { free(data); }
+  bool reserve(size_t wanted) {
+    if (wanted <= size) return true;
+    free(data);
+    data = static_cast<char*>(aligned_alloc(64, round_up(wanted, 64)));
+    size = data ? wanted : 0;
+    return data;
+  }
+};
+thread_local Scratch scratch;
+
+// Parts of it; with no memory behind, it only counts.
+struct Carver {
+  char* data;
+  size_t used = 0;
+  float* floats(int64_t count) {
+    float* part = reinterpret_cast<float*>(data + used);
+    used += round_up(4 * count, 64);
+    return part;
+  }
+};
+
+// The layout of packed rows. An odd number of cache lines a plane spreads the planes over the cache.
+struct Layout {
+  int width, reach, chans, slots;  // slots: rows of a ring
+  int64_t pitch, plane;
+  Layout(int width, int reach, int dim, int rows)
+      : width(width), reach(reach), chans(round_up(dim, CHANS)), slots(round_up(rows, ROWS)), pitch(round_up(round_up(width, L) + 2 * reach, L)) {
+    plane = (round_up(slots * pitch + 2 * L, 16) / 16 | 1) * 16;
+  }
+  int64_t size() const { return chans * plane + 2 * L; }
+  // Column 0 of row 0 of plane 0 is aligned.
+  int64_t start() const { return round_up(reach, L); }
+  // Of a row that comes so many rows after the first.
+  int64_t slot(int row) const { return row % slots * pitch; }
+};
+
+// What belongs to one batch element, one head and one residue of the dilation.
+struct Part {
+  int b, h, down, right;  // residues
+};
+
+// The first `count` numbers at p, and zeros; no more than those are touched.
+inline vec read(const float* p, int count) {
+  if (count >= L) return load(p);
+  vec x{};
+  memcpy(&x, p, 4 * count);
+  return x;
+}
+inline vec read(const uint16_t* p, int count) {
+  hvec h{};
+  if (count >= L)
+    memcpy(&h, p, 2 * L);
+  else
+    memcpy(&h, p, 2 * count);
+  return (vec)(__builtin_convertvector(h, uvec) << 16);
+}
+inline void write(float* p, vec x, int count) {
+  if (count >= L)
+    store(p, x);
+  else
+    memcpy(p, &x, 4 * count);
+}
+inline void write(uint16_t* p, vec x, int count) {
+  const uvec u = (uvec)x;
+  hvec h = __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, hvec);
+  if (count >= L)
+    memcpy(p, &h, 2 * L);
+  else
+    memcpy(p, &h, 2 * count);
+}
+
+// L × L numbers: log2(L) times two halves are interleaved.
+#if defined(__AVX512F__)
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX__)
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#endif
+inline void transpose(vec* x) {
+  vec y[L];
+#pragma GCC unroll 4
+  for (int stage = 1; stage < L; stage *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; i++) {
+      y[2 * i] = __builtin_shufflevector(x[i], x[i + L / 2], LOW);
+      y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + L / 2], HIGH);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) x[i] = y[i];
+  }
+}
+
+// Rows [from, to) times `scale` into the planes of a ring that begins with row `origin`; pixels that `mask` hides become
+// zeros, whatever they hold.
+template <class T>
+void pack(const Case& c, const Tokens& t, const uint8_t* mask, const Part& part, int from, int to, int origin, float scale,
+          const Layout& at, float* out) {
+  const int dil = c.dilation;
+  const int64_t col = t.col * dil;
+  out += at.start();
+  for (int y = from; y < to; y++) {
+    float* row = out + at.slot(y - origin);
+    const int64_t pixel_row = part.down + int64_t(y) * dil;
+    const T* x0 = static_cast<const T*>(t.data) + part.b * t.batch + part.h * t.head + pixel_row * t.row + part.right * t.col;
+    const uint8_t* real = mask ? mask + (part.b * c.height + pixel_row) * c.width + part.right : nullptr;
+    const int64_t filled = at.width / L * L;
+    for (int ch = 0; ch < at.chans; ch++) {
+      float* p = row + ch * at.plane;
+      // Right of this row lies the left of the next.
+      for (int64_t x = ch < c.dim ? filled : 0; x < at.pitch; x += L) store(p + x, vec{});
+      if (row == out)
+        for (int64_t x = L; x <= at.start(); x += L) store(p - x, vec{});
+    }
+    if (col == 1) {
+      for (int ch = 0; ch < c.dim; ch++)
+        for (int x = 0; x < at.width; x += L) {
+          store(row + ch * at.plane + x, read(x0 + ch * t.dim + x, at.width - x) * scale);
+        }
+    } else if (t.dim == 1) {
+      for (int x = 0; x < at.width; x += L)
+        for (int ch = 0; ch < c.dim; ch += L) {
+          vec v[L];
+          for (int i = 0; i < L; i++)
+            v[i] = x + i < at.width ? read(x0 + (x + i) * col + ch, c.dim - ch) * scale : vec{};
+          transpose(v);
+          for (int i = 0; i < L && ch + i < at.chans; i++) store(row + (ch + i) * at.plane + x, v[i]);
+        }
+    } else {
+      for (int ch = 0; ch < c.dim; ch++)
+        for (int x = 0; x < at.width; x++)
+          row[ch * at.plane + x] = read(x0 + x * col + ch * t.dim, 1)[0] * scale;
+    }
+    if (real)
+      for (int x = 0; x < at.width; x++)
+        if (!real[int64_t(x) * dil])
+          for (int ch = 0; ch < c.dim; ch++) row[ch * at.plane + x] = 0;
+  }
+}
+
+// The way back, from planes that begin with row `from`.
+template <class T>
+void unpack(const Case& c, const Tokens& t, const Part& part, int from, int to, const Layout& at, const float* in) {
+  const int dil = c.dilation;
+  const int64_t col = t.col * dil;
+  in += at.start();
+  for (int y = from; y < to; y++) {
+    const float* row = in + (y - from) * at.pitch;
+    T* x0 = static_cast<T*>(t.data) + part.b * t.batch + part.h * t.head + (part.down + int64_t(y) * dil) * t.row + part.right * t.col;
+    if (col == 1) {
+      for (int ch = 0; ch < c.dim; ch++)
+        for (int x = 0; x < at.width; x += L) write(x0 + ch * t.dim + x, load(row + ch * at.plane + x), at.width - x);
+    } else if (t.dim == 1) {
+      for (int x = 0; x < at.width; x += L)
+        for (int ch = 0; ch < c.dim; ch += L) {
+          vec v[L];
+          for (int i = 0; i < L; i++) v[i] = ch + i < at.chans ? load(row + (ch + i) * at.plane + x) : vec{};
+          transpose(v);
+          for (int i = 0; i < L && x + i < at.width; i++) write(x0 + (x + i) * col + ch, v[i], c.dim - ch);
+        }
+    } else {
+      for (int ch = 0; ch < c.dim; ch++)
+        for (int x = 0; x < at.width; x++) write(x0 + x * col + ch * t.dim, all(row[ch * at.plane + x]), 1);
+    }
+  }
+}
+
+// One row of the others, and the rows of a tile that it concerns. cell[n] is where the weights of tile row first + n
+// and this row lie, shift by shift.
+struct Step {
+  int first, count;
+  int64_t row;
+  float* cell[ROWS];
+};
+
+// cell[n][t] = Σ_c q[c] · k[c] shifted by t: the products of N query rows with one key row.
+template <int N, int T>
+void dots(const float* q, int64_t q_pitch, const float* k, int64_t plane, int chans, float* const* cell, int64_t at) {
+  vec acc[N][T];
+  for (int n = 0; n < N; n++)
+    for (int t = 0; t < T; t++) acc[n][t] = vec{};
+  for (int c = 0; c < chans; c++, q += plane, k += plane) {
+    vec x[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; n++) x[n] = load(q + n * q_pitch);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; t++) {
+      vec y = load(k + t);
+#pragma GCC unroll 4
+      for (int n = 0; n < N; n++) acc[n][t] += x[n] * y;
+    }
+  }
+  for (int n = 0; n < N; n++)
+    for (int t = 0; t < T; t++) store(cell[n] + at + t * L, acc[n][t]);
+}
+
+typedef void (*Dots)(const float*, int64_t, const float*, int64_t, int, float* const*, int64_t);
+template <int N> Dots dots_of(int shifts) {
+  switch (shifts) {
+    case 1: return dots<N, 1>;
+    case 2: return dots<N, 2>;
+    case 3: return dots<N, 3>;
+#if defined(__AVX512F__)
+    case 4: return dots<N, 4>;
+    case 5: return dots<N, 5>;
+    case 6: return dots<N, 6>;
+#endif
+    default: return dots<N, SHIFTS>;
+  }
+}
+
+// Of all steps and shifts; `offset` moves the cells.
+void all_dots(const Step* steps, int count, const float* q, const float* k, const Layout& at, int shifts, int64_t offset) {
+  for (int t = 0; t < shifts; t += SHIFTS) {
+    const int n = std::min(SHIFTS, shifts - t);
+    const Dots by_rows[] = {
+        dots_of<1>(n), dots_of<2>(n), dots_of<3>(n),
+#if defined(__AVX512F__)
+        dots_of<4>(n),
+#endif
+    };
+    for (const Step* s = steps; s < steps + count; s++)
+      by_rows[s->count - 1](q + s->first * at.pitch, at.pitch, k + s->row + t, at.plane, at.chans, s->cell, offset + t * L);
+  }
+}
+
+// acc[n][c] += Σ_steps Σ_t cell[n][t] · x[c] shifted by t.
+template <int N>
+void add(vec (*acc)[CHANS], const Step* from, const Step* to, const float* x, int64_t plane, int shifts, int64_t offset,
+         int64_t cell_step, int64_t x_step) {
+  vec a[N][CHANS];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+    for (int c = 0; c < CHANS; c++) a[n][c] = acc[n][c];
+  for (; from < to; from++) {
+    const float* y = x + from->row;
+    const float* w[N];
+    for (int n = 0; n < N; n++) w[n] = from->cell[n] + offset;
+    for (int t = 0; t < shifts; t++, y += x_step) {
+      vec v[CHANS];
+#pragma GCC unroll 4
+      for (int c = 0; c < CHANS; c++) v[c] = load(y + c * plane);
+#pragma GCC unroll 4
+      for (int n = 0; n < N; n++) {
+        vec weight = load(w[n] + t * cell_step);
+#pragma GCC unroll 4
+        for (int c = 0; c < CHANS; c++) a[n][c] += weight * v[c];
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+    for (int c = 0; c < CHANS; c++) acc[n][c] = a[n][c];
+}
+
+// The weighted sums of CHANS channels for all rows of a tile. Steps of the same rows run in the same registers.
+void weighted_sum(vec (*acc)[CHANS], const Step* steps, int count, const float* x, int64_t plane, int shifts,
+                  int64_t offset, int64_t cell_step, int64_t x_step) {
+  memset(acc, 0, sizeof(vec) * ROWS * CHANS);
+  for (const Step *s = steps, *end = steps + count, *next; s < end; s = next) {
+    for (next = s + 1; next < end && next->first == s->first && next->count == s->count;) next++;
+    auto run = s->count == 1 ? add<1> : s->count == 2 ? add<2> : s->count == 3 ? add<3> : add<ROWS>;
+    run(acc + s->first, s, next, x, plane, shifts, offset, cell_step, x_step);
+  }
+}
+
+// The shifts that a tile of columns needs: from `low` to `high`.
+struct Shifts {
+  int low, high;
+  int count() const { return high - low + 1; }
+};
+
+// What forward and backward share on a strip of rows: packed rows, the tile's logits, and the additions to them.
+struct Strip {
+  const Case& c;
+  const Part part;
+  Axis down, right;
+  Layout at;
+  int query_from, key_from;  // the first rows of the rings
+  int key_to;                // the first row of keys that is not packed yet
+  float *q, *k, *v;
+  float *cells;     // p (and behind it the gradients) of a tile: row of the tile, row of its window, shift, column
+  float *of_rows, *of_cols;  // q · r by offset
+  float *border;    // 0 or NEVER: shift, column
+  float *hidden = nullptr;  // 0 or NEVER where a key is masked: row, column
+  int64_t row_cells, cells_size;
+
+  // `waiting`: rows of queries that are kept at once.
+  Strip(const Case& c, const Part& part, int query_from, int waiting)
+      : c(c), part(part), down(count(c.height, part.down, c.dilation), c.window_rows, c.shifted),
+        right(count(c.width, part.right, c.dilation), c.window_cols, c.shifted),
+        at(right.length, right.reach, c.dim, std::max<int>(c.window_rows + ROWS, waiting)), query_from(query_from),
+        key_from(down.first(query_from)), key_to(key_from) {
+    row_cells = int64_t(down.window) * right.offsets() * L;
+    cells_size = ROWS * row_cells;
+  }
+  static int count(int64_t length, int residue, int64_t dilation) { return (length - residue + dilation - 1) / dilation; }
+
+  void carve(Carver& from, int grids) {
+    q = from.floats(at.size());
+    k = from.floats(at.size());
+    v = from.floats(at.size());
+    cells = from.floats(grids * cells_size);
+    of_rows = from.floats(down.offsets() * L);
+    of_cols = from.floats(right.offsets() * L);
+    border = from.floats(right.offsets() * round_up(at.width, L));
+    if (c.mask) hidden = from.floats(at.plane + 2 * L);
+  }
+
+  void set_border() {
+    const int64_t pitch = round_up(right.length, L);
+    for (int d = -right.reach; d <= right.reach; d++)
+      for (int x = 0; x < pitch; x++)
+        border[(d + right.reach) * pitch + x] =
+            x < right.length && x + d >= right.first(x) && x + d <= right.last(x) ? 0.f : NEVER;
+    if (c.mask) memset(hidden, 0, 4 * (at.plane + 2 * L));
+  }
+
+  // Sees to it that all keys are there that the query rows before `to` look at.
+  template <class T> void pack_keys(int to, const Tokens& keys, const Tokens& values) {
+    to = down.last(to - 1) + 1;
+    pack<T>(c, keys, c.mask, part, key_to, to, key_from, 1.f, at, k);
+    pack<T>(c, values, c.mask, part, key_to, to, key_from, 1.f, at, v);
+    for (; key_to < to; key_to++) {
+      if (!c.mask) continue;
+      const uint8_t* real = c.mask + (part.b * c.height + part.down + key_to * c.dilation) * c.width + part.right;
+      float* row = hidden + at.start() + at.slot(key_to - key_from);
+      for (int x = 0; x < right.length; x++) row[x] = real[x * c.dilation] ? 0.f : NEVER;
+    }
+  }
+
+  int64_t query_row(int i) const { return at.start() + at.slot(i - query_from); }
+
+  Shifts query_shifts(int x) const {
+    if (!right.shifted) return {-right.reach, right.reach};
+    Shifts s{right.reach, -right.reach};
+    for (int i = x; i < std::min(x + L, right.length); i++)
+      s = {std::min(s.low, right.first(i) - i), std::max(s.high, right.last(i) - i)};
+    return s;
+  }
+  Shifts key_shifts(int x) const {
+    if (!right.shifted) return {-right.reach, right.reach};
+    Shifts s{right.reach, -right.reach};
+    for (int j = x; j < std::min(x + L, right.length); j++)
+      s = {std::min(s.low, j - right.last_query(j)), std::max(s.high, j - right.first_query(j))};
+    return s;
+  }
+
+  // The key rows that the query rows [y, y + rows) look at.
+  int query_steps(int y, int rows, int x, const Shifts& s, Step* steps) const {
+    int count = 0;
+    for (int j = down.first(y); j <= down.last(y + rows - 1); j++) {
+      Step& step = steps[count++];
+      step.first = step.count = 0;
+      step.row = at.slot(j - key_from) + x + s.low;
+      for (int n = 0; n < rows; n++) {
+        const int i = y + n;
+        if (j < down.first(i) || j > down.last(i)) continue;
+        if (!step.count) step.first = n;
+        step.cell[step.count++] =
+            cells + n * row_cells + (int64_t(j - down.first(i)) * right.offsets() + s.low + right.reach) * L;
+      }
+    }
+    return count;
+  }
+
+  // Calls visit(cell, row offset, shift) for each pair of a tile's query row i.
+  template <class Visit> void each_pair(int n, int i, const Shifts& s, Visit visit) {
+    for (int j = down.first(i); j <= down.last(i); j++) {
+      float* cell = cells + n * row_cells + (int64_t(j - down.first(i)) * right.offsets() + right.reach) * L;
+      for (int d = s.low; d <= s.high; d++) visit(cell + d * L, j, d);
+    }
+  }
+
+  // Adds embeddings, bias and border to the products of query row i, and returns the largest logit.
+  vec finish_logits(int n, int i, int x, const Shifts& s) {
+    const float* query = q + query_row(i) + x;
+    if (c.rel_rows) {
+      for (int o = down.first(i) - i + down.reach; o <= down.last(i) - i + down.reach; o++) {
+        vec a{};
+        for (int ch = 0; ch < c.row_dim; ch++) a += load(query + ch * at.plane) * c.rel_rows[o * c.row_dim + ch];
+        store(of_rows + o * L, a);
+      }
+      const int64_t col_dim = c.dim - c.row_dim;
+      for (int o = s.low + right.reach; o <= s.high + right.reach; o++) {
+        vec a{};
+        for (int ch = 0; ch < col_dim; ch++)
+          a += load(query + (c.row_dim + ch) * at.plane) * c.rel_cols[o * col_dim + ch];
+        store(of_cols + o * L, a);
+      }
+    }
+    const int64_t pitch = round_up(right.length, L);
+    const float* bias = c.bias ? c.bias + int64_t(part.h) * down.offsets() * right.offsets() : nullptr;
+    vec most = all(NEVER);
+    each_pair(n, i, s, [&](float* cell, int j, int d) {
+      const int row = j - i + down.reach, col = d + right.reach;
+      vec a = load(cell) + load(border + col * pitch + x);
+      if (c.rel_rows) a += load(of_rows + row * L) + load(of_cols + col * L);
+      if (bias) a += bias[row * right.offsets() + col];
+      if (c.mask) a += load(hidden + at.start() + at.slot(j - key_from) + x + d);
+      store(cell, a);
+      most = larger(most, a);
+    });
+    return most;
+  }
+};
+
+// How the work is cut: rows of queries (or keys) of one part. It must not depend on what the threads do.
+struct Cut {
+  int64_t parts;
+  int rows, strips;
+  explicit Cut(const Case& c) {
+    parts = c.batch * c.heads * c.dilation * c.dilation;
+    const int height = (c.height + c.dilation - 1) / c.dilation;
+    strips = 1;
+    // All processors should end at about the same time; but each cut computes a window's rows twice, going backwards.
+    auto idle = [&](int64_t items) { return (items + c.threads - 1) / c.threads * c.threads - items; };
+    while (idle(parts * strips) * 8 > parts * strips && height > (strips + 1) * 2 * ROWS) strips++;
+    rows = round_up((height + strips - 1) / strips, ROWS);
+    strips = (height + rows - 1) / rows;
+  }
+  int64_t items() const { return parts * strips; }
+  static Part part(const Case& c, int64_t number) {
+    const int64_t d = c.dilation;
+    return {int(number / (d * d * c.heads)), int(number / (d * d) % c.heads), int(number / d % d), int(number % d)};
+  }
+};
+
+template <class T>
+bool forward_strip(const Case& c, const Part& part, int from, int to, const Tokens& q, const Tokens& k, const Tokens& v,
+                   const Tokens& out, float* lse) {
+  to = std::min(to, Strip::count(c.height, part.down, c.dilation));
+  if (from >= to || part.right >= c.width) return true;
+  Strip strip(c, part, from, ROWS);
+  const Layout& at = strip.at;
+  float* mixed;
+  auto carve = [&](Carver carver) {
+    strip.carve(carver, 1);
+    mixed = carver.floats(at.size());
+    return carver.used;
+  };
+  if (!scratch.reserve(carve({nullptr}))) return false;
+  carve({scratch.data});
+  strip.set_border();
+  Step* steps = static_cast<Step*>(alloca(sizeof(Step) * (c.window_rows + ROWS)));
+  for (int y = from; y < to; y += ROWS) {
+    const int rows = std::min(ROWS, to - y);
+    pack<T>(c, q, nullptr, part, y, y + rows, from, c.scale, at, strip.q);
+    strip.pack_keys<T>(y + rows, k, v);
+    for (int x = 0; x < at.width; x += L) {
+      const Shifts s = strip.query_shifts(x);
+      const int count = strip.query_steps(y, rows, x, s, steps);
+      all_dots(steps, count, strip.q + strip.query_row(y) + x, strip.k + at.start(), at, s.count(), 0);
+      vec inverse[ROWS];
+      for (int n = 0; n < rows; n++) {
+        const vec most = strip.finish_logits(n, y + n, x, s);
+        vec total{};
+        strip.each_pair(n, y + n, s, [&](float* cell, int, int) {
+          const vec a = load(cell), p = a > 0.5f * NEVER ? exponential(a - most) : vec{};
+          store(cell, p);
+          total += p;
+        });
+        inverse[n] = total > 0.f ? 1.f / total : vec{};
+        if (lse) {
+          const vec l = total > 0.f ? most + logarithm(larger(total, all(1.f))) : all(-INFINITY);
+          const int64_t row = part.down + (y + n) * c.dilation;
+          float* to_lse = lse + ((int64_t(part.b) * c.heads + part.h) * c.height + row) * c.width + part.right;
+          for (int e = 0; e < L && x + e < at.width; e++) to_lse[(x + e) * c.dilation] = l[e];
+        }
+      }
+      for (int ch = 0; ch < at.chans; ch += CHANS) {
+        vec acc[ROWS][CHANS];
+        weighted_sum(acc, steps, count, strip.v + at.start() + ch * at.plane, at.plane, s.count(), 0, L, 1);
+        float* to_mixed = mixed + at.start() + x + ch * at.plane;
+        for (int n = 0; n < rows; n++)
+          for (int i = 0; i < CHANS; i++) store(to_mixed + n * at.pitch + i * at.plane, acc[n][i] * inverse[n]);
+      }
+    }
+    unpack<T>(c, out, part, y, y + rows, at, mixed);
+  }
+  return true;
+}
+
+// Gradients of what all pixels share, summed over one strip, lane by lane.
+struct Shared {
+  vec *rows = nullptr, *cols = nullptr, *bias = nullptr;
+};
+
+template <class T>
+bool backward_strip(const Case& c, const Part& part, int from, int to, const Tokens& q, const Tokens& k, const Tokens& v,
+                    const float* lse, const Tokens& d_out, const float* d_lse, const Tokens& d_q, const Tokens& d_k,
+                    const Tokens& d_v, float* shared_out) {
+  const Axis down(Strip::count(c.height, part.down, c.dilation), c.window_rows, c.shifted);
+  to = std::min(to, down.length);
+  if (from >= to || part.right >= c.width) return true;
+  // All queries that look at this strip's keys, and all keys that those and the strip's own queries look at.
+  const int query_from = std::min(from, down.first_query(from)), query_to = std::max(to, down.last_query(to - 1) + 1);
+  // Rows wait for their keys: a window (or two, where it is shifted) and the tiles on both sides.
+  Strip strip(c, part, query_from, (c.shifted ? 2 : 1) * c.window_rows + 2 * ROWS);
+  const Layout& at = strip.at;
+  const Axis& right = strip.right;
+  const int64_t shift_size = at.pitch, slot_size = down.window * right.offsets() * shift_size;
+  const int64_t ring_size = at.slots * slot_size + at.start() + L;
+  const int64_t num_rows = down.offsets() * c.row_dim, num_cols = right.offsets() * (c.dim - c.row_dim);
+  const int64_t num_bias = down.offsets() * right.offsets();
+
+  float *go, *dq, *dk, *dv, *ring_p, *ring_g;
+  Shared shared;
+  auto carve = [&](Carver carver) {
+    strip.carve(carver, 2);
+    for (float** part_of : {&go, &dq, &dk, &dv}) *part_of = carver.floats(at.size());
+    for (float** part_of : {&ring_p, &ring_g}) *part_of = carver.floats(ring_size);
+    if (c.rel_rows) {
+      shared.rows = reinterpret_cast<vec*>(carver.floats(num_rows * L));
+      shared.cols = reinterpret_cast<vec*>(carver.floats(num_cols * L));
+    }
+    if (c.bias) shared.bias = reinterpret_cast<vec*>(carver.floats(num_bias * L));
+    return carver.used;
+  };
+  if (!scratch.reserve(carve({nullptr}))) return false;
+  carve({scratch.data});
+  memset(ring_p, 0, 4 * ring_size);
+  memset(ring_g, 0, 4 * ring_size);
+  if (shared.rows) memset(shared.rows, 0, num_rows * sizeof(vec)), memset(shared.cols, 0, num_cols * sizeof(vec));
+  if (shared.bias) memset(shared.bias, 0, num_bias * sizeof(vec));
+  strip.set_border();
+  Step* steps = static_cast<Step*>(alloca(sizeof(Step) * (2 * c.window_rows + ROWS)));
+  vec* by_row = static_cast<vec*>(alloca(sizeof(vec) * (down.offsets() + right.offsets() + 1)));
+  by_row = reinterpret_cast<vec*>(round_up(reinterpret_cast<int64_t>(by_row), sizeof(vec)));
+  vec* by_col = by_row + down.offsets();
+  const int64_t g = strip.cells_size;  // from p to the gradient of its logit
+
+  // The queries [y, y + rows): p and the gradients of the logits into the ring, and what they give to q and shared.
+  auto queries = [&](int y, int rows) {
+    pack<T>(c, q, nullptr, part, y, y + rows, query_from, c.scale, at, strip.q);
+    pack<T>(c, d_out, nullptr, part, y, y + rows, query_from, 1.f, at, go);
+    strip.pack_keys<T>(y + rows, k, v);
+    for (int x = 0; x < at.width; x += L) {
+      const Shifts s = strip.query_shifts(x);
+      const int count = strip.query_steps(y, rows, x, s, steps);
+      const int64_t here = strip.query_row(y) + x, tile = at.start() + x;
+      all_dots(steps, count, strip.q + here, strip.k + at.start(), at, s.count(), 0);
+      all_dots(steps, count, go + here, strip.v + at.start(), at, s.count(), g);
+      for (int n = 0; n < rows; n++) {
+        const int i = y + n;
+        const bool own = i >= from && i < to;
+        const int64_t row = part.down + i * c.dilation;
+        const int64_t place = ((int64_t(part.b) * c.heads + part.h) * c.height + row) * c.width + part.right;
+        vec l = all(-NEVER), delta{};
+        for (int e = 0; e < L && x + e < at.width; e++) {
+          l[e] = lse[place + (x + e) * c.dilation];
+          if (d_lse) delta[e] = -d_lse[place + (x + e) * c.dilation];
+        }
+        strip.finish_logits(n, i, x, s);
+        strip.each_pair(n, i, s, [&](float* cell, int, int) {
+          const vec a = load(cell), p = a > 0.5f * NEVER ? exponential(a - l) : vec{};
+          store(cell, p);
+          delta += p * load(cell + g);
+        });
+        if (c.rel_rows) memset(by_row, 0, sizeof(vec) * (down.offsets() + right.offsets()));
+        float* slot_p = ring_p + at.start() + (i - query_from) % at.slots * slot_size + x;
+        float* slot_g = ring_g + (slot_p - ring_p);
+        for (int o = 0; o < down.last(i) - down.first(i) + 1; o++)
+          for (int d = 0; d < right.offsets(); d++)
+            if (d < s.low + right.reach || d > s.high + right.reach) {
+              store(slot_p + (int64_t(o) * right.offsets() + d) * shift_size, vec{});
+              store(slot_g + (int64_t(o) * right.offsets() + d) * shift_size, vec{});
+            }
+        strip.each_pair(n, i, s, [&](float* cell, int j, int d) {
+          const vec p = load(cell), change = p * (load(cell + g) - delta);
+          store(cell + g, change);
+          const int64_t to_slot = (int64_t(j - down.first(i)) * right.offsets() + d + right.reach) * shift_size;
+          store(slot_p + to_slot, p);
+          store(slot_g + to_slot, change);
+          if (own && c.rel_rows) by_row[j - i + down.reach] += change, by_col[d + right.reach] += change;
+          if (own && shared.bias) shared.bias[(j - i + down.reach) * right.offsets() + d + right.reach] += change;
+        });
+        if (own && c.rel_rows) {
+          const float* query = strip.q + here + n * at.pitch;
+          float* to_q = dq + tile + n * at.pitch;
+          const int64_t row_dim = c.row_dim, col_dim = c.dim - row_dim;
+          for (int ch = 0; ch < c.dim; ch++) {
+            const vec mine = load(query + ch * at.plane);
+            const bool of_row = ch < row_dim;
+            const vec* by = of_row ? by_row : by_col;
+            vec* sums = of_row ? shared.rows + ch : shared.cols + ch - row_dim;
+            const float* rel = of_row ? c.rel_rows + ch : c.rel_cols + ch - row_dim;
+            const int64_t pitch = of_row ? row_dim : col_dim;
+            vec a{};
+            for (int o = 0; o < (of_row ? down.offsets() : right.offsets()); o++) {
+              sums[o * pitch] += mine * by[o];
+              a += by[o] * rel[o * pitch];
+            }
+            store(to_q + ch * at.plane, a);
+          }
+        }
+      }
+      if (y + rows <= from || y >= to) continue;
+      for (int ch = 0; ch < at.chans; ch += CHANS) {
+        vec acc[ROWS][CHANS];
+        weighted_sum(acc, steps, count, strip.k + at.start() + ch * at.plane, at.plane, s.count(), g, L, 1);
+        for (int n = 0; n < rows; n++)
+          for (int i = 0; i < CHANS; i++) {
+            float* to_q = dq + tile + n * at.pitch + (ch + i) * at.plane;
+            const vec more = c.rel_rows && ch + i < c.dim ? load(to_q) : vec{};
+            store(to_q, (acc[n][i] + more) * c.scale);
+          }
+      }
+    }
+    for (int i = y; i < y + rows; i++)
+      if (i >= from && i < to) unpack<T>(c, d_q, part, i, i + 1, at, dq + (i - y) * at.pitch);
+  };
+
+  // The keys [y, y + rows): what all their queries, which lie in the ring, give to k and v.
+  auto keys = [&](int y, int rows) {
+    for (int x = 0; x < at.width; x += L) {
+      const Shifts s = strip.key_shifts(x);
+      int count = 0;
+      for (int i = down.first_query(y); i <= down.last_query(y + rows - 1); i++) {
+        Step& step = steps[count++];
+        step.first = step.count = 0;
+        step.row = at.slot(i - query_from) + x - s.low;
+        for (int n = 0; n < rows; n++) {
+          const int j = y + n;
+          if (j < down.first(i) || j > down.last(i)) continue;
+          if (!step.count) step.first = n;
+          step.cell[step.count++] = ring_p + at.start() + (i - query_from) % at.slots * slot_size +
+              (int64_t(j - down.first(i)) * right.offsets() + s.low + right.reach) * shift_size + x - s.low;
+        }
+      }
+      const int64_t tile = at.start() + x;
+      for (int ch = 0; ch < at.chans; ch += CHANS) {
+        vec acc[ROWS][CHANS];
+        const int64_t plane = at.start() + ch * at.plane;
+        weighted_sum(acc, steps, count, strip.q + plane, at.plane, s.count(), ring_g - ring_p, shift_size - 1, -1);
+        for (int n = 0; n < rows; n++)
+          for (int i = 0; i < CHANS; i++) store(dk + tile + n * at.pitch + (ch + i) * at.plane, acc[n][i]);
+        weighted_sum(acc, steps, count, go + plane, at.plane, s.count(), 0, shift_size - 1, -1);
+        for (int n = 0; n < rows; n++)
+          for (int i = 0; i < CHANS; i++) store(dv + tile + n * at.pitch + (ch + i) * at.plane, acc[n][i]);
+      }
+    }
+    unpack<T>(c, d_k, part, y, y + rows, at, dk);
+    unpack<T>(c, d_v, part, y, y + rows, at, dv);
+  };
+
+  int ready = from;  // keys before it are done
+  for (int y = query_from; y < query_to; y += ROWS) {
+    const int done = std::min(y + ROWS, query_to);
+    queries(y, done - y);
+    while (ready < to) {
+      const int rows = std::min(ROWS, to - ready);
+      if (down.last_query(ready + rows - 1) >= done) break;
+      keys(ready, rows);
+      ready += rows;
+    }
+  }
+  if (c.rel_rows) {
+    for (int64_t i = 0; i < num_rows; i++) *shared_out++ = sum(shared.rows[i]);
+    for (int64_t i = 0; i < num_cols; i++) *shared_out++ = sum(shared.cols[i]);
+  }
+  if (c.bias)
+    for (int64_t i = 0; i < num_bias; i++) *shared_out++ = sum(shared.bias[i]);
+  return true;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Fills `out` and, where it is given, `lse` (batch, heads, height, width): the logarithm of Σ_j e^logit. 0 is success.
+int local_attention_forward(const Case* c, const Tokens* q, const Tokens* k, const Tokens* v, const Tokens* out, float* lse) {
+  const Cut cut(*c);
+  const int64_t items = cut.items();
+  bool good = true;
+#pragma omp parallel for schedule(dynamic) num_threads(c->threads) reduction(&& : good)
+  for (int64_t item = 0; item < items; item++) {
+    const Part part = Cut::part(*c, item / cut.strips);
+    const int from = item % cut.strips * cut.rows;
+    auto run = c->bf16 ? forward_strip<uint16_t> : forward_strip<float>;
+    good = good && run(*c, part, from, from + cut.rows, *q, *k, *v, *out, lse);
+  }
+  return good ? 0 : 1;
+}
+
+// Gradients of everything, given those of `out` and (or null) of `lse`. d_shared holds those of rel_rows, rel_cols and
+// bias (heads, ...) one after another.
+int local_attention_backward(const Case* c, const Tokens* q, const Tokens* k, const Tokens* v, const float* lse,
+                             const Tokens* d_out, const float* d_lse, const Tokens* d_q, const Tokens* d_k,
+                             const Tokens* d_v, float* d_shared) {
+  const Cut cut(*c);
+  const int64_t items = cut.items();
+  const int64_t down = Axis(c->height, c->window_rows, c->shifted).offsets();
+  const int64_t right = Axis(c->width, c->window_cols, c->shifted).offsets();
+  const int64_t rel = c->rel_rows ? down * c->row_dim + right * (c->dim - c->row_dim) : 0;
+  const int64_t bias = c->bias ? down * right : 0;
+  float* sums = rel + bias ? static_cast<float*>(calloc(items * (rel + bias), 4)) : nullptr;
+  if (rel + bias && !sums) return 1;
+  bool good = true;
+#pragma omp parallel for schedule(dynamic) num_threads(c->threads) reduction(&& : good)
+  for (int64_t item = 0; item < items; item++) {
+    const Part part = Cut::part(*c, item / cut.strips);
+    const int from = item % cut.strips * cut.rows;
+    auto run = c->bf16 ? backward_strip<uint16_t> : backward_strip<float>;
+    good = good && run(*c, part, from, from + cut.rows, *q, *k, *v, lse, *d_out, d_lse, *d_q, *d_k, *d_v,
+                       sums + item * (rel + bias));
+  }
+  if (sums) {
+    memset(d_shared, 0, 4 * (rel + c->heads * bias));
+    for (int64_t item = 0; item < items; item++) {
+      const float* from = sums + item * (rel + bias);
+      float* to = d_shared + rel + Cut::part(*c, item / cut.strips).h * bias;
+      for (int64_t i = 0; i < rel; i++) d_shared[i] += from[i];
+      for (int64_t i = 0; i < bias; i++) to[i] += from[rel + i];
+    }
+    free(sums);
+  }
+  return good ? 0 : 1;
+}
+
+}
