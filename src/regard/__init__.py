@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from regard.api import create_model as create_model
     from regard.api import evaluate as evaluate
     from regard.api import load as load
+    from regard.api import replace_convolutions as replace_convolutions
     from regard.errors import RegardError as RegardError
 
 __version__ = "0.1.0"
 
 _ROOMS = ("ops", "layers", "mixers", "models", "data", "recipes", "tasks", "training", "explain", "compare")
-_NAMES = {"create_model": "regard.api", "evaluate": "regard.api", "load": "regard.api", "RegardError": "regard.errors"}
+_NAMES = {
+    **dict.fromkeys(("create_model", "evaluate", "load", "replace_convolutions"), "regard.api"),
+    "RegardError": "regard.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from regard.errors import RegardError
-from regard.models import ViT, build, configure
+from regard.layers.replace import replace_convolutions as replace_convolutions
+from regard.models import build, configure
 
 if TYPE_CHECKING:
     from regard.recipes.schema import DataSection
@@ -125,28 +125,29 @@ def explain(
     *,
     layer: int | None = None,
     tokens: Sequence[str] | None = None,
-    kind: Literal["matrix", "influence"] | None = None,
+    kind: Literal["matrix", "influence", "window", "embeddings"] | None = None,
     weights: str = "model",
 ) -> None:
     """Draws what tokens take from each other in one layer of a run's model, or in all, for an image file, as PNG.
 
-    `tokens` are "ROW,COLUMN" of patches, or "class"; `kind` is "matrix" or "influence", the matrix where there is one
-    unless said. Raises RegardError for a layer, token or kind that the model does not have.
+    `tokens` are "ROW,COLUMN" of patches, or "class". `kind` is "matrix" or "influence" of a ViT's mixers, "window" or
+    "embeddings" of local attention; unless said, the matrix where there is one, the windows of a model without mixers.
+    Raises RegardError for a layer, token or kind that the model does not have.
     """
-    from regard.explain import mixing, mixing_figure, parse_token, save_png, telling_tokens
+    from regard.explain import model_figure, save_png
     from regard.training import load_classifier
 
     classifier = load_classifier(Path(run), weights=weights, device=_default_device())
-    model = classifier.model
-    if not isinstance(model, ViT):
-        raise RegardError(f"{run}: {type(model).__name__} has no token mixers to show")
     prepared = classifier.prepare(image)
-    seen = classifier.preprocessing.seen(prepared)
-    chosen = telling_tokens(seen, model.grid) if not tokens else [parse_token(text, model.grid) for text in tokens]
-    layers = range(len(model.blocks)) if layer is None else [layer]
-    prepared = prepared.to(classifier.device)
-    found = [mixing(model, prepared, layer=number, tokens=chosen, kind=kind) for number in layers]
-    figure = mixing_figure(seen, found, tokens=chosen, title=Path(image).name)
+    figure = model_figure(
+        classifier.model,
+        prepared.to(classifier.device),
+        classifier.preprocessing.seen(prepared),
+        layer=layer,
+        tokens=tokens,
+        kind=kind,
+        title=Path(image).name,
+    )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_png(figure, Path(path))
 

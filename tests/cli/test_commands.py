@@ -271,6 +271,26 @@ def test_explain_of_a_class_token(regard, tiny, images, tmp_path):
     assert png_size(tmp_path / f"{images[0].stem}-mixing.png")[0] > 100
 
 
+def test_explain_of_local_attention(regard, tiny, run, images, tmp_path):
+    local = tmp_path / "run"
+    regard("train", "vit-digits", "--out", local, *tiny("model.mixer=local", "model.depth=2", "train.max_steps=1"))
+    pictures = {}
+    for name, more in {
+        "window": ["--kind", "window"],
+        "pixel": ["--kind", "window", "--token", "1,2", "--layer", -1],
+        "embeddings": ["--kind", "embeddings"],
+    }.items():
+        told = regard("explain", local, images[0], "-o", tmp_path / name, *more)
+        path = tmp_path / name / f"{images[0].stem}-{more[1]}.png"
+        assert (told.status, told.out, told.err) == (0, f"{path}\n", "")
+        pictures[name] = png_size(path)
+    assert len(set(pictures.values())) == 3
+    for kind in ("window", "embeddings"):
+        told = regard("explain", run, images[0], "--kind", kind, "-o", tmp_path / "none")
+        told.fails("ViT has no local attention to show")
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.slow
 def test_compare_trains_each_mixer_with_each_seed(process, tiny, tmp_path):
     told = process(

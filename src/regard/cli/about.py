@@ -46,10 +46,12 @@ def models() -> None:
 
 
 def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, int]:
-    from regard.models import DETR, LanguageModel, LanguageModelConfig, ViT, ViTConfig
+    from regard.models import DETR, LanguageModel, LanguageModelConfig, SASAResNet, SASAResNetConfig, ViT, ViTConfig
 
     if isinstance(model, ViT) and isinstance(config, ViTConfig):
         return f"{config.img_size} px, patch {config.patch_size}", model.flops()
+    if isinstance(model, SASAResNet) and isinstance(config, SASAResNetConfig):
+        return f"{config.img_size} px", model.flops()
     if isinstance(model, DETR):
         size = (800, 1066) if model.backbone.frozen else (128, 128)
         return f"{size[0]} × {size[1]} px", model.flops(*size)

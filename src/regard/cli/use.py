@@ -136,23 +136,27 @@ def explain(
     ] = None,
     token: Annotated[list[str] | None, typer.Option(help="ROW,COLUMN of a patch, or `class`; may be repeated.")] = None,
     kind: Annotated[
-        Literal["matrix", "influence"] | None, typer.Option(help="What to show; the mixing matrix where there is one.")
+        Literal["matrix", "influence", "window", "embeddings"] | None,
+        typer.Option(
+            help="What to show; the mixing matrix where there is one. window and embeddings: local attention."
+        ),
     ] = None,
     weights: Weights = "model",
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The folder for the pictures, or for one image a .png file.")
     ] = Path(),
 ) -> None:
-    """Draw what tokens take from each other: one PNG an image, NAME-mixing.png."""
+    """Draw what tokens take from each other: one PNG an image, NAME-mixing.png, or NAME-window.png and so on."""
     from regard.api import explain as explain_run
 
     files = _image_files(images)
     stems = Counter(file.stem for file in files)
     if out.suffix.lower() == ".png" and len(files) > 1:
         raise RegardError(f"{out}: is one file for {len(files)} images; name a folder with -o")
+    shown = kind if kind in ("window", "embeddings") else "mixing"
     for number, file in enumerate(files):
         name = file.stem if stems[file.stem] == 1 else f"{file.stem}-{number}"
-        path = out if out.suffix.lower() == ".png" else out / f"{name}-mixing.png"
+        path = out if out.suffix.lower() == ".png" else out / f"{name}-{shown}.png"
         explain_run(run, file, path, layer=layer, tokens=token, kind=kind, weights=weights)
         typer.echo(f"{path}")
 

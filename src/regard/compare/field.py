@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from regard.errors import RegardError, unknown
 from regard.mixers import MIXERS, options_for
-from regard.models import PRESETS
+from regard.models import PRESETS, SASAResNetConfig
 from regard.recipes import Recipe
 from regard.tasks import create_task
 
@@ -21,14 +21,19 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
     Raises RegardError for a name that is neither, and for a model of another task.
     """
     values = {**recipe.to_dict(), "seed": seed}
+    config = recipe.model.config()
     if name in MIXERS:
+        if not hasattr(config, "mixer"):
+            raise RegardError(f"{name}: unknown key 'model.mixer': {recipe.model.name} has no token mixer to replace")
         values["model"] = {**values["model"], "mixer": name}
-        if not hasattr(recipe.model.config(), "decoder_mixer"):
+        if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
     elif name not in PRESETS:
         raise unknown("mixer", name, [*MIXERS, *(preset for preset in PRESETS if _suits(recipe, preset))])
     elif name != recipe.model.name:
-        values["model"] = {"name": name}
+        # Another model sees the same images.
+        same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}
+        values["model"] = {"name": name, **{key: value for key, value in same.items() if hasattr(PRESETS[name], key)}}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -57,11 +62,13 @@ def try_out(recipe: Recipe) -> None:
 def whole_field(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
     """All that can be compared under a recipe; and those left out, each with the reason.
 
-    For images that is every mixer. For boxes and for sequences, every mixer that can serve, and the presets of the task
-    that have no mixer in them, as baselines. Raises RegardError where the recipe cannot be trained even as it is.
+    For images that is every mixer, or for a ResNet those that differ in their spatial layers alone. For boxes and for
+    sequences, every mixer that can serve, and the presets of the task that have no mixer in them, as baselines. Raises
+    RegardError where the recipe cannot be trained even as it is.
     """
     if recipe.task == "classification":
-        return list(MIXERS), {}
+        own = recipe.model.config()
+        return (_alike(own) if isinstance(own, SASAResNetConfig) else list(MIXERS)), {}
     try_out(recipe)
     baselines = [name for name in PRESETS if _suits(recipe, name) and not hasattr(PRESETS[name], "mixer")]
     names, left_out = [], {}
@@ -72,6 +79,13 @@ def whole_field(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
         except RegardError as error:
             left_out[name] = str(error)
     return names, left_out
+
+
+def _alike(config: SASAResNetConfig) -> list[str]:
+    """The presets of ResNets that are like this one, convolutions aside."""
+    known = {name: preset for name, preset in PRESETS.items() if isinstance(preset, SASAResNetConfig)}
+    shape = (config.depths, config.embed_dim, config.stem)
+    return [name for name, preset in known.items() if (preset.depths, preset.embed_dim, preset.stem) == shape]
 
 
 def left_out_words(left_out: Mapping[str, str]) -> str:

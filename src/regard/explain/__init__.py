@@ -1,21 +1,29 @@
-"""Looking into models: mixing matrices, influence, and pictures of them."""
+"""Looking into models: mixing matrices, influence, windows of local attention, and pictures of them."""
 
 from regard.explain.alignment import alignment_figure
 from regard.explain.detection_pictures import confusion_figure, pr_figure, queries_figure
+from regard.explain.drawing import PictureKind, model_figure
 from regard.explain.influence import influence, influence_error
+from regard.explain.local_layers import LocalLayer, local_layers
+from regard.explain.local_pictures import embeddings_figure, windows_figure
 from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, token_name
 from regard.explain.pictures import heads_figure, mixing_figure, save_png, telling_tokens
 
 __all__ = [
     "Kind",
+    "LocalLayer",
     "Mixing",
+    "PictureKind",
     "alignment_figure",
     "confusion_figure",
+    "embeddings_figure",
     "heads_figure",
     "influence",
     "influence_error",
+    "local_layers",
     "mixing",
     "mixing_figure",
+    "model_figure",
     "parse_token",
     "pr_figure",
     "queries_figure",
@@ -23,4 +31,5 @@ __all__ = [
     "telling_tokens",
     "token_at",
     "token_name",
+    "windows_figure",
 ]

@@ -4,9 +4,11 @@ from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, To
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
 from regard.layers.frozen_norm import FoldedConv, FrozenNorm, fold_norms, freeze_norms
 from regard.layers.grid import Grid
+from regard.layers.local_attention_2d import LocalAttention2d, StemAttention2d, pooled
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 from regard.layers.patch_embed import PatchEmbed
 from regard.layers.positions import LearnedPositions, SinePositions
+from regard.layers.replace import replace_convolutions
 from regard.layers.transformer_layers import DecoderLayer, EncoderLayer, NormPlace, Skip
 
 __all__ = [
@@ -22,16 +24,20 @@ __all__ = [
     "KeyValueCache",
     "LayerScale",
     "LearnedPositions",
+    "LocalAttention2d",
     "MultiHeadAttention",
     "NormPlace",
     "PatchEmbed",
     "PositionKind",
     "SinePositions",
     "Skip",
+    "StemAttention2d",
     "TokenEmbedding",
     "TokenMixer",
     "Trace",
     "check_tokens",
     "fold_norms",
     "freeze_norms",
+    "pooled",
+    "replace_convolutions",
 ]

@@ -64,10 +64,10 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         if not self.training or not self.rate:
             return x
-        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        kept = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 
 

@@ -7,11 +7,12 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from regard.errors import RegardError, unknown
-from regard.models.backbone import TimmBackbone
+from regard.models.backbone import SASABackbone, TimmBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
 from regard.models.presets import PRESETS, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
+from regard.models.sasa_resnet import SASAResNet, SASAResNetConfig
 from regard.models.stacks import TransformerDecoder, TransformerEncoder
 from regard.models.transformer import Transformer, TransformerConfig, TransformerState
 from regard.models.vit import ViT, ViTConfig
@@ -27,6 +28,9 @@ __all__ = [
     "ModelConfig",
     "RecurrentConfig",
     "RecurrentSeq2Seq",
+    "SASABackbone",
+    "SASAResNet",
+    "SASAResNetConfig",
     "TimmBackbone",
     "Transformer",
     "TransformerConfig",
@@ -37,6 +41,7 @@ __all__ = [
     "ViTConfig",
     "build",
     "configure",
+    "create_backbone",
 ]
 
 
@@ -62,6 +67,8 @@ def build(config: ModelConfig) -> nn.Module:
     """The model of a configuration, with random weights."""
     if isinstance(config, ViTConfig):
         return ViT(config)
+    if isinstance(config, SASAResNetConfig):
+        return SASAResNet(config)
     return _MODELS[type(config)](**vars(config))
 
 
@@ -71,4 +78,6 @@ _MODELS: dict[type, type[nn.Module]] = {
     LanguageModelConfig: LanguageModel,
     RecurrentConfig: RecurrentSeq2Seq,
 }
-_VALIDATORS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (ViTConfig, *_MODELS)}
+_VALIDATORS: dict[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (ViTConfig, SASAResNetConfig, *_MODELS)
+}

@@ -1,6 +1,7 @@
-"""Convolutional backbones out of timm."""
+"""What makes an image's features: convolutional networks out of timm, and SASA-ResNets."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regard.errors import RegardError, unknown
 from regard.layers.frozen_norm import fold_norms, freeze_norms
+from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
 
 
 class TimmBackbone(nn.Module):
@@ -52,12 +54,52 @@ class TimmBackbone(nn.Module):
         return counter.get_total_flops()
 
 
+class SASABackbone(nn.Module):
+    """The last feature map of a SASA-ResNet (`sasa_resnet50`, ...), with random weights; as `TimmBackbone` otherwise.
+
+    RegardError where it should be dilated: its attention pools where a convolution would stride.
+    """
+
+    def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
+        super().__init__()
+        if dilated:
+            raise RegardError(f"model.backbone: {name} pools where it would stride, and cannot be dilated")
+        self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
+        self.body = SASAResNet(replace(SASA_RESNETS[name], in_chans=in_chans, num_classes=0))
+        self.out_chans, self.reduction = self.body.out_chans, self.body.reduction
+        if frozen_norm:
+            freeze_norms(self.body)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_chans rows columns"]:
+        return self.body.forward_features(images)
+
+    def freeze_stem(self) -> None:
+        """Stops the stem from learning."""
+        self.body.stem.requires_grad_(False)
+
+    def flops(self, height: int, width: int) -> int:
+        """Operations for one image, as `SASAResNet.flops` counts them."""
+        return self.body.flops(height, width)
+
+
+def create_backbone(
+    name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True
+) -> TimmBackbone | SASABackbone:
+    """A SASA-ResNet by its preset's name, or else timm's model of that name. RegardError as these say."""
+    kind = SASABackbone if name in SASA_RESNETS and name.startswith("sasa") else TimmBackbone
+    return kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+
+
 def create_body(name: str, *, dilated: bool, in_chans: int, pretrained: bool) -> nn.Module:
     """timm's model, cut to its last feature map. RegardError as `TimmBackbone` says."""
     import timm  # it takes a second to import
 
     if not timm.is_model(name):
-        raise unknown("backbone", name, timm.list_models())
+        raise unknown(
+            "backbone", name, [*timm.list_models(), *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))]
+        )
     options: dict[str, Any] = {"output_stride": 16} if dilated else {}
     try:
         model: nn.Module = timm.create_model(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import Activation, Grid, NormPlace
-from regard.models.backbone import TimmBackbone
+from regard.models.backbone import create_backbone
 from regard.models.stacks import TransformerDecoder, TransformerEncoder
 from regard.ops import masked_sine_positions
 
@@ -64,9 +64,9 @@ class BoxHead(nn.Module):
 class DETR(nn.Module):
     """Features of the backbone become the encoder's tokens, and queries read its output (section 3.2, figure 2).
 
-    `backbone` is any of timm's with feature maps. `mixer` takes the place of the encoder's self-attention: any that
-    honours masks and positions; `performer` and `local` are linear in the number of pixels. Raises RegardError for a
-    backbone or a mixer that cannot serve.
+    `backbone` is any of timm's with feature maps, or a SASA-ResNet (`sasa_resnet50`). `mixer` takes the place of the
+    encoder's self-attention: any that honours masks and positions; `performer` and `local` are linear in the number of
+    pixels. Raises RegardError for a backbone or a mixer that cannot serve.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class DETR(nn.Module):
         mixer_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = TimmBackbone(backbone, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+        self.backbone = create_backbone(backbone, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
         self.project = nn.Conv2d(self.backbone.out_chans, embed_dim, kernel_size=1)
         self.encoder = TransformerEncoder(
             embed_dim,

@@ -6,10 +6,11 @@ from types import MappingProxyType
 from regard.models.detr import DETRConfig
 from regard.models.language import LanguageModelConfig
 from regard.models.recurrent import RecurrentConfig
+from regard.models.sasa_resnet import SASA_RESNETS, SASAResNetConfig
 from regard.models.transformer import TransformerConfig
 from regard.models.vit import ViTConfig
 
-ModelConfig = ViTConfig | DETRConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
+ModelConfig = ViTConfig | SASAResNetConfig | DETRConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
 
 # Vaswani et al. 2017, table 3, with the vocabulary of section 5.1, which source and target share.
 TRANSFORMER_BASE = TransformerConfig(
@@ -64,6 +65,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             pool="avg",
             position_std=1.0,
         ),
+        **SASA_RESNETS,
         # Carion et al. 2020, table 1; the classes are COCO's, whose ids go up to 90.
         "detr_resnet50": DETRConfig(),
         "detr_resnet50_dc5": DETRConfig(dilated=True),

@@ -19,6 +19,7 @@ from regard.ops.local_attention import LocalImpl, local_attention
 from regard.ops.local_native import native_state
 from regard.ops.masked_position import masked_sine_positions
 from regard.ops.position import resample_positions, sine_positions, sine_positions_2d
+from regard.ops.stem_attention import stem_attention
 
 __all__ = [
     "FavorState",
@@ -39,5 +40,6 @@ __all__ = [
     "resample_positions",
     "sine_positions",
     "sine_positions_2d",
+    "stem_attention",
     "window_mask",
 ]

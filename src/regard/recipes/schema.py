@@ -21,6 +21,7 @@ from regard.models import (
     LanguageModelConfig,
     ModelConfig,
     RecurrentConfig,
+    SASAResNetConfig,
     TransformerConfig,
     ViTConfig,
     configure,
@@ -203,7 +204,7 @@ TaskName = Literal["classification", "detection", "seq2seq", "next-token"]
 
 # The configurations that a task can train.
 _MODELS: dict[TaskName, tuple[type, ...]] = {
-    "classification": (ViTConfig,),
+    "classification": (ViTConfig, SASAResNetConfig),
     "detection": (DETRConfig,),
     "seq2seq": (TransformerConfig, RecurrentConfig),
     "next-token": (LanguageModelConfig,),

@@ -21,7 +21,7 @@ from regard.data import (
     training_loader,
     training_transform,
 )
-from regard.models import ViT, ViTConfig
+from regard.models import SASAResNet, SASAResNetConfig, ViT, ViTConfig, build
 from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
 from regard.tasks.metrics import Evaluation
@@ -73,9 +73,10 @@ class ClassificationTask:
         """Nothing that opening the data has not said."""
         return ()
 
-    def build_model(self) -> ViT:
-        model = ViT(self.config)
-        model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+    def build_model(self) -> nn.Module:
+        model = build(self.config)
+        if isinstance(model, ViT | SASAResNet):
+            model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -131,7 +132,7 @@ class ClassificationTask:
         return Evaluation.joined(shares).metrics()
 
     def flops(self, model: nn.Module) -> int:
-        return model.flops() if isinstance(model, ViT) else 0
+        return model.flops() if isinstance(model, ViT | SASAResNet) else 0
 
     def metadata(self) -> dict[str, Any]:
         """All that prediction needs beside the weights: no data set."""
@@ -143,9 +144,9 @@ class ClassificationTask:
         }
 
 
-def _config(recipe: Recipe, num_classes: int) -> ViTConfig:
+def _config(recipe: Recipe, num_classes: int) -> ViTConfig | SASAResNetConfig:
     config = recipe.model.config(num_classes=num_classes)
-    assert isinstance(config, ViTConfig)  # the schema lets no other model come to this task
+    assert isinstance(config, ViTConfig | SASAResNetConfig)  # the schema lets no other model come to this task
     return config
 
 

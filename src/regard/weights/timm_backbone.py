@@ -1,7 +1,7 @@
 """timm's weights of ImageNet for a backbone."""
 
 from regard.errors import RegardError
-from regard.models import DETR
+from regard.models import DETR, TimmBackbone
 from regard.models.backbone import create_body
 from regard.weights.files import require_fit
 
@@ -12,6 +12,8 @@ def load_pretrained_backbone(model: DETR) -> None:
     RegardError where timm has none of that name, or they cannot be fetched.
     """
     backbone = model.backbone
+    if not isinstance(backbone, TimmBackbone):
+        raise RegardError(f"model.pretrained_backbone: timm has no weights of {backbone.name}")
     try:
         body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
     except Exception as error:  # whatever a hub's client raises: each has errors of its own

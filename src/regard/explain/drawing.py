@@ -1,0 +1,78 @@
+"""Which picture of a classifier is drawn for an image: what `regard explain` shows."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from regard.errors import RegardError, unknown
+from regard.explain.local_layers import LocalLayer, local_layers, pick_layer
+from regard.explain.local_pictures import embeddings_figure, windows_figure
+from regard.explain.mixing import mixing, parse_token
+from regard.explain.pictures import mixing_figure, telling_tokens
+from regard.models import ViT
+
+if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
+    import matplotlib.figure
+
+PictureKind = Literal["matrix", "influence", "window", "embeddings"]
+
+
+def model_figure(
+    model: nn.Module,
+    image: Float[Tensor, "in_chans height width"],
+    seen: UInt8[Tensor, "channels height width"],
+    *,
+    layer: int | None = None,
+    tokens: Sequence[str] | None = None,
+    kind: PictureKind | None = None,
+    title: str = "",
+) -> "matplotlib.figure.Figure":
+    """What tokens take from each other in one layer of a model or in all, for a preprocessed image.
+
+    `seen` is the image before normalisation. `tokens` are "ROW,COLUMN" of patches or "class"; in a picture of windows,
+    of pixels on the grid of the first layer that is shown.
+    kind: "matrix" and "influence" are of a ViT's mixers, "window" and "embeddings" of layers of local attention. Unless
+    said, a ViT shows its matrices where there are some and else influence, another model its windows.
+    RegardError for a layer, token or kind that the model does not have.
+    """
+    if kind is not None and kind not in get_args(PictureKind):
+        raise unknown("kind", kind, get_args(PictureKind), where="explain")
+    if kind == "window" or kind == "embeddings":
+        return _local_figure(_local_layers(model, image, layer), seen, tokens, kind, title)
+    if isinstance(model, ViT):
+        chosen = [parse_token(text, model.grid) for text in tokens] if tokens else telling_tokens(seen, model.grid)
+        layers = range(len(model.blocks)) if layer is None else [layer]
+        found = [mixing(model, image, layer=number, tokens=chosen, kind=kind) for number in layers]
+        return mixing_figure(seen, found, tokens=chosen, title=title)
+    if kind is not None:
+        raise RegardError(f"{type(model).__name__} has no token mixers; `{kind}` is of a ViT's")
+    return _local_figure(_local_layers(model, image, layer), seen, tokens, "window", title)
+
+
+def _local_layers(model: nn.Module, image: Tensor, layer: int | None) -> list[LocalLayer]:
+    layers = local_layers(model, image)
+    return layers if layer is None else [pick_layer(layers, layer)]
+
+
+def _local_figure(
+    layers: Sequence[LocalLayer],
+    seen: Tensor,
+    tokens: Sequence[str] | None,
+    kind: Literal["window", "embeddings"],
+    title: str,
+) -> "matplotlib.figure.Figure":
+    if kind == "embeddings":
+        if tokens:
+            raise RegardError("explain: embeddings are of offsets, not of single tokens; leave the tokens out")
+        return embeddings_figure(layers, title=title)
+    queries = [_pixel(text, layers[0]) for text in tokens or ()]
+    return windows_figure(seen, layers, queries=queries or None, title=title)
+
+
+def _pixel(text: str, layer: LocalLayer) -> tuple[int, int]:
+    if text == "class":
+        raise RegardError("explain: a class token has no window, it sees all; name a pixel as ROW,COLUMN")
+    row, col = divmod(parse_token(text, layer.grid), layer.grid.width)
+    return row, col
