@@ -135,7 +135,8 @@ class SASAResNet(nn.Module):
         if len(kinds) != len(config.depths):
             raise RegardError(f"SASA-ResNet: stages must name one kind, or {len(config.depths)}; got {len(kinds)}")
         self.stem = Stem(config.stem, config.in_chans, config.embed_dim, config.num_heads)
-        chans, blocks = config.embed_dim, []
+        blocks: list[nn.Module] = []
+        chans = config.embed_dim
         for stage, (kind, depth) in enumerate(zip(kinds, config.depths, strict=True)):
             width = config.embed_dim * 2**stage
             for i in range(depth):
@@ -247,6 +248,6 @@ SASA_RESNETS: dict[str, SASAResNetConfig] = {
 
 # For images of 8 to 64 pixels, from scratch.
 _SMALL = SASAResNetConfig(
-    img_size=8, in_chans=1, num_classes=10, embed_dim=16, depths=(1, 1, 1, 1), stem="small", num_heads=4, window=5
+    img_size=8, in_chans=1, num_classes=10, embed_dim=16, depths=(1, 1, 1, 1), stem="small", num_heads=2, window=5
 )
 SASA_RESNETS |= {"sasa_resnet14_small": _SMALL, "resnet14_small": replace(_SMALL, stages=("conv",))}
