@@ -30,6 +30,8 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/detr.py
 	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/local_attention.py
+	$(BIN)/python benchmarks/performer.py
+	$(BIN)/python benchmarks/fourier.py
 	$(BIN)/python benchmarks/coco_loading.py
 	$(BIN)/python benchmarks/recipes.py
 

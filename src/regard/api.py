@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from regard.layers.replace import replace_convolutions as replace_convolutions
+from regard.mixers.swap import swap_mixer as swap_mixer
 from regard.models import build, configure
 
 if TYPE_CHECKING:
+    from regard.explain import FavorError
     from regard.recipes.schema import DataSection
     from regard.tasks import DetectionEvaluation, Detector, Evaluation, PairEvaluation, Predictor, TextEvaluation
 
@@ -150,6 +152,18 @@ def explain(
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_png(figure, Path(path))
+
+
+def favor_error(
+    run: str | Path, images: Sequence[str | Path], *, bound: float = 0.1, weights: str = "model"
+) -> "list[FavorError]":
+    """How far each layer of a run's performers is from softmax attention on image files; see `explain.favor_error`."""
+    from regard.explain import favor_error as measure
+    from regard.training import load_classifier
+
+    classifier = load_classifier(Path(run), weights=weights, device=_default_device())
+    prepared = torch.stack([classifier.prepare(image) for image in images]).to(classifier.device)
+    return measure(classifier.model, prepared, bound=bound)
 
 
 def _default_device() -> str:

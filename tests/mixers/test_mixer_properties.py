@@ -205,7 +205,14 @@ def test_options_of_each_mixer():
     assert {name: mixer_options(name) for name in MIXERS} == {
         "attention": {**heads, "causal": False},
         "local": {"window": 7, **heads},
-        "performer": {"num_features": None, "seed": 0, **heads, "causal": False},
+        "performer": {
+            "num_features": None,
+            "kind": "softmax_positive",
+            "redraw_every": 0,
+            "seed": 0,
+            **heads,
+            "causal": False,
+        },
         "fourier": {"ortho": False},
         "mlp": {"hidden_dim": None},
         "conv": {"kernel_size": 3},

@@ -11,7 +11,7 @@ from regard.layers import Grid
 from regard.mixers import MIXERS
 from regard.models import PRESETS, ViTConfig, build, configure
 
-VITS = [name for name in PRESETS if name.endswith("_224")]
+VITS = [name for name in PRESETS if name.endswith("_224") and timm.is_model(name)]
 # (36, 24) pixels in patches of 12: 3 × 2 of them.
 TINY = {"img_size": (36, 24), "patch_size": 12, "num_classes": 7, "embed_dim": 20, "depth": 3, "num_heads": 5}
 

@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.ops import favor_attention, favor_features, favor_step, favor_weights, orthogonal_projection
+from regard.ops import favor_attention, favor_chunks, favor_features, favor_step, favor_weights, orthogonal_projection
+from regard.ops.favor_features import log_features
 
 BATCH, HEADS, HEAD_DIM, VALUE_DIM, FEATURES = 2, 3, 5, 7, 11
 TOKENS = [1, 13, 64, 131]  # below, at and beyond the chunk of the causal form
@@ -311,3 +312,108 @@ def test_the_causal_form_needs_as_many_queries_as_keys():
     q, k, v = inputs(17, keys=13)
     with pytest.raises(RegardError, match="performer: the causal form needs as many queries as keys, got 17 and 13"):
         favor_attention(q, k, v, projection=projection(), is_causal=True)
+
+
+# Kinds of features, and tokens in chunks
+
+
+@pytest.mark.parametrize("num_features", [5, 20])
+def test_the_error_of_the_kernel_falls_with_the_root_of_the_features(num_features):
+    """Sixteen times as many features, a quarter of the error; over draws, within a fifth."""
+    draws = 500
+    q, k = 0.35 * torch.randn(2, 1, 1, 29, HEAD_DIM, dtype=torch.float64)
+    exact = (q @ k.transpose(-2, -1) * HEAD_DIM**-0.5).exp()
+
+    def error(count, kind):
+        total = 0.0
+        for draw in range(draws):
+            w = orthogonal_projection(count, HEAD_DIM, torch.Generator().manual_seed(draw)).double()
+            tops = [log_features(part, w, kind).amax(axes, keepdim=True) for part, axes in ((q, -1), (k, (-2, -1)))]
+            features = [
+                favor_features(part, w, kind=kind, is_query=is_query) * top.exp()
+                for part, top, is_query in zip((q, k), tops, (True, False), strict=True)
+            ]
+            total += (features[0] @ features[1].transpose(-2, -1) - exact).square().mean()
+        return (total / draws) ** 0.5
+
+    for kind in ("softmax_positive", "softmax_hyperbolic"):
+        ratio = error(num_features, kind) / error(16 * num_features, kind)
+        assert 3.2 < ratio < 4.8
+    assert error(num_features, "softmax_hyperbolic") < error(num_features, "softmax_positive")
+
+
+def test_relu_features_are_what_they_say():
+    q, k, v = inputs(13, torch.float64)
+    w = projection(torch.float64)
+
+    def features(x):
+        return (x * HEAD_DIM**-0.25 @ w.T).relu() / FEATURES**0.5 + 1e-3
+
+    kernel = features(q) @ features(k).transpose(-2, -1)
+    wanted = kernel / kernel.sum(-1, keepdim=True) @ v
+    for impl in ("math", "chunked"):
+        assert_close(favor_attention(q, k, v, projection=w, kind="relu", impl=impl), wanted)
+
+
+@pytest.mark.parametrize("kind", ["softmax_positive", "softmax_hyperbolic", "relu"])
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("piece", [1, 1000, 2**19])
+def test_chunks_equal_the_definition_in_values_and_gradients(kind, with_mask, piece, monkeypatch):
+    monkeypatch.setattr(favor_chunks, "FEATURES", piece)
+    q, k, v = (part.requires_grad_() for part in inputs(131, torch.float64, keys=157))
+    mask = padding(157) if with_mask else None
+    results = []
+    for impl in ("math", "chunked"):
+        out = favor_attention(q, k, v, projection=projection(torch.float64), kind=kind, mask=mask, impl=impl)
+        torch.manual_seed(1)
+        results.append([out, *torch.autograd.grad((out * torch.randn_like(out)).sum(), (q, k, v))])
+    for wanted, found in zip(*results, strict=True):
+        assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["softmax_hyperbolic", "relu"])
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_other_kinds_are_causal_too(kind, with_mask):
+    q, k, v = inputs(131, torch.float64)
+    w, mask = projection(torch.float64), padding(131) if with_mask else None
+    out = favor_attention(q, k, v, projection=w, kind=kind, is_causal=True, mask=mask)
+    assert_close(out, favor_weights(q, k, projection=w, kind=kind, is_causal=True, mask=mask) @ v)
+    state, steps = None, []
+    for start in range(0, 131, 17):
+        piece = slice(start, start + 17)
+        step_mask = None if mask is None else mask[:, piece]
+        some = (part[:, :, piece] for part in (q, k, v))
+        step, state = favor_step(*some, state, projection=w, kind=kind, mask=step_mask)
+        steps.append(step)
+    assert_close(torch.cat(steps, 2), out)
+
+
+@pytest.mark.parametrize("kind", ["softmax_positive", "relu"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_in_chunks_accumulates_in_float32(kind, dtype):
+    q, k, v = inputs(2049, dtype, scale=0.5)
+    out = favor_attention(q, k, v, projection=projection(), kind=kind, impl="chunked")
+    assert out.dtype == dtype
+    exact = favor_attention(
+        *(part.double() for part in (q, k, v)), projection=projection().double(), kind=kind, impl="math"
+    )
+    assert_close(out.double(), exact, rtol=0.02, atol=2e-3)
+
+
+def test_masked_keys_everywhere_give_zeros_in_chunks():
+    q, k, v = (part.requires_grad_() for part in inputs(31))
+    mask = torch.zeros(BATCH, 31, dtype=torch.bool)
+    mask[1] = True
+    out = favor_attention(q, k, v, projection=projection(), mask=mask, impl="chunked")
+    assert not out[0].any()
+    assert out[1].any()
+    out.sum().backward()
+    assert all(part.grad.isfinite().all() for part in (q, k, v))
+
+
+def test_unknown_kinds_and_paths():
+    q, k, v = inputs(3)
+    with pytest.raises(RegardError, match="unknown kind of features 'softmax'"):
+        favor_attention(q, k, v, projection=projection(), kind="softmax")
+    with pytest.raises(RegardError, match="unknown impl 'fast'"):
+        favor_attention(q, k, v, projection=projection(), impl="fast")

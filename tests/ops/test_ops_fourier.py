@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regard.errors import RegardError
 from regard.ops import fourier_mixing
 
 BATCH, TOKENS, EMBED_DIM = 2, 7, 11
@@ -44,3 +45,34 @@ def test_half_precision_rounds_the_output_only(dtype, rounding):
     out = fourier_mixing(x)
     assert out.dtype == dtype
     assert_close(out.float(), fourier_mixing(x.float()), rtol=rounding, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 11), (3, 8, 12), (1, 1, 5), (2, 6, 1), (2, 9, 2), (1, 197, 64)])
+@pytest.mark.parametrize("impl", ["fft", "matmul", "auto"])
+def test_every_path_equals_the_definition_in_values_and_gradients(shape, impl):
+    x, weight = torch.randn(2, *shape, dtype=torch.float64)
+    x.requires_grad_()
+    results = []
+    for path in ("math", impl):
+        out = fourier_mixing(x, impl=path)
+        results.append([out, *torch.autograd.grad((out * weight).sum(), x)])
+    for wanted, found in zip(*results, strict=True):
+        assert_close(found, wanted, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("impl", ["fft", "matmul"])
+def test_float32_is_near(impl):
+    x = torch.randn(2, 196, 192)
+    wanted = fourier_mixing(x.double(), impl="math")
+    error = (fourier_mixing(x, impl=impl) - wanted).norm() / wanted.norm()
+    assert error < 1e-6
+
+
+def test_gradients_of_gradients():
+    x = torch.randn(1, 5, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: fourier_mixing(x).square(), x)
+
+
+def test_an_unknown_path():
+    with pytest.raises(RegardError, match="unknown impl 'dct'"):
+        fourier_mixing(torch.zeros(1, 2, 3), impl="dct")

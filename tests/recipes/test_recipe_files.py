@@ -213,7 +213,10 @@ def test_the_last_setting_wins_and_the_address_beats_all():
         ('task = "detecting"\n' + SMALLEST, ["mine.toml", "task", "'classification'", "'detecting'"]),
         ('task = "detection"\n' + SMALLEST, ["mine.toml", "vit_pico_patch2_8 is no model for detection", "detr_mini"]),
         (SMALLEST + "backbone_lr = 1e-5\n", ["mine.toml", "train.backbone_lr is for detection", "classification"]),
-        (SMALLEST.replace("[data]", "reset_head = true\n[data]"), ["mine.toml", "model.reset_head is for detection"]),
+        (
+            SMALLEST.replace("[data]", "reset_head = true\n[data]"),
+            ["mine.toml", "model.reset_head is about model.weights"],
+        ),
         (SMALLEST + "[augment]\ncrop = true\n", ["mine.toml", "augment.crop is not for classification", "mixup"]),
         ("seed = -1\n" + SMALLEST, ["mine.toml", "seed", "-1"]),
         ("train = 3\n" + SMALLEST.partition("[train]")[0], ["mine.toml", "train is a section", "3"]),

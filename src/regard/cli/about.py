@@ -46,7 +46,17 @@ def models() -> None:
 
 
 def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, int]:
-    from regard.models import DETR, LanguageModel, LanguageModelConfig, SASAResNet, SASAResNetConfig, ViT, ViTConfig
+    from regard.models import (
+        DETR,
+        FNet,
+        FNetConfig,
+        LanguageModel,
+        LanguageModelConfig,
+        SASAResNet,
+        SASAResNetConfig,
+        ViT,
+        ViTConfig,
+    )
 
     if isinstance(model, ViT) and isinstance(config, ViTConfig):
         return f"{config.img_size} px, patch {config.patch_size}", model.flops()
@@ -55,6 +65,8 @@ def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, in
     if isinstance(model, DETR):
         size = (800, 1066) if model.backbone.frozen else (128, 128)
         return f"{size[0]} × {size[1]} px", model.flops(*size)
+    if isinstance(model, FNet) and isinstance(config, FNetConfig):
+        return f"{config.max_tokens} tokens", model.flops(config.max_tokens)
     if isinstance(model, LanguageModel) and isinstance(config, LanguageModelConfig):
         return f"{config.context} tokens", model.flops(config.context)
     pair: Any = model

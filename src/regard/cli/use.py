@@ -1,6 +1,7 @@
 """`regard evaluate`, `predict` and `explain`: what is done with a run."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -141,6 +142,10 @@ def explain(
             help="What to show; the mixing matrix where there is one. window and embeddings: local attention."
         ),
     ] = None,
+    favor: Annotated[
+        bool, typer.Option("--favor-error", help="Instead, tell how far performers are from softmax attention.")
+    ] = False,
+    bound: Annotated[float, typer.Option(help="Of that error: how many features come under it?")] = 0.1,
     weights: Weights = "model",
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The folder for the pictures, or for one image a .png file.")
@@ -150,6 +155,9 @@ def explain(
     from regard.api import explain as explain_run
 
     files = _image_files(images)
+    if favor:
+        _show_favor_error(run, files, bound, weights)
+        return
     stems = Counter(file.stem for file in files)
     if out.suffix.lower() == ".png" and len(files) > 1:
         raise RegardError(f"{out}: is one file for {len(files)} images; name a folder with -o")
@@ -175,3 +183,19 @@ def _image_files(paths: list[Path]) -> list[Path]:
             raise RegardError(f"{path}: holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
         files += found
     return files
+
+
+def _show_favor_error(run: Path, files: Sequence[Path], bound: float, weights: str) -> None:
+    from regard.api import favor_error
+
+    heads = ("features", "matrix", "output", "mean of v", f"features for {bound:g}")
+    table = Table("layer", *(right(head) for head in heads))
+    for found in favor_error(run, files, bound=bound, weights=weights):
+        needed = "more than 4096" if found.features_needed is None else str(found.features_needed)
+        errors = (f"{error:.3f}" for error in (found.matrix, found.output, found.mean_of_values))
+        table.add_row(str(found.layer), str(found.num_features), *errors, needed)
+    show(table)
+    typer.echo(
+        f"relative errors against softmax attention on {len(files)} images: of the attention matrix, of the output, "
+        "and of the mean of the values, which is no attention at all"
+    )

@@ -3,6 +3,7 @@
 from regard.explain.alignment import alignment_figure
 from regard.explain.detection_pictures import confusion_figure, pr_figure, queries_figure
 from regard.explain.drawing import PictureKind, model_figure
+from regard.explain.favor_error import FavorError, favor_error
 from regard.explain.influence import influence, influence_error
 from regard.explain.local_layers import LocalLayer, local_layers
 from regard.explain.local_pictures import embeddings_figure, windows_figure
@@ -10,6 +11,7 @@ from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, t
 from regard.explain.pictures import heads_figure, mixing_figure, save_png, telling_tokens
 
 __all__ = [
+    "FavorError",
     "Kind",
     "LocalLayer",
     "Mixing",
@@ -17,6 +19,7 @@ __all__ = [
     "alignment_figure",
     "confusion_figure",
     "embeddings_figure",
+    "favor_error",
     "heads_figure",
     "influence",
     "influence_error",

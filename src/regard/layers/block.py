@@ -24,7 +24,7 @@ class TokenMixer(Protocol):
     def flops(self, grid: Grid) -> int: ...
 
 
-Activation = Literal["gelu", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "relu"]
 
 
 class MLP(nn.Module):
@@ -33,7 +33,7 @@ class MLP(nn.Module):
     def __init__(self, embed_dim: int, hidden_dim: int, activation: Activation = "gelu") -> None:
         super().__init__()
         self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.act = nn.ReLU() if activation == "relu" else nn.GELU()
+        self.act = nn.ReLU() if activation == "relu" else nn.GELU("tanh" if activation == "gelu_tanh" else "none")
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, x: Float[Tensor, "... embed_dim"]) -> Float[Tensor, "... embed_dim"]:

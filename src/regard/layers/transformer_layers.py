@@ -19,9 +19,9 @@ class Skip(nn.Module):
     dropout (section 5.4).
     """
 
-    def __init__(self, embed_dim: int, norm: NormPlace, dropout: float) -> None:
+    def __init__(self, embed_dim: int, norm: NormPlace, dropout: float, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = nn.LayerNorm(embed_dim, eps=eps)
         self.dropout = nn.Dropout(dropout)
         self.post = norm == "post"
 
@@ -50,12 +50,13 @@ class EncoderLayer(nn.Module):
         norm: NormPlace = "post",
         activation: Activation = "relu",
         dropout: float = 0.1,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.mixer = mixer
-        self.skip1 = Skip(embed_dim, norm, dropout)
+        self.skip1 = Skip(embed_dim, norm, dropout, norm_eps)
         self.mlp = MLP(embed_dim, hidden_dim, activation)
-        self.skip2 = Skip(embed_dim, norm, dropout)
+        self.skip2 = Skip(embed_dim, norm, dropout, norm_eps)
 
     def forward(
         self,

@@ -16,7 +16,7 @@ from regard.mixers.local import Local
 from regard.mixers.lstm import LSTM
 from regard.mixers.mlp import TokenMLP
 from regard.mixers.none import NoMixing
-from regard.mixers.performer import Performer
+from regard.mixers.performer import Performer, redraw_features
 
 MIXERS: dict[str, type[Mixer]] = {
     "attention": Attention,
@@ -45,6 +45,7 @@ __all__ = [
     "mixer_options",
     "one_each",
     "options_for",
+    "redraw_features",
 ]
 
 

@@ -2,18 +2,21 @@
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveInt
-from torch import Tensor
+from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor, nn
 
 from regard.layers.grid import Grid
 from regard.mixers.base import HeadMixer
 from regard.ops import FavorState, favor_attention, favor_step, favor_weights, orthogonal_projection
+from regard.ops.favor_features import check_kind
 
 
 class Performer(HeadMixer):
     """FAVOR+: softmax attention estimated with positive orthogonal random features (Choromanski et al. 2020). O(N).
 
-    The features are drawn once, from `seed`, and saved with the weights: two evaluations give the same bits.
+    The features are drawn from `seed` and saved with the weights: two evaluations give the same bits. With
+    `redraw_every`, those of training step n are drawn from (seed, n // redraw_every), whenever `redraw_features` is
+    called before a step, as the training loop does; evaluation takes the last ones.
     """
 
     name = "performer"
@@ -26,18 +29,23 @@ class Performer(HeadMixer):
         *,
         num_heads: int,
         num_features: PositiveInt | None = None,
-        seed: int = 0,
+        kind: str = "softmax_positive",
+        redraw_every: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         qkv_bias: bool = True,
         fused_qkv: bool = True,
         causal: bool = False,
     ) -> None:
-        """`num_features` is 2 · head_dim unless given; more of them estimate softmax attention more closely."""
+        """`num_features` is 2 · head_dim unless given; more of them estimate softmax attention more closely.
+
+        `kind` is that of `favor_features`: "relu" is no estimate of softmax, but trains as well. `redraw_every` is in
+        steps of training; 0 is never.
+        """
         super().__init__(embed_dim, num_heads, qkv_bias=qkv_bias, fused_qkv=fused_qkv)
+        check_kind(kind)
+        self.kind, self.redraw_every, self.seed, self.causal = kind, redraw_every, seed, causal
         num_features = 2 * self.head_dim if num_features is None else num_features
-        generator = torch.Generator().manual_seed(seed)
-        projection = orthogonal_projection(num_features, self.head_dim, generator)
-        self.register_buffer("projection", projection.to(self.proj.weight.device))
-        self.causal = causal
+        self.register_buffer("projection", self._drawn(num_features, 0).to(self.proj.weight.device))
 
     def forward(
         self,
@@ -49,7 +57,8 @@ class Performer(HeadMixer):
     ) -> Float[Tensor, "batch tokens embed_dim"]:
         self.check_grid(x, grid)
         q, k, v = self.heads(x, positions)
-        return self.out(favor_attention(q, k, v, projection=self.projection, is_causal=self.causal, mask=mask))
+        mixed = favor_attention(q, k, v, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
+        return self.out(mixed)
 
     def mixing_matrix(
         self,
@@ -61,7 +70,7 @@ class Performer(HeadMixer):
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
         q, k, _ = self.heads(x, positions)
-        return favor_weights(q, k, projection=self.projection, is_causal=self.causal, mask=mask)
+        return favor_weights(q, k, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
 
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: FavorState | None = None
@@ -69,14 +78,31 @@ class Performer(HeadMixer):
         """The causal output for new tokens, given the sums over the past in `state`; and the sums with them in it."""
         self.require_causal(self.causal)
         q, k, v = self.heads(x)
-        mixed, state = favor_step(q, k, v, state, projection=self.projection)
+        mixed, state = favor_step(q, k, v, state, projection=self.projection, kind=self.kind)
         return self.out(mixed), state
+
+    def redraw(self, step: int) -> None:
+        """The features of a training step, in place: those of the draw before, unless a new one is due."""
+        if self.redraw_every:
+            self.projection.copy_(self._drawn(len(self.projection), step // self.redraw_every))
+
+    def _drawn(self, num_features: int, draw: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed + draw * 1_000_003)  # torch takes 32 bits of it
+        return orthogonal_projection(num_features, self.head_dim, generator)
 
     def flops(self, grid: Grid) -> int:
         """The projections; the features of q and k; φ(k)ᵀ v, φ(q) times it, and the same with the sum of features."""
-        tokens, num_features = grid.num_tokens, self.projection.shape[0]
+        tokens, num_drawn = grid.num_tokens, self.projection.shape[0]
+        num_features = num_drawn * (2 if self.kind == "softmax_hyperbolic" else 1)
         embed_dim = self.num_heads * self.head_dim
-        features = 2 * 2 * tokens * num_features * embed_dim
+        features = 2 * 2 * tokens * num_drawn * embed_dim
         summaries = 2 * 2 * tokens * num_features * embed_dim
         normaliser = 2 * tokens * num_features * self.num_heads
         return self.projection_flops(grid) + features + summaries + normaliser
+
+
+def redraw_features(model: nn.Module, step: int) -> None:
+    """Gives the performers of a model the features of training step `step`; see `Performer`."""
+    for module in model.modules():
+        if isinstance(module, Performer) and module.redraw_every and step % module.redraw_every == 0:
+            module.redraw(step)

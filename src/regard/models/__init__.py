@@ -9,6 +9,7 @@ from torch import nn
 from regard.errors import RegardError, unknown
 from regard.models.backbone import SASABackbone, TimmBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
+from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
 from regard.models.presets import PRESETS, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
@@ -22,6 +23,8 @@ __all__ = [
     "PRESETS",
     "DETRConfig",
     "DETROutput",
+    "FNet",
+    "FNetConfig",
     "LanguageModel",
     "LanguageModelConfig",
     "LanguageState",
@@ -74,6 +77,7 @@ def build(config: ModelConfig) -> nn.Module:
 
 _MODELS: dict[type, type[nn.Module]] = {
     DETRConfig: DETR,
+    FNetConfig: FNet,
     TransformerConfig: Transformer,
     LanguageModelConfig: LanguageModel,
     RecurrentConfig: RecurrentSeq2Seq,

@@ -4,13 +4,16 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from regard.models.detr import DETRConfig
+from regard.models.fnet import FNetConfig
 from regard.models.language import LanguageModelConfig
 from regard.models.recurrent import RecurrentConfig
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNetConfig
 from regard.models.transformer import TransformerConfig
 from regard.models.vit import ViTConfig
 
-ModelConfig = ViTConfig | SASAResNetConfig | DETRConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
+ModelConfig = (
+    ViTConfig | SASAResNetConfig | DETRConfig | FNetConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
+)
 
 # Vaswani et al. 2017, table 3, with the vocabulary of section 5.1, which source and target share.
 TRANSFORMER_BASE = TransformerConfig(
@@ -33,6 +36,9 @@ TRANSFORMER_BASE = TransformerConfig(
     mixer_options={},
 )
 
+# Tolstikhin et al. 2021, table 1: no positions, since each token has weights of its own.
+MIXER_B16 = ViTConfig(mixer="mlp", pool="avg", positions="none")
+
 PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     {
         # Dosovitskiy et al. 2020, table 1, and the smaller ones of DeiT (Touvron et al. 2020); the names are timm's.
@@ -41,6 +47,14 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         "vit_base_patch16_224": ViTConfig(),
         "vit_large_patch16_224": ViTConfig(embed_dim=1024, depth=24, num_heads=16),
         "vit_huge_patch14_224": ViTConfig(patch_size=14, embed_dim=1280, depth=32, num_heads=16),
+        # Tolstikhin et al. 2021, table 1; the names are timm's.
+        "mixer_s32_224": replace(MIXER_B16, patch_size=32, embed_dim=512, depth=8),
+        "mixer_s16_224": replace(MIXER_B16, embed_dim=512, depth=8),
+        "mixer_b32_224": replace(MIXER_B16, patch_size=32),
+        "mixer_b16_224": MIXER_B16,
+        "mixer_l32_224": replace(MIXER_B16, patch_size=32, embed_dim=1024, depth=24),
+        "mixer_l16_224": replace(MIXER_B16, embed_dim=1024, depth=24),
+        "mixer_h14_224": replace(MIXER_B16, patch_size=14, embed_dim=1280, depth=32),
         # For images of 28 to 64 pixels, from scratch.
         "vit_mini_patch4_32": ViTConfig(
             img_size=32,
@@ -83,6 +97,9 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             mlp_ratio=4.0,
             num_queries=25,
         ),
+        # Lee-Thorp et al. 2021, table 8.
+        "fnet_base": FNetConfig(),
+        "fnet_large": FNetConfig(embed_dim=1024, depth=24),
         "transformer_base": TRANSFORMER_BASE,
         "transformer_big": replace(TRANSFORMER_BASE, embed_dim=1024, num_heads=16, dropout=0.3),
         # For short texts, letter by letter (258 bytes and signs), from scratch.

@@ -36,6 +36,7 @@ class TransformerEncoder(nn.Module):
         mixer_options: Mapping[str, Any] | None = None,
         causal: bool = False,
         final_norm: bool | None = None,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.layers: Sequence[EncoderLayer] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
@@ -46,6 +47,7 @@ class TransformerEncoder(nn.Module):
                 norm=norm,
                 activation=activation,
                 dropout=dropout,
+                norm_eps=norm_eps,
             )
             for token_mixer in _mixers(mixer, depth, embed_dim, num_heads, mixer_options or {}, causal)
         )

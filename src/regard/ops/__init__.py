@@ -5,14 +5,8 @@ prefix tokens (class token, registers).
 """
 
 from regard.ops.attention import attention, attention_weights
-from regard.ops.favor import (
-    FavorState,
-    favor_attention,
-    favor_features,
-    favor_step,
-    favor_weights,
-    orthogonal_projection,
-)
+from regard.ops.favor import FavorState, favor_attention, favor_step, favor_weights
+from regard.ops.favor_features import favor_features, orthogonal_projection
 from regard.ops.fourier import fourier_mixing
 from regard.ops.local import local_attention_weights, relative_logits, window_mask
 from regard.ops.local_attention import LocalImpl, local_attention

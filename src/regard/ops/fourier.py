@@ -1,15 +1,74 @@
 """FNet's mixing (Lee-Thorp et al. 2021)."""
 
+import math
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regard.errors import unknown
 
-def fourier_mixing(x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+FourierImpl = Literal["auto", "math", "fft", "matmul"]
+
+
+def fourier_mixing(
+    x: Float[Tensor, "batch tokens embed_dim"], *, impl: str = "auto"
+) -> Float[Tensor, "batch tokens embed_dim"]:
     """Re(F_tokens(F_channels(x))), the real part of the 2-D Fourier transform (Lee-Thorp et al. 2021, eq. 3).
 
     The transform is not normalised: its output is √(tokens · embed_dim) times as large as its input.
     It runs in float32 at least, since the FFT takes no half precision.
+
+    impl: "math" is the definition. "fft" transforms real numbers, which needs half of the frequencies, the others being
+    their mirror image; and it is its own adjoint, so that its backward pass is itself. "matmul" multiplies with
+    matrices of cosines and sines, in real numbers alone: slower, but it can be exported. "auto" is "fft", and "matmul"
+    in an export. RegardError for another name.
     """
+    if impl not in get_args(FourierImpl):
+        raise unknown("impl", impl, get_args(FourierImpl), where="fourier mixing")
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return torch.fft.fft2(wide, dim=(-2, -1)).real.to(x.dtype)
+    if impl == "math":
+        return torch.fft.fft2(wide, dim=(-2, -1)).real.to(x.dtype)
+    if impl == "matmul" or (impl == "auto" and (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())):
+        return _by_matrices(wide).to(x.dtype)
+    return _Mirrored.apply(wide).to(x.dtype)
+
+
+class _Mirrored(torch.autograd.Function):
+    """cos(a + b) is symmetric in the two indices of each axis: the operation is its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _mirrored(x)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> Tensor:
+        return _Mirrored.apply(d_out)
+
+
+def _mirrored(x: Tensor) -> Tensor:
+    """Of real x, frequency (-n, -d) is the conjugate of (n, d): half of the channels' frequencies hold all."""
+    half = torch.fft.rfft2(x, dim=(-2, -1)).real
+    known, mirrored = half.shape[-1], half[..., 1 : (x.shape[-1] + 1) // 2]
+    out = x.new_empty(x.shape)
+    out[..., :known] = half
+    out[..., :1, known:] = mirrored[..., :1, :].flip(-1)
+    out[..., 1:, known:] = mirrored[..., 1:, :].flip(-2, -1)
+    return out
+
+
+def _by_matrices(x: Tensor) -> Tensor:
+    """C_tokens x C_channels - S_tokens x S_channels: the cosine of a sum."""
+    (cos_tokens, sin_tokens), (cos_chans, sin_chans) = (_turns(size, x.dtype, x.device) for size in x.shape[-2:])
+    return cos_tokens @ (x @ cos_chans) - sin_tokens @ (x @ sin_chans)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # or what is kept could not be used in a training later on
+def _turns(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2π m n / size; the products are reduced first, since large angles lose digits."""
+    index = torch.arange(size, dtype=torch.float64, device=device)
+    angles = torch.outer(index, index).remainder(size) * (2 * math.pi / size)
+    return angles.cos().to(dtype), angles.sin().to(dtype)

@@ -46,7 +46,9 @@ class ModelSection(BaseModel):
     name: str
     # What is not asked for is not written: most models have no such weights.
     weights: str | None = Field(default=None, exclude_if=operator.not_)
-    """A file to start from: a run's model.safetensors, or a checkpoint of the original DETR or of transformers."""
+    """A file to start from: a run's model.safetensors; for boxes also the original DETR's, or transformers'.
+
+    A classifier's mixers may be others than the file's, as far as they share projections."""
     reset_head: bool = Field(default=False, exclude_if=operator.not_)
     """Takes all of `weights` but the classes, which are learned anew."""
     pretrained_backbone: bool = Field(default=False, exclude_if=operator.not_)
@@ -160,6 +162,8 @@ class TrainSection(Section):
     """Weights are averaged with this decay, and the average is what is evaluated and kept as the model; 0 is off."""
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
+    find_nonfinite: bool = False
+    """For debugging: name the first layer that sees or makes a NaN or inf. It slows the training."""
     device: Literal["auto", "cpu"] = "auto"
     evaluate_every: PositiveInt = 1
     """Epochs between two evaluations; there is always one at the end."""
@@ -219,15 +223,16 @@ AUGMENTATIONS: dict[TaskName, tuple[str, ...]] = {
     "detection": ("flip", "scales", "crop", "colour"),
 }
 
-# Keys that only detection reads, by section.
+# Keys that only detection reads, by section; and those that no model of sequences does.
 _OF_DETECTION: dict[str, tuple[str, ...]] = {
-    "model": ("weights", "reset_head", "pretrained_backbone"),
+    "model": ("pretrained_backbone",),
     "data": (
         *("train_annotations", "train_images", "val_annotations", "val_images", "shortest", "longest"),
         *("first", "validate_on", "group_by_aspect", "cache"),
     ),
     "train": ("backbone_lr",),
 }
+_OF_IMAGES = ("weights", "reset_head")
 
 
 class Recipe(Section):
@@ -256,6 +261,10 @@ class Recipe(Section):
                 for name in _changed(getattr(self, section)):
                     if name in names:
                         raise ValueError(f"{section}.{name} is for detection; {self.task} has no use for it")
+        if self.task not in ("classification", "detection"):
+            for name in _changed(self.model):
+                if name in _OF_IMAGES:
+                    raise ValueError(f"model.{name} is for images; {self.task} has no use for it")
         if self.data.shortest > self.data.longest:
             raise ValueError(
                 f"data.shortest is {self.data.shortest}; it must be at most data.longest, {self.data.longest}"

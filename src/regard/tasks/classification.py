@@ -26,6 +26,7 @@ from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
 from regard.tasks.metrics import Evaluation
 from regard.tasks.task import training_order
+from regard.weights import load_classifier_weights
 
 
 class ClassificationTask:
@@ -77,6 +78,9 @@ class ClassificationTask:
         model = build(self.config)
         if isinstance(model, ViT | SASAResNet):
             model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        options = self.recipe.model
+        if options.weights is not None:
+            load_classifier_weights(model, Path(options.weights).expanduser(), reset_head=options.reset_head)
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:

@@ -13,11 +13,13 @@ from torch import nn
 
 from regard.data import seed_for
 from regard.errors import RegardError
+from regard.mixers import redraw_features
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
 from regard.training.bar import Bar
 from regard.training.budget import Budget, learning_rate
 from regard.training.files import remove_leftovers, write_json
+from regard.training.finite import watch_finite
 from regard.training.log import MetricsLog
 from regard.training.machine import machine, peak_memory_mb, versions
 from regard.training.optim import create_average, create_optimizer
@@ -57,6 +59,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
         remove_leftovers(run.path)
         remove_leftovers(run.path / "state")
     accelerator.wait_for_everyone()
+    if options.find_nonfinite:
+        watch_finite(plain_model)
     state = State(run.path, accelerator, average)
     progress = state.load() if resume else Progress()
     order.start_step = progress.step
@@ -93,6 +97,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["share"]
             torch.manual_seed(seed_for(recipe.seed, progress.step, rank))
+            redraw_features(plain_model, progress.step)
 
             parts, names = [next(batches) for _ in range(options.accumulate)], []
             for batch in parts:

@@ -1,0 +1,96 @@
+"""Another mixer in the place of a trained model's, with the weights that both have."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from torch import nn
+
+from regard.errors import RegardError, unknown
+from regard.layers.grid import Grid
+from regard.mixers import MIXERS, create_mixer
+from regard.mixers.base import HeadMixer
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def swap_mixer(
+    model: Model, name: str, blocks: Iterable[int] | None = None, *, options: Mapping[str, Any] | None = None
+) -> Model:
+    """Replaces the mixers of all blocks of a model, or of some, and keeps the weights of q, k, v and the output.
+
+    This is what Choromanski et al. 2020 call backward compatibility: attention, local and performer share their
+    projections, so that each can take over from another and be fine-tuned. What only the new mixer has is new; the
+    relative embeddings of `local` begin at zero, so that it is attention within its window.
+
+    model: any that has mixers, as ViT and the encoders of the Transformer and of DETR. It is changed and returned.
+    blocks: numbers of blocks, counted through the model; negative ones from its end. options: of the new mixer.
+    RegardError for mixers that share nothing, a block that is not there, and an unknown name or option.
+    """
+    able = [known for known, kind in MIXERS.items() if issubclass(kind, HeadMixer)]
+    if name not in MIXERS:
+        raise unknown("mixer", name, able, where="swap_mixer")
+    if name not in able:
+        raise RegardError(
+            f"swap_mixer: {name} has no projections that it could keep; those that have: {', '.join(able)}"
+        )
+    parents = [module for module in model.modules() if isinstance(getattr(module, "mixer", None), nn.Module)]
+    if not parents:
+        raise RegardError(f"swap_mixer: {type(model).__name__} has no token mixers")
+    chosen = list(range(len(parents))) if blocks is None else [_number(block, len(parents)) for block in blocks]
+    for number in chosen:
+        old = parents[number].mixer
+        if not isinstance(old, HeadMixer):
+            raise RegardError(
+                f"swap_mixer: block {number} has {getattr(old, 'name', type(old).__name__)}, which shares no "
+                f"projections with {name}; those that do: {', '.join(able)}"
+            )
+    grid: Grid | None = getattr(model, "grid", None)
+    swapped = {number: _successor(parents[number].mixer, name, grid, options or {}) for number in chosen}
+    for number, mixer in swapped.items():
+        parents[number].mixer = mixer
+    _note_in_config(model, [str(getattr(parent.mixer, "name", "")) for parent in parents], name, options or {})
+    return model
+
+
+def _successor(old: object, name: str, grid: Grid | None, options: Mapping[str, Any]) -> HeadMixer:
+    assert isinstance(old, HeadMixer)
+    qkv = old.qkv if old.fused_qkv else old.q
+    given = {"qkv_bias": qkv.bias is not None, "fused_qkv": old.fused_qkv, **options}
+    new = create_mixer(
+        name,
+        old.num_heads * old.head_dim,
+        num_heads=old.num_heads,
+        grid=grid,
+        options=given,
+        causal=bool(getattr(old, "causal", False)),
+    )
+    assert isinstance(new, HeadMixer)
+    new.to(device=old.proj.weight.device, dtype=old.proj.weight.dtype).train(old.training)
+    for part in ("qkv", "q", "k", "v", "proj"):
+        if hasattr(old, part):
+            setattr(new, part, getattr(old, part))
+    for embedding in ("rel_rows", "rel_cols"):
+        if hasattr(new, embedding):
+            nn.init.zeros_(getattr(new, embedding))
+    return new
+
+
+def _note_in_config(model: nn.Module, names: list[str], name: str, options: Mapping[str, Any]) -> None:
+    """So that what is saved of the model builds it again."""
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "mixer"):
+        return
+    known = dict(config.mixer_options or {})
+    if known and not known.keys() & MIXERS.keys():
+        own = config.mixer if isinstance(config.mixer, str) else config.mixer[0]
+        known = {own: known}
+    if options:
+        known[name] = dict(options)
+    model.config = replace(config, mixer=tuple(names), mixer_options=known)
+
+
+def _number(block: int, count: int) -> int:
+    if not -count <= block < count:
+        raise RegardError(f"swap_mixer: there is no block {block}; the model has {count}, from 0 on")
+    return block % count
