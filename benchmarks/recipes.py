@@ -1,7 +1,8 @@
 """What the shipped recipes claim, checked: each is trained as it stands, and its metric and minutes are recorded.
 
 Run: .venv/bin/python benchmarks/recipes.py [NAME ...]
-small-images is trained on scikit-learn's digits, written out at 28 × 28 pixels, unless --data names a folder.
+small-images is trained on scikit-learn's digits, written out at 28 × 28 pixels, unless --data names a folder;
+performer-finetune starts from the weights of a vit-digits of 1,000 steps, which is trained first.
 """
 
 import argparse
@@ -30,8 +31,9 @@ def main() -> None:
                 if address is None:
                     make_folder("digits", folder / "digits", 28)
                     address = f"folder:{folder / 'digits'}"
-            recipe = load_recipe(name, address=address)
-            claim = recipe.claim
+            settings = [f"model.weights={_trained_vit(folder)}"] if name == "performer-finetune" else []
+            recipe = load_recipe(name, settings, address=address)
+            claim = shipped_recipes()[name].claim
             if claim is None:
                 continue
             start = time.monotonic()
@@ -46,6 +48,11 @@ def main() -> None:
             )
             print(f"{name:16} {claim.metric} {found:.4f}, {minutes:.1f} min (claimed: {claim})")
     print(f"saved to {save('recipes', results)}")
+
+
+def _trained_vit(folder: Path) -> Path:
+    train(load_recipe("vit-digits", ["train.epochs=100"]), folder / "vit")
+    return folder / "vit" / "model.safetensors"
 
 
 if __name__ == "__main__":

@@ -338,6 +338,15 @@ def test_a_plan_made_without_gradients_serves_a_training():
     assert q.grad is not None
 
 
+@pytest.mark.parametrize("impl", ["math", "blocked", "native", "auto"])
+@pytest.mark.parametrize("shape", [(0, 2, 5, 7, 4), (1, 0, 5, 7, 4), (1, 2, 0, 7, 4), (1, 2, 5, 0, 4)])
+def test_nothing_gives_nothing(impl, shape):
+    q, k, v = (torch.zeros(shape, requires_grad=True) for _ in range(3))
+    out = local_attention(q, k, v, window=3, impl=impl)
+    assert out.shape == shape
+    out.sum().backward()
+
+
 def test_half_precision_is_near():
     q, k, v = tokens(17, 19, torch.float32)
     wanted = local_attention(q, k, v, window=5, impl="math")

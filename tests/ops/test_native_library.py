@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.ops.native import library as native_library
+from regard.ops.native import load_library
 from regard.ops.native.library import cache_folder
 
 TRY = """
@@ -42,7 +42,7 @@ def compiler_of(folder: Path, script: str) -> str:
 
 
 def _needs_a_compiler():
-    state = native_library("local_attention")
+    state = load_library("local_attention")
     if state.library is None:
         pytest.skip(f"no native path: {state.reason}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from regard.cli.tables import right, show
 from regard.cli.train import Settings
@@ -109,7 +109,7 @@ def _show_table(contenders: "Sequence[Contender]", unit: str) -> None:
 
     metric, sample = contenders[0].metric, unit.removesuffix("s")
     heads = (metric.words, "parameters", "MFLOP", f"µs/{sample}", "peak MB", "s")
-    table = Table("mixer", *(right(head) for head in heads))
+    table = Table(Column("mixer", no_wrap=True), *(right(head) for head in heads))
     for found in contenders:
         score = score_interval(metric, found.scores, None).mean
         cost = found.cost

@@ -87,6 +87,8 @@ def can_be_compiled(q: Tensor) -> bool:
 
 
 def _pixels(impl: str, q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
+    if not q.numel():  # no image, no head or no pixel
+        return v.clone()
     if impl == "native":
         require_native(q)
         return native(q, k, v, case, prefix)

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from regard.errors import RegardError
 from regard.ops.local_case import Case, Prefix
 from regard.ops.local_merge import merged
-from regard.ops.native import NativeState, library
+from regard.ops.native import NativeState, load_library
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -33,7 +33,7 @@ class _Case(ctypes.Structure):
 
 def native_state() -> NativeState:
     """The compiled library, or why there is none; the first call of a machine compiles it."""
-    return library("local_attention")
+    return load_library("local_attention")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

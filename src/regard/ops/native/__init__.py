@@ -1,5 +1,5 @@
 """What is written in C++: one file an op, compiled on first use, and never needed."""
 
-from regard.ops.native.library import NativeState, library
+from regard.ops.native.library import NativeState, load_library
 
-__all__ = ["NativeState", "library"]
+__all__ = ["NativeState", "load_library"]

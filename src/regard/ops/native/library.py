@@ -28,7 +28,7 @@ class NativeState:
 
 
 @lru_cache(maxsize=8)
-def library(name: str) -> NativeState:
+def load_library(name: str) -> NativeState:
     """The compiled NAME.cpp of this folder. Where that is not possible the state says why, and nothing is raised.
 
     The result is kept in the user's cache folder, under a key of source, compiler and processor. It is written beside
