@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from peer import interleaved, median_ratio, save
+from peer import interleaved, median_ratio, save, with_gradients, without_gradients
 from regard.ops import local_attention, native_state
 from regard.training import memory_above_mb
 
@@ -75,7 +75,7 @@ def case(heads: int, head_dim: int, side: int, embedded: bool, training: bool, r
     if "unfold" in ways:
         for name in ways.keys() - {"unfold", "convolution"}:
             torch.testing.assert_close(ways[name](), ways["unfold"](), rtol=1e-3, atol=1e-4)
-    run = {name: _with_gradients(way) if training else _without(way) for name, way in ways.items()}
+    run = {name: with_gradients(way) if training else without_gradients(way) for name, way in ways.items()}
     seconds = interleaved(run, repetitions=repetitions)
     found = {
         "heads": heads,
@@ -169,18 +169,6 @@ def unfolded(q: Tensor, k: Tensor, v: Tensor, rel_rows: Tensor | None, rel_cols:
     )
     weights = logits.masked_fill(~there, float("-inf")).flatten(-2).softmax(-1)
     return (weights[:, :, None] * windows(v).flatten(-2)).sum(-1).permute(0, 1, 3, 4, 2)
-
-
-def _without(way: Callable[[], Tensor]) -> Callable[[], object]:
-    def run() -> object:
-        with torch.inference_mode():
-            return way()
-
-    return run
-
-
-def _with_gradients(way: Callable[[], Tensor]) -> Callable[[], object]:
-    return lambda: way().sum().backward()
 
 
 if __name__ == "__main__":

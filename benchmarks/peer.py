@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from regard.training import machine, versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,6 +34,19 @@ def interleaved(ways: dict[str, Callable[[], object]], *, repetitions: int, warm
 def median_ratio(peer: list[float], ours: list[float]) -> float:
     """How many times as fast as the peer: the median over the turns of peer's time / our time."""
     return statistics.median(a / b for a, b in zip(peer, ours, strict=True))
+
+
+def without_gradients(way: Callable[[], Tensor]) -> Callable[[], object]:
+    def run() -> object:
+        with torch.inference_mode():
+            return way()
+
+    return run
+
+
+def with_gradients(way: Callable[[], Tensor]) -> Callable[[], object]:
+    """Forward and backward."""
+    return lambda: way().sum().backward()
 
 
 def save(name: str, results: Any, packages: tuple[str, ...] = ()) -> Path:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from peer import interleaved, median_ratio, save
+from peer import interleaved, median_ratio, save, with_gradients, without_gradients
 from regard.ops import attention, favor_attention, orthogonal_projection
 from regard.training import memory_above_mb
 
@@ -70,7 +70,7 @@ def ways_of(tokens: int, features: int, kind: str) -> dict[str, Way]:
 
 def case(tokens: int, features: int, kind: str, training: bool, repetitions: int) -> dict[str, object]:
     ways = ways_of(tokens, features, kind)
-    run = {name: _with_gradients(way) if training else _without(way) for name, way in ways.items()}
+    run = {name: with_gradients(way) if training else without_gradients(way) for name, way in ways.items()}
     seconds = interleaved(run, repetitions=repetitions, warm_up=1)
     found = {
         "tokens": tokens,
@@ -135,18 +135,6 @@ def _performer_pytorch() -> Any:
         return importlib.import_module("performer_pytorch")
     finally:
         sys.path[:0] = kept
-
-
-def _without(way: Way) -> Callable[[], object]:
-    def run() -> object:
-        with torch.inference_mode():
-            return way()
-
-    return run
-
-
-def _with_gradients(way: Way) -> Callable[[], object]:
-    return lambda: way().sum().backward()
 
 
 if __name__ == "__main__":

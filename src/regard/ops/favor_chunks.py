@@ -15,9 +15,13 @@ FEATURES = 2**19
 
 
 def pays(q: Tensor, k: Tensor, projection: Tensor) -> bool:
-    """Whether there are more features than fit into a chunk, and a path of its own is possible."""
-    features = max(q.shape[2], k.shape[2]) * q.shape[:2].numel() * projection.shape[0]
-    return features > FEATURES and not projection.requires_grad and not torch.compiler.is_compiling()
+    """Whether there are more features than fit into a chunk, and a path of its own is possible.
+
+    A compiler or an export is not asked for the sizes, which it would take for constants.
+    """
+    if torch.compiler.is_compiling() or projection.requires_grad:
+        return False
+    return max(q.shape[2], k.shape[2]) * q.shape[:2].numel() * projection.shape[0] > FEATURES
 
 
 def favor_in_chunks(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
