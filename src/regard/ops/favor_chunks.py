@@ -12,16 +12,20 @@ from regard.ops.quotient import divided
 
 FEATURES = 2**19
 """Features that are worked on at once: 2 MB of float32."""
+FEW = 2**17
+"""With fewer a single piece is faster; with gradients that holds up to `FEATURES`, since chunks compute them again."""
 
 
 def pays(q: Tensor, k: Tensor, projection: Tensor) -> bool:
-    """Whether there are more features than fit into a chunk, and a path of its own is possible.
+    """Whether there are enough features for chunks to be faster, and a path of its own is possible.
 
     A compiler or an export is not asked for the sizes, which it would take for constants.
     """
     if torch.compiler.is_compiling() or projection.requires_grad:
         return False
-    return max(q.shape[2], k.shape[2]) * q.shape[:2].numel() * projection.shape[0] > FEATURES
+    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    features = max(q.shape[2], k.shape[2]) * q.shape[:2].numel() * projection.shape[0]
+    return features > (FEATURES if learns else FEW)
 
 
 def favor_in_chunks(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
