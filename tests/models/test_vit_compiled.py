@@ -35,7 +35,7 @@ print("equal")
 """
 
 EXPORT = """
-for mixer in ("attention", "local", "performer", "mlp", "conv", "none"):
+for mixer in ("attention", "local", "performer", "fourier", "mlp", "conv", "none"):
     model = tiny(mixer=mixer, pool="avg")
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images,), dynamic_shapes={"images": {0: batch}})
@@ -59,4 +59,4 @@ def test_compiled_equals_eager():
 def test_exported_equals_eager():
     """For any number of images."""
     out, err = run(BUILD + EXPORT)
-    assert out.split() == ["attention", "local", "performer", "mlp", "conv", "none"], err
+    assert out.split() == ["attention", "local", "performer", "fourier", "mlp", "conv", "none"], err
