@@ -184,9 +184,10 @@ def _fast_paths() -> dict[str, str]:
     import torch
 
     from regard.ops import native_state
+    from regard.ops.local_natten import is_installed
 
     cuda = torch.cuda.is_available()
-    native, natten = native_state(), importlib.util.find_spec("natten") is not None
+    native, natten = native_state(), is_installed()
     flash = "on (flash attention)" if cuda else "on (PyTorch's fused CPU kernel)"
     return {
         "attention: sdpa": flash,

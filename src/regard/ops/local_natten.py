@@ -13,7 +13,7 @@ from regard.ops.local_case import Case, Prefix
 
 def natten_refusal(q: Tensor, case: Case) -> str | None:
     """Why NATTEN cannot serve, or None where it can."""
-    if case.border != "shift" and (case.rows, case.cols) != (1, 1):
+    if case.border != "shift":
         return "it has no border 'clip'"
     given = {"rel_rows": case.rel_rows, "bias": case.bias, "mask": case.mask}
     for name, value in given.items():
