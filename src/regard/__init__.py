@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from regard.api import create_model as create_model
     from regard.api import evaluate as evaluate
     from regard.api import load as load
+    from regard.api import load_weights as load_weights
     from regard.api import replace_convolutions as replace_convolutions
     from regard.api import swap_mixer as swap_mixer
     from regard.errors import RegardError as RegardError
@@ -18,7 +19,9 @@ __version__ = "0.1.0"
 
 _ROOMS = ("ops", "layers", "mixers", "models", "data", "recipes", "tasks", "training", "explain", "compare")
 _NAMES = {
-    **dict.fromkeys(("create_model", "evaluate", "load", "replace_convolutions", "swap_mixer"), "regard.api"),
+    **dict.fromkeys(
+        ("create_model", "evaluate", "load", "load_weights", "replace_convolutions", "swap_mixer"), "regard.api"
+    ),
     "RegardError": "regard.errors",
 }
 

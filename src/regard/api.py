@@ -10,6 +10,7 @@ from torch import nn
 from regard.layers.replace import replace_convolutions as replace_convolutions
 from regard.mixers.swap import swap_mixer as swap_mixer
 from regard.models import build, configure
+from regard.weights.loading import load_weights as load_weights
 
 if TYPE_CHECKING:
     from regard.explain import FavorError

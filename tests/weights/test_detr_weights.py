@@ -122,7 +122,7 @@ def test_another_model(changed, parts):
 
 
 def test_strange_names(peer):
-    with pytest.raises(RegardError, match=r"not a state dict of transformers' DETR: it has model\.neck"):
+    with pytest.raises(RegardError, match=r"is of another model: 1 not in the model: model\.neck"):
         load_detr_weights(small(), {**peer.state_dict(), "model.neck": torch.zeros(1)})
     incomplete = {
         name: value for name, value in peer.state_dict().items() if "layers.0.self_attn.k_proj.bias" not in name

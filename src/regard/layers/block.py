@@ -75,17 +75,24 @@ class Block(nn.Module):
     """Pre-norm (Dosovitskiy et al. 2020, eq. 2 and 3): x + mixer(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(
-        self, embed_dim: int, mixer: TokenMixer, *, mlp_ratio: float, drop_path: float, layer_scale: float | None
+        self,
+        embed_dim: int,
+        mixer: TokenMixer,
+        *,
+        mlp_ratio: float,
+        drop_path: float,
+        layer_scale: float | None,
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
 
         def scale() -> nn.Module:
             return nn.Identity() if layer_scale is None else LayerScale(embed_dim, layer_scale)
 
-        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mixer = mixer
         self.ls1 = scale()
-        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
         self.ls2 = scale()
         self.drop_path = DropPath(drop_path)

@@ -11,15 +11,16 @@ from regard.ops import resample_positions, sine_positions_2d
 class LearnedPositions(nn.Module):
     """One learned vector a token (Dosovitskiy et al. 2020, section 3.1), resampled when the grid is another."""
 
-    def __init__(self, grid: Grid, embed_dim: int, std: float = 0.02) -> None:
+    def __init__(self, grid: Grid, embed_dim: int, std: float = 0.02, *, antialias: bool = True) -> None:
         super().__init__()
         self.grid = grid
+        self.antialias = antialias
         self.table = nn.Parameter(torch.empty(1, grid.num_tokens, embed_dim))
         nn.init.trunc_normal_(self.table, std=std)
 
     def forward(self, grid: Grid) -> Float[Tensor, "1 tokens embed_dim"]:
         old, new = (self.grid.height, self.grid.width), (grid.height, grid.width)
-        return resample_positions(self.table, old, new, prefix=grid.prefix)
+        return resample_positions(self.table, old, new, prefix=grid.prefix, antialias=self.antialias)
 
 
 class SinePositions(nn.Module):

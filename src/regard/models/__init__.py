@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from regard.errors import RegardError, unknown
-from regard.models.backbone import SASABackbone, TimmBackbone, create_backbone
+from regard.models.backbone import SASABackbone, TimmBackbone, ViTBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
@@ -41,6 +41,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerState",
     "ViT",
+    "ViTBackbone",
     "ViTConfig",
     "build",
     "configure",

@@ -1,4 +1,4 @@
-"""What makes an image's features: convolutional networks out of timm, and SASA-ResNets."""
+"""What makes an image's features: convolutional networks out of timm, SASA-ResNets, and ViTs."""
 
 import copy
 from dataclasses import replace
@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regard.errors import RegardError, unknown
 from regard.layers.frozen_norm import fold_norms, freeze_norms
+from regard.layers.grid import Grid
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
+from regard.models.vit import DINOV2, ViT
 
 
 class TimmBackbone(nn.Module):
@@ -84,12 +86,61 @@ class SASABackbone(nn.Module):
         return self.body.flops(height, width)
 
 
-def create_backbone(
-    name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True
-) -> TimmBackbone | SASABackbone:
-    """A SASA-ResNet by its preset's name, or else timm's model of that name. RegardError as these say."""
-    kind = SASABackbone if name in SASA_RESNETS and name.startswith("sasa") else TimmBackbone
+class ViTBackbone(nn.Module):
+    """The patches of a ViT after its last norm, as a feature map (`dinov2_vits14`), with random weights.
+
+    Images that patches do not tile are padded with zeros, right and below. `frozen_norm` is about batch norms, of which
+    there are none. RegardError where it should be dilated.
+    """
+
+    def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
+        super().__init__()
+        if dilated:
+            raise RegardError(f"model.backbone: {name} has one resolution throughout, and cannot be dilated")
+        self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
+        self.body = ViT(replace(DINOV2[name], in_chans=in_chans, num_classes=0))
+        self.out_chans, self.reduction = self.body.config.embed_dim, self.body.config.patch_size
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_chans rows columns"]:
+        height, width = images.shape[-2:]
+        padded = nn.functional.pad(images, (0, -width % self.reduction, 0, -height % self.reduction))
+        rows, columns = (side // self.reduction for side in padded.shape[-2:])
+        patches = self.body.forward_features(padded)[:, self.body.grid.prefix :]
+        return patches.transpose(1, 2).unflatten(2, (rows, columns))
+
+    def freeze_stem(self) -> None:
+        """Stops patches, positions and prefix tokens from learning."""
+        for name, parameter in self.body.named_parameters():
+            if not name.startswith(("blocks.", "norm.")):
+                parameter.requires_grad_(False)
+
+    def flops(self, height: int, width: int) -> int:
+        """Operations for one image, as `ViT.flops` counts them."""
+        rows, columns = (-(-side // self.reduction) for side in (height, width))
+        grid = Grid(rows, columns, self.body.grid.prefix)
+        return self.body.patch_embed.flops(grid) + sum(block.flops(grid) for block in self.body.blocks)
+
+
+Backbone = TimmBackbone | SASABackbone | ViTBackbone
+
+
+def create_backbone(name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> Backbone:
+    """A SASA-ResNet or a DINOv2 by its preset's name, or else timm's model of that name. RegardError as these say."""
+    kind: type[Backbone] = TimmBackbone
+    if name in DINOV2:
+        kind = ViTBackbone
+    elif name in SASA_RESNETS and name.startswith("sasa"):
+        kind = SASABackbone
     return kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+
+
+def timm_model(name: str) -> nn.Module:
+    """timm's whole model, with random weights."""
+    import timm
+
+    return timm.create_model(name)
 
 
 def create_body(name: str, *, dilated: bool, in_chans: int, pretrained: bool) -> nn.Module:
@@ -98,7 +149,9 @@ def create_body(name: str, *, dilated: bool, in_chans: int, pretrained: bool) ->
 
     if not timm.is_model(name):
         raise unknown(
-            "backbone", name, [*timm.list_models(), *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))]
+            "backbone",
+            name,
+            [*timm.list_models(), *DINOV2, *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))],
         )
     options: dict[str, Any] = {"output_stride": 16} if dilated else {}
     try:

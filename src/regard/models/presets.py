@@ -9,7 +9,7 @@ from regard.models.language import LanguageModelConfig
 from regard.models.recurrent import RecurrentConfig
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNetConfig
 from regard.models.transformer import TransformerConfig
-from regard.models.vit import ViTConfig
+from regard.models.vit import DINOV2, ViTConfig
 
 ModelConfig = (
     ViTConfig | SASAResNetConfig | DETRConfig | FNetConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
@@ -55,6 +55,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         "mixer_l32_224": replace(MIXER_B16, patch_size=32, embed_dim=1024, depth=24),
         "mixer_l16_224": replace(MIXER_B16, embed_dim=1024, depth=24),
         "mixer_h14_224": replace(MIXER_B16, patch_size=14, embed_dim=1280, depth=32),
+        **DINOV2,
         # For images of 28 to 64 pixels, from scratch.
         "vit_mini_patch4_32": ViTConfig(
             img_size=32,

@@ -1,7 +1,8 @@
 """The isotropic encoder: ViT (Dosovitskiy et al. 2020), with any token mixer in the place of attention."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from regard.errors import unknown
+from regard.errors import RegardError, unknown
 from regard.layers import Block, Grid, LearnedPositions, PatchEmbed, SinePositions, Trace
 from regard.mixers import create_mixer, one_each, options_for
 
@@ -34,15 +35,40 @@ class ViTConfig:
     """A name of MIXERS, or one a block."""
     mixer_options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the mixer's constructor; or a table of them under each mixer's name, for models that mix or vary."""
-    pool: Literal["token", "avg"] = "token"
-    """What the head reads: a class token, or the mean over the patches (then there is no class token)."""
+    pool: Literal["token", "avg", "token_avg", "distilled"] = "token"
+    """What the head reads: a class token; the mean over the patches; one beside the other (DINOv2's linear probe); or
+    the class token, while a second head reads the first register and the two are averaged (DeiT's distillation)."""
+    class_token: bool | None = None
+    """Whether there is one; where the head reads it, unless given."""
+    num_registers: NonNegativeInt = 0
+    """Learned tokens behind the class token that stand for no patch (Darcet et al. 2023); DeiT's distillation token."""
+    fc_norm: bool = False
+    """The last norm comes after the pooling (timm's name), not before."""
+    norm_eps: PositiveFloat = 1e-6
+    """Of all norms; transformers' ViT and DeiT were trained with 1e-12."""
     positions: Literal["learned", "sine", "none"] = "learned"
     position_std: PositiveFloat = 0.02
     """Deviation that learned positions start with; a small model from scratch wants them as large as its tokens."""
+    antialias: bool = True
+    """Of learned positions that are resampled for another grid; DINOv2 was trained without."""
     drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Rate in the last block; it rises linearly from zero."""
     layer_scale: PositiveFloat | None = None
     """Initial value of LayerScale, or none of it."""
+
+
+_DINOV2_S = ViTConfig(
+    img_size=518, patch_size=14, num_classes=0, embed_dim=384, num_heads=6, layer_scale=1.0, antialias=False
+)
+_DINOV2 = {
+    "dinov2_vits14": _DINOV2_S,
+    "dinov2_vitb14": replace(_DINOV2_S, embed_dim=768, num_heads=12),
+    "dinov2_vitl14": replace(_DINOV2_S, embed_dim=1024, depth=24, num_heads=16),
+}
+# Oquab et al. 2023, table 17, and with the registers of Darcet et al. 2023; they have no head.
+DINOV2: MappingProxyType[str, ViTConfig] = MappingProxyType(
+    _DINOV2 | {f"{name}_reg4": replace(config, num_registers=4) for name, config in _DINOV2.items()}
+)
 
 
 class ViT(nn.Module):
@@ -58,11 +84,15 @@ class ViT(nn.Module):
         mixers = one_each(config.mixer, config.depth, "block")
         dim = config.embed_dim
 
+        has_class_token = _has_class_token(config)
         self.patch_embed = PatchEmbed(config.patch_size, config.in_chans, dim)
-        self.grid = self.patch_embed.grid(height, width, prefix=1 if config.pool == "token" else 0)
-        if config.pool == "token":
+        self.grid = self.patch_embed.grid(height, width, prefix=has_class_token + config.num_registers)
+        if has_class_token:
             self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
             nn.init.normal_(self.cls_token, std=1e-6)
+        if config.num_registers:
+            self.reg_token = nn.Parameter(torch.empty(1, config.num_registers, dim))
+            nn.init.normal_(self.reg_token, std=1e-6)
         self.pos_embed = _positions(config, self.grid)
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
@@ -78,12 +108,21 @@ class ViT(nn.Module):
                 mlp_ratio=config.mlp_ratio,
                 drop_path=rate,
                 layer_scale=config.layer_scale,
+                norm_eps=config.norm_eps,
             )
             for name, rate in zip(mixers, rates, strict=True)
         )
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.head = nn.Linear(dim, config.num_classes) if config.num_classes else nn.Identity()
+        self.norm = nn.Identity() if config.fc_norm else nn.LayerNorm(dim, eps=config.norm_eps)
+        self.fc_norm = nn.LayerNorm(self.num_features, eps=config.norm_eps) if config.fc_norm else nn.Identity()
+        self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
+        if config.pool == "distilled":
+            self.head_dist = nn.Linear(dim, config.num_classes) if config.num_classes else nn.Identity()
         self.apply(_init_weights)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of what the head reads."""
+        return self.config.embed_dim * (2 if self.config.pool == "token_avg" else 1)
 
     def forward(
         self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
@@ -106,8 +145,8 @@ class ViT(nn.Module):
         grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
         x = self.patch_embed(images)
         _record(trace, patches=x)
-        if self.config.pool == "token":
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        prefix = [token.expand(len(x), -1, -1) for token in self._prefix_tokens()]
+        x = torch.cat([*prefix, x], dim=1) if prefix else x
         if self.pos_embed is not None:
             x = x + self.pos_embed(grid)
         _record(trace, embedding=x)
@@ -124,12 +163,26 @@ class ViT(nn.Module):
         _record(trace, features=x)
         return x
 
+    def _prefix_tokens(self) -> list[Tensor]:
+        return [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
+
+    def pool(self, tokens: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch num_features"]:
+        """What the head reads of all tokens: a feature vector an image."""
+        kind, patches = self.config.pool, tokens[:, self.grid.prefix :]
+        if kind == "token_avg":
+            pooled = torch.cat([tokens[:, 0], patches.mean(1)], dim=1)
+        else:
+            pooled = patches.mean(1) if kind == "avg" else tokens[:, 0]
+        return self.fc_norm(pooled)
+
     def forward_head(
         self, tokens: Float[Tensor, "batch tokens embed_dim"], *, trace: Trace | None = None
     ) -> Float[Tensor, "batch num_classes"]:
-        """Logits of the class token, or of the mean over the patches."""
-        pooled = tokens[:, 0] if self.config.pool == "token" else tokens.mean(1)
+        """Logits of the pooled tokens; with a distillation token, the mean of both heads'."""
+        pooled = self.pool(tokens)
         logits = self.head(pooled)
+        if self.config.pool == "distilled":
+            logits = (logits + self.head_dist(tokens[:, 1])) / 2
         _record(trace, pre_logits=pooled, logits=logits)
         return logits
 
@@ -162,9 +215,19 @@ class ViT(nn.Module):
         return self.patch_embed.flops(self.grid) + inside + head
 
 
+def _has_class_token(config: ViTConfig) -> bool:
+    """RegardError where the head would read a token that is not there."""
+    read = config.pool != "avg"
+    if read and config.class_token is False:
+        raise RegardError(f"model.pool: {config.pool} reads a class token, and class_token is false; avg does not")
+    if config.pool == "distilled" and not config.num_registers:
+        raise RegardError("model.pool: distilled reads a second token; set num_registers = 1")
+    return read if config.class_token is None else config.class_token
+
+
 def _positions(config: ViTConfig, grid: Grid) -> nn.Module | None:
     if config.positions == "learned":
-        return LearnedPositions(grid, config.embed_dim, config.position_std)
+        return LearnedPositions(grid, config.embed_dim, config.position_std, antialias=config.antialias)
     return SinePositions(config.embed_dim) if config.positions == "sine" else None
 
 

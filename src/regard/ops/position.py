@@ -44,9 +44,14 @@ def sine_positions_2d(
 
 
 def resample_positions(
-    table: Float[Tensor, "1 tokens embed_dim"], old: tuple[int, int], new: tuple[int, int], *, prefix: int = 0
+    table: Float[Tensor, "1 tokens embed_dim"],
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    prefix: int = 0,
+    antialias: bool = True,
 ) -> Float[Tensor, "1 new_tokens embed_dim"]:
-    """A table of positions for another grid, by antialiased bicubic interpolation; the `prefix` first rows are kept.
+    """A table of positions for another grid, by bicubic interpolation; the `prefix` first rows are kept.
 
     `old` and `new` are (height, width). This is how ViT is fine-tuned at another resolution
     (Dosovitskiy et al. 2020, section 3.2).
@@ -56,6 +61,6 @@ def resample_positions(
     if old == new:
         return table
     image = table[:, prefix:].unflatten(1, old).permute(0, 3, 1, 2)
-    resized = F.interpolate(image.float(), size=new, mode="bicubic", antialias=True, align_corners=False)
+    resized = F.interpolate(image.float(), size=new, mode="bicubic", antialias=antialias, align_corners=False)
     patches = resized.to(table.dtype).permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat([table[:, :prefix], patches], dim=1)

@@ -26,7 +26,7 @@ from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
 from regard.tasks.metrics import Evaluation
 from regard.tasks.task import training_order
-from regard.weights import load_classifier_weights
+from regard.weights import load_weights
 
 
 class ClassificationTask:
@@ -80,7 +80,7 @@ class ClassificationTask:
             model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         options = self.recipe.model
         if options.weights is not None:
-            load_classifier_weights(model, Path(options.weights).expanduser(), reset_head=options.reset_head)
+            load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:

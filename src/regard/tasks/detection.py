@@ -92,7 +92,7 @@ class DetectionTask:
         if options.pretrained_backbone:
             load_pretrained_backbone(model)
         if options.weights is not None:
-            load_detr_weights(model, Path(options.weights).expanduser(), reset_head=options.reset_head)
+            load_detr_weights(model, options.weights, reset_head=options.reset_head)
         if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
         return model

@@ -1,8 +1,10 @@
-"""Other libraries' weights under Regard's names, and files of weights."""
+"""Other libraries' weights under Regard's names and back, files of weights, and a catalogue of pretrained models."""
 
-from regard.weights.classifier import load_classifier_weights
+from regard.weights.catalogue import CATALOGUE, Pretrained, class_names, find_pretrained, pretrained
 from regard.weights.detr import load_detr_weights
-from regard.weights.files import read_safetensors, read_weights, require_fit
+from regard.weights.files import read_npz, read_safetensors, read_weights, require_fit
+from regard.weights.formats import FORMATS, understand, written_as
+from regard.weights.loading import Loaded, find_weights, load_weights
 from regard.weights.original_detr import from_original_detr
 from regard.weights.timm_backbone import load_pretrained_backbone
 from regard.weights.torch_transformer import from_torch_transformer
@@ -10,14 +12,25 @@ from regard.weights.transformers_detr import from_transformers_detr
 from regard.weights.transformers_fnet import from_transformers_fnet
 
 __all__ = [
+    "CATALOGUE",
+    "FORMATS",
+    "Loaded",
+    "Pretrained",
+    "class_names",
+    "find_pretrained",
+    "find_weights",
     "from_original_detr",
     "from_torch_transformer",
     "from_transformers_detr",
     "from_transformers_fnet",
-    "load_classifier_weights",
     "load_detr_weights",
     "load_pretrained_backbone",
+    "load_weights",
+    "pretrained",
+    "read_npz",
     "read_safetensors",
     "read_weights",
     "require_fit",
+    "understand",
+    "written_as",
 ]

@@ -1,28 +1,49 @@
-"""timm's weights of ImageNet for a backbone."""
+"""Pretrained weights for a backbone alone."""
+
+from torch import Tensor
 
 from regard.errors import RegardError
-from regard.models import DETR, TimmBackbone
+from regard.models import DETR, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
+from regard.weights.catalogue import find_pretrained
 from regard.weights.files import require_fit
+from regard.weights.loading import load_weights
+
+_KEY = "model.pretrained_backbone"
 
 
-def load_pretrained_backbone(model: DETR) -> None:
-    """Loads timm's weights into the backbone of a model, from timm's cache or the network.
+def load_pretrained_backbone(model: DETR, entry: str | None = None) -> None:
+    """Loads weights of ImageNet into `model.backbone`: the catalogue's `entry`, or those that its name has by itself.
 
-    RegardError where timm has none of that name, or they cannot be fetched.
+    Backbones that the catalogue does not have come from timm. RegardError where there are none, where they are of
+    another backbone, and where they cannot be fetched.
     """
     backbone = model.backbone
-    if not isinstance(backbone, TimmBackbone):
-        raise RegardError(f"model.pretrained_backbone: timm has no weights of {backbone.name}")
+    found = find_pretrained(entry or backbone.name)
+    if entry is not None and found is None:
+        raise RegardError(f"{_KEY}: the catalogue has no {entry!r} (`regard models` lists it)")
+    if found is not None and found.model != backbone.name:
+        raise RegardError(f"{_KEY}: {entry} is a {found.model}, model.backbone is {backbone.name}")
+    if isinstance(backbone, ViTBackbone) and found is not None:
+        load_weights(backbone.body, entry or backbone.name)
+    elif isinstance(backbone, TimmBackbone):
+        wanted = backbone.body.state_dict()
+        state = _of_timm(backbone) if found is None else found.state()
+        body = {name: tensor for name, tensor in state.items() if name in wanted}
+        where = f"timm's {backbone.name}" if found is None else (entry or backbone.name)
+        require_fit(body, wanted, where)
+        backbone.body.load_state_dict(body)
+    else:
+        raise RegardError(f"{_KEY}: timm has no weights of {backbone.name}")
+
+
+def _of_timm(backbone: TimmBackbone) -> dict[str, Tensor]:
     try:
         body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
     except Exception as error:  # whatever a hub's client raises: each has errors of its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RegardError(
-            f"model.pretrained_backbone: timm's weights of {backbone.name} cannot be had: {reason[:300]}; "
+            f"{_KEY}: timm's weights of {backbone.name} cannot be had: {reason[:300]}; "
             "without a network, --set model.pretrained_backbone=false"
         ) from None
-    wanted = backbone.body.state_dict()
-    found = {name: tensor for name, tensor in body.state_dict().items() if name in wanted}
-    require_fit(found, wanted, f"timm's {backbone.name}")
-    backbone.body.load_state_dict(found)
+    return dict(body.state_dict())

