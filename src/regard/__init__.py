@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regard.api import convert as convert
     from regard.api import create_model as create_model
     from regard.api import evaluate as evaluate
     from regard.api import load as load
     from regard.api import load_weights as load_weights
+    from regard.api import push_to_hub as push_to_hub
     from regard.api import replace_convolutions as replace_convolutions
     from regard.api import swap_mixer as swap_mixer
     from regard.errors import RegardError as RegardError
@@ -20,7 +22,17 @@ __version__ = "0.1.0"
 _ROOMS = ("ops", "layers", "mixers", "models", "data", "recipes", "tasks", "training", "explain", "compare")
 _NAMES = {
     **dict.fromkeys(
-        ("create_model", "evaluate", "load", "load_weights", "replace_convolutions", "swap_mixer"), "regard.api"
+        (
+            "convert",
+            "create_model",
+            "evaluate",
+            "load",
+            "load_weights",
+            "push_to_hub",
+            "replace_convolutions",
+            "swap_mixer",
+        ),
+        "regard.api",
     ),
     "RegardError": "regard.errors",
 }

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from regard.errors import RegardError, unknown
 from regard.layers.replace import replace_convolutions as replace_convolutions
 from regard.mixers.swap import swap_mixer as swap_mixer
-from regard.models import build, configure
+from regard.models import PRESETS, build, configure, create_backbone
+from regard.weights.catalogue import CATALOGUE, find_pretrained
+from regard.weights.hub import PREFIX as HUB
+from regard.weights.hub import fetch_folder
 from regard.weights.loading import load_weights as load_weights
+from regard.weights.timm_backbone import load_backbone
 
 if TYPE_CHECKING:
     from regard.explain import FavorError
@@ -28,10 +33,13 @@ def create_model(
     in_chans: int | None = None,
     mixer: str | Sequence[str] | None = None,
     mixer_options: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
     **config: Any,
 ) -> nn.Module:
-    """The model of a preset (`regard models` lists them) with random weights, and some of its configuration replaced.
+    """The model of a preset (`regard models` lists them), and some of its configuration replaced.
 
+    Its weights are random; with `pretrained` they are those of the catalogue's entry of that name, fitted to another
+    image size, number of channels or classes as `load_weights` says. An entry of a backbone gives a backbone.
     `mixer` is a name of MIXERS, or one a block; `mixer_options` are arguments of its constructor. `config` takes any
     other field of the preset's configuration: of a ViTConfig such as `embed_dim`, `depth`, `pool`, `drop_path`.
     Raises RegardError for an unknown name or key (with the nearest one) and for a value of a wrong type.
@@ -43,11 +51,32 @@ def create_model(
         "mixer": mixer,
         "mixer_options": mixer_options,
     }
-    return build(configure(name, {**{key: value for key, value in named.items() if value is not None}, **config}))
+    given = {**{key: value for key, value in named.items() if value is not None}, **config}
+    if pretrained:
+        return _pretrained_model(name, given)
+    return build(configure(name, given))
+
+
+def _pretrained_model(name: str, given: Mapping[str, Any]) -> nn.Module:
+    entry = find_pretrained(name)
+    if entry is None:
+        if name in PRESETS:
+            raise RegardError(f"{name}: the catalogue has no weights of it; it has those of: {', '.join(CATALOGUE)}")
+        raise unknown("pretrained model", name, CATALOGUE)
+    if entry.is_backbone:
+        backbone = create_backbone(entry.model, **given)
+        load_backbone(backbone, name)
+        return backbone
+    model = build(configure(entry.model, {**entry.config, **given}))
+    load_weights(model, name)
+    return model
 
 
 def load(run: str | Path, *, weights: str = "model", device: str | torch.device | None = None) -> "Predictor":
     """The trained model of a run folder, ready for use; `weights="best"` takes those of its best evaluation.
+
+    In its place may stand a name of the catalogue (with the preprocessing and the classes that its weights came with),
+    or `hf-hub:OWNER/NAME` for a run that was pushed to the hub.
 
     A run of classification gives a `Classifier` (`predict(images)`), one of detection a `Detector`
     (`predict(images)`, which gives `Detections`), one of seq2seq a `Translator` (`predict(texts)`),
@@ -57,7 +86,46 @@ def load(run: str | Path, *, weights: str = "model", device: str | torch.device 
     """
     from regard.training import load_predictor
 
-    return load_predictor(Path(run), weights=weights, device=_default_device() if device is None else device)
+    chosen = _default_device() if device is None else device
+    name = str(run)
+    if find_pretrained(name) is not None and not Path(run).exists():
+        from regard.tasks import pretrained_predictor
+
+        predictor = pretrained_predictor(name, create_model(name, pretrained=True))
+        predictor.model.to(chosen)
+        return predictor
+    return load_predictor(run_folder(run), weights=weights, device=chosen)
+
+
+def run_folder(run: str | Path) -> Path:
+    """A run's folder; one on the hub is fetched."""
+    if str(run).startswith(HUB):
+        return fetch_folder(str(run))
+    return Path(run)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    to: str,
+    format: str | None = None,
+) -> str:
+    """Writes the weights of a run, a file, a name of the catalogue or of the hub in another format, and says how.
+
+    to: one of `regard.weights.FORMATS`; the destination's suffix says which kind of file: .safetensors, .npz (google),
+    or .pth, .pt and .bin, in which `detr` keeps them under "model". RegardError where the format has no such model.
+    """
+    from regard.weights.converting import convert_weights
+
+    return convert_weights(source, Path(destination), to=to, format=format)
+
+
+def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
+    """Puts a run on the Hugging Face hub, with a model card made of its recipe and metrics; returns its address."""
+    from regard.training.publishing import push_run
+
+    return push_run(Path(run), repo, private=private)
 
 
 def evaluate(

@@ -200,7 +200,10 @@ def test_the_last_setting_wins_and_the_address_beats_all():
         (SMALLEST.replace("vit_pico", "vit_pica"), ["mine.toml", "'vit_pica_patch2_8'", "'vit_pico_patch2_8'"]),
         (SMALLEST.replace("[data]", 'depth = "x"\n[data]'), ["mine.toml", "model.depth", "integer", "'x'"]),
         (SMALLEST.replace("[data]", "drop_path = 1.5\n[data]"), ["mine.toml", "model.drop_path", "less than 1", "1.5"]),
-        (SMALLEST.replace("[data]", 'pool = "max"\n[data]'), ["mine.toml", "model.pool", "'token' or 'avg'", "'max'"]),
+        (
+            SMALLEST.replace("[data]", 'pool = "max"\n[data]'),
+            ["mine.toml", "model.pool", "'token', 'avg', 'token_avg' or 'distilled'", "'max'"],
+        ),
         (SMALLEST.replace("epochs = 1", "epochs = 0"), ["mine.toml", "train.epochs", "greater than 0", "0"]),
         (SMALLEST.replace("epochs = 1", 'epochs = "many"'), ["mine.toml", "train.epochs", "integer", "'many'"]),
         (SMALLEST.replace("epochs = 1", "lr = 1e-3"), ["mine.toml", "no budget", "train.max_steps"]),

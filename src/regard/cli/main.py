@@ -8,7 +8,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import regard
-from regard.cli import about, compare, text, train, use
+from regard.cli import about, compare, text, train, use, weights
 from regard.errors import RegardError
 
 
@@ -35,6 +35,8 @@ app.command()(use.predict)
 app.command()(use.explain)
 app.command()(text.generate)
 app.command()(compare.compare)
+app.command()(weights.convert)
+app.command()(weights.push)
 app.command()(about.models)
 app.command()(about.mixers)
 app.command()(about.recipes)

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from regard.errors import RegardError, unknown
-from regard.models.backbone import SASABackbone, TimmBackbone, ViTBackbone, create_backbone
+from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
@@ -21,6 +21,7 @@ from regard.models.vit import ViT, ViTConfig
 __all__ = [
     "DETR",
     "PRESETS",
+    "Backbone",
     "DETRConfig",
     "DETROutput",
     "FNet",

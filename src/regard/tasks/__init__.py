@@ -9,6 +9,7 @@ from regard.tasks.detections import Detections
 from regard.tasks.detector import Detector
 from regard.tasks.metrics import ClassFigures, Evaluation
 from regard.tasks.next_token import NextTokenTask
+from regard.tasks.pretrained import preprocessing_of, pretrained_predictor
 from regard.tasks.seq2seq import Seq2SeqTask
 from regard.tasks.task import Task
 from regard.tasks.text_metrics import GroupFigures, PairEvaluation, TextEvaluation
@@ -44,6 +45,8 @@ __all__ = [
     "annotations_of",
     "create_task",
     "parts_of",
+    "preprocessing_of",
+    "pretrained_predictor",
 ]
 
 Predictor = Classifier | Detector | Translator | Writer

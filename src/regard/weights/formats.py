@@ -70,7 +70,7 @@ def understand(
         raise unknown("format", format, FORMATS)
     known = len(state.keys() & wanted.keys())
     ours = Understood(dict(state), REGARD, "Regard")
-    if format == REGARD or (format is None and known == len(state) and state):
+    if format == REGARD or (format is None and (known == len(state) > 0 or is_ours(state))):
         return ours
     found: list[tuple[int, Understood]] = [] if format else [(known, ours)]
     for name in (format,) if format else FORMATS:
@@ -81,6 +81,11 @@ def understand(
             score = 2 * (len(state) - len(strange)) + (not strange) * fitting
             found.append((score, Understood(translated, name, names.what, tuple(strange))))
     return max(found, key=lambda one: one[0])[1]
+
+
+def is_ours(state: Mapping[str, Tensor]) -> bool:
+    """Whether it has names that only Regard's models have."""
+    return any(".mixer." in name or name.startswith(("backbone.body.", "label_head.")) for name in state)
 
 
 def written_as(state: Mapping[str, Tensor], format: str, *, num_heads: int | None = None) -> State:

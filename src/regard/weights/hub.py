@@ -66,6 +66,23 @@ class HubFile:
         ) from None
 
 
+def fetch_folder(address: str) -> Path:
+    """All files of a repository, `hf-hub:OWNER/NAME`, in the hub's cache. RegardError where they cannot be had."""
+    from huggingface_hub import snapshot_download
+
+    file = HubFile.parse(address)
+    if file.folder.is_dir():
+        return file.folder
+    try:
+        return Path(snapshot_download(file.repo, revision=file.revision))
+    except Exception as error:  # as above
+        told = " ".join(str(error).split())[:160] or type(error).__name__
+        raise RegardError(
+            f"{address}: cannot be fetched ({told}); its files are at {ADDRESS}/{file.repo}, "
+            f"and can be put into {file.folder}"
+        ) from None
+
+
 def weights_folder() -> Path:
     """`regard/weights` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regard" / "weights"

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,6 +46,7 @@ class Found:
     format: str | None = None
     grid: tuple[int, int] | None = None
     """In patches, of the images that it was trained on, where that is known."""
+    num_heads: int | None = None
 
 
 def load_weights(
@@ -120,16 +122,24 @@ def find_weights(source: Source) -> Found:
 def _in_folder(folder: Path) -> Found:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return Found(read_weights(folder / name), str(folder / name), grid=_grid_of(folder / "metadata.json"))
+            config = _config_of(folder / "metadata.json")
+            heads = config.get("num_heads")
+            return Found(read_weights(folder / name), str(folder / name), grid=_grid_of(config), num_heads=heads)
     raise RegardError(f"{folder}: holds neither model.safetensors nor pytorch_model.bin")
 
 
-def _grid_of(metadata: Path) -> tuple[int, int] | None:
-    """The patches of the images that a run was trained on."""
+def _config_of(metadata: Path) -> dict[str, Any]:
+    """The arguments of a run's model; nothing of a folder that is no run."""
     try:
-        config = json.loads(metadata.read_text(encoding="utf-8"))["model"]["config"]
-        size, patch = config["img_size"], config["patch_size"]
+        return dict(json.loads(metadata.read_text(encoding="utf-8"))["model"]["config"])
     except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _grid_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The patches of the images that a run was trained on."""
+    if not config.get("img_size") or not config.get("patch_size"):
         return None
+    size, patch = config["img_size"], config["patch_size"]
     height, width = size if isinstance(size, list) else (size, size)
     return height // patch, width // patch

@@ -40,6 +40,8 @@ def without_zero_prefix_rows(state: State, patches: int | None) -> State:
 
 def with_register_rows(state: State, patches: int | None) -> State:
     """A table for class token and patches gets rows of zeros for the registers between them."""
+    if TABLE not in state or "reg_token" not in state:
+        return state
     table, registers = state[TABLE], state["reg_token"].shape[1]
     zeros = table.new_zeros(1, registers, table.shape[2])
     return {**state, TABLE: torch.cat([table[:, :1], zeros, table[:, 1:]], dim=1)}

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from regard.errors import RegardError
-from regard.models import DETR, TimmBackbone, ViTBackbone
+from regard.models import DETR, Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
 from regard.weights.files import require_fit
@@ -18,7 +18,11 @@ def load_pretrained_backbone(model: DETR, entry: str | None = None) -> None:
     Backbones that the catalogue does not have come from timm. RegardError where there are none, where they are of
     another backbone, and where they cannot be fetched.
     """
-    backbone = model.backbone
+    load_backbone(model.backbone, entry)
+
+
+def load_backbone(backbone: Backbone, entry: str | None = None) -> None:
+    """As `load_pretrained_backbone`, for a backbone by itself."""
     found = find_pretrained(entry or backbone.name)
     if entry is not None and found is None:
         raise RegardError(f"{_KEY}: the catalogue has no {entry!r} (`regard models` lists it)")

@@ -1,0 +1,31 @@
+"""`regard convert` and `regard push`: weights on their way to others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A run folder, a file of weights, a pretrained model, or hf-hub:….")],
+    destination: Annotated[Path, typer.Argument(help="The file to write: .safetensors, .pth, .pt, .bin, or .npz.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="timm, transformers, torchvision, detr, google, regard.")],
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="The source's format; recognised unless given.")
+    ] = None,
+) -> None:
+    """Write weights under another library's names."""
+    from regard.api import convert as convert_weights
+
+    typer.echo(convert_weights(source, destination, to=to, format=from_))
+
+
+def push(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For yourself alone.")] = False,
+) -> None:
+    """Put a run on the Hugging Face hub, with a model card; `hf-hub:OWNER/NAME` is its name then."""
+    from regard.api import push_to_hub
+
+    typer.echo(push_to_hub(run, repo, private=private))

@@ -1,0 +1,36 @@
+"""Pretrained models in use: with the preprocessing and the classes that their weights came with."""
+
+from torch import nn
+
+from regard.data import DetectionPreprocessing, Preprocessing
+from regard.models import DETR, ViT
+from regard.tasks.classifier import Classifier
+from regard.tasks.detector import Detector
+from regard.weights import class_names, pretrained
+
+
+def preprocessing_of(name: str, *, img_size: tuple[int, int], channels: int) -> Preprocessing:
+    """How the catalogue's entry wants its images, at another size too; grey takes the mean over the colours."""
+    entry = pretrained(name)
+    grey = channels != len(entry.mean)
+    return Preprocessing(
+        img_size=img_size,
+        channels=channels,
+        mean=(sum(entry.mean) / len(entry.mean),) if grey else entry.mean,
+        std=(sum(entry.std) / len(entry.std),) if grey else entry.std,
+        interpolation=entry.interpolation,
+        crop_fraction=entry.crop_fraction,
+    )
+
+
+def pretrained_predictor(name: str, model: nn.Module) -> Classifier | Detector:
+    """A model of the catalogue, ready for use. RegardError for one that gives features and no classes."""
+    entry = pretrained(name)
+    names = class_names(entry.classes)
+    if isinstance(model, DETR):
+        shape = DetectionPreprocessing(
+            shortest=entry.img_size, longest=1333, channels=3, mean=entry.mean, std=entry.std
+        )
+        return Detector(model, names, tuple(range(len(names))), shape)
+    assert isinstance(model, ViT)  # the catalogue's other entries have no classes
+    return Classifier(model, names, preprocessing_of(name, img_size=(entry.img_size,) * 2, channels=3))

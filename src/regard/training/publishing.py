@@ -1,0 +1,88 @@
+"""A run on the Hugging Face hub, with a model card of its recipe and metrics."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from regard.errors import RegardError
+from regard.training.run import Run
+
+# What prediction, evaluation and a reader need; not the state to resume from, nor the steps' log.
+FILES = ("model.safetensors", "best.safetensors", "metadata.json", "recipe.toml", "summary.json", "report.html")
+
+# Of a summary, what is no figure of the model.
+_NOT_FIGURES = ("seconds", "epochs", "peak_memory_mb", "images_per_second", "sequences_per_second")
+
+_CARD = """
+# {title}
+
+A {task} model of [Regard](https://pypi.org/project/regard/), trained on `{data}`.
+
+```python
+import regard
+
+model = regard.load("hf-hub:{repo}")
+answer = model.predict(["picture.png"])
+```
+
+## Measured
+
+| figure | value |
+| --- | ---: |
+{figures}
+
+On the held-out part of the data, after {steps} steps in {seconds:.0f} s, with seed {seed}.
+
+## Recipe
+
+```toml
+{recipe}```
+"""
+
+
+def model_card(run: Run, repo: str) -> str:
+    """What it is, what it reached, and the recipe that makes it again. RegardError for a run that has not ended."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    recipe, summary = run.recipe(), run.summary()
+    figures = {name: value for name, value in summary.items() if isinstance(value, float) and name not in _NOT_FIGURES}
+    text = _CARD.format(
+        title=recipe.title or run.path.name,
+        task=recipe.task,
+        data=recipe.data.address,
+        repo=repo,
+        figures="\n".join(f"| {name} | {value:.4g} |" for name, value in figures.items()),
+        steps=summary["steps"],
+        seconds=summary["seconds"],
+        seed=recipe.seed,
+        recipe=tomli_w.dumps(recipe.to_dict()),
+    )
+    tags = [recipe.task, recipe.model.name]
+    head: Any = ModelCardData(library_name="regard", tags=tags)
+    return str(ModelCard(f"---\n{head.to_yaml()}\n---\n{text}"))
+
+
+def push_run(path: Path, repo: str, *, private: bool = False) -> str:
+    """Uploads a run's files and its card to OWNER/NAME, and returns the address. RegardError where that fails."""
+    from huggingface_hub import HfApi
+
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise RegardError(f"{repo}: a repository of the hub is OWNER/NAME")
+    run = Run.open(path)
+    card = model_card(run, repo)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FILES:
+            if (run.path / name).is_file():
+                shutil.copy(run.path / name, folder)
+        (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+        api = HfApi()
+        try:
+            api.create_repo(repo, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"{run.path.name}, trained with Regard")
+        except Exception as error:  # the hub's errors, those of HTTP, and the system's
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RegardError(f"hf-hub:{repo}: cannot be pushed: {told}; `hf auth login` says who you are") from None
+    return f"https://huggingface.co/{repo}"
