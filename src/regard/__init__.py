@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from regard.api import convert as convert
     from regard.api import create_model as create_model
     from regard.api import evaluate as evaluate
+    from regard.api import evaluate_knn as evaluate_knn
     from regard.api import load as load
     from regard.api import load_weights as load_weights
     from regard.api import push_to_hub as push_to_hub
@@ -26,6 +27,7 @@ _NAMES = {
             "convert",
             "create_model",
             "evaluate",
+            "evaluate_knn",
             "load",
             "load_weights",
             "push_to_hub",

@@ -10,7 +10,7 @@ from torch import nn
 from regard.errors import RegardError, unknown
 from regard.layers.replace import replace_convolutions as replace_convolutions
 from regard.mixers.swap import swap_mixer as swap_mixer
-from regard.models import PRESETS, build, configure, create_backbone
+from regard.models import PRESETS, ViTConfig, build, configure, create_backbone
 from regard.weights.catalogue import CATALOGUE, find_pretrained
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.hub import fetch_folder
@@ -88,7 +88,7 @@ def load(run: str | Path, *, weights: str = "model", device: str | torch.device 
 
     chosen = _default_device() if device is None else device
     name = str(run)
-    if find_pretrained(name) is not None and not Path(run).exists():
+    if _is_pretrained(run):
         from regard.tasks import pretrained_predictor
 
         predictor = pretrained_predictor(name, create_model(name, pretrained=True))
@@ -138,17 +138,16 @@ def evaluate(
     """
     from regard.data import Joined, open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
-    from regard.training import Run
 
     predictor = load(run, weights=weights)
-    options = Run.open(Path(run)).recipe().data
+    options = _options(run, data)
     address = data or options.address
     if isinstance(predictor, Translator):
         pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
     if isinstance(predictor, Detector):
-        return _evaluate_boxes(predictor, options, data)
+        return _evaluate_boxes(predictor, options, data, pretrained_name=_is_pretrained(run))
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
         return predictor.evaluate(text.val if address == options.address else text.train + text.val)
@@ -160,18 +159,57 @@ def evaluate(
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
     )
-    source = images.val if address == options.address or images.has_val else Joined([images.train, images.val])
+    own = not _is_pretrained(run) and address == options.address
+    source = images.val if own or images.has_val else Joined([images.train, images.val])
     return predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
 
 
-def _evaluate_boxes(detector: "Detector", options: "DataSection", data: str | None) -> "DetectionEvaluation":
+def evaluate_knn(run: str | Path, data: str | None = None, *, k: int = 20, weights: str = "model") -> dict[str, float]:
+    """How many held-out images have the class of their k nearest training images, by what the model's head reads.
+
+    `run` may be a name of the catalogue, with weights that have no classes too; then `data` must be given. Returns
+    `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
+    """
+    from regard.data import open_images
+    from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
+
+    name, options = str(run), _options(run, data)
+    if _is_pretrained(run):
+        if not isinstance(PRESETS.get(CATALOGUE[name].model if name in CATALOGUE else name), ViTConfig):
+            raise RegardError(f"{name}: --knn is for models that classify images, or give their features")
+        model = create_model(name, pretrained=True, img_size=224)
+        preprocessing = preprocessing_of(name, img_size=(224, 224), channels=3)
+    else:
+        predictor = load(run, weights=weights)
+        if not isinstance(predictor, Classifier):
+            raise RegardError(f"{run}: --knn is for models that classify")
+        model, preprocessing = predictor.model, predictor.preprocessing
+    model.to(_default_device())
+    images = open_images(
+        data or options.address,
+        channels=preprocessing.channels,
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        root=None if options.root is None else Path(options.root),
+    )
+    known, labels, _ = features_of(model, images.train, preprocessing)
+    asked, wanted, _ = features_of(model, images.val, preprocessing)
+    found = nearest_neighbours(known, labels, asked, k=k)
+    accuracy = (found == wanted).float().mean().item()
+    return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}
+
+
+def _evaluate_boxes(
+    detector: "Detector", options: "DataSection", data: str | None, *, pretrained_name: bool
+) -> "DetectionEvaluation":
     """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
     from regard.data import JoinedScenes, open_detection
     from regard.tasks import annotations_of, parts_of
 
-    own = data is None or data == options.address
+    own = not pretrained_name and (data is None or data == options.address)
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
@@ -233,6 +271,23 @@ def favor_error(
     classifier = load_classifier(Path(run), weights=weights, device=_default_device())
     prepared = torch.stack([classifier.prepare(image) for image in images]).to(classifier.device)
     return measure(classifier.model, prepared, bound=bound)
+
+
+def _is_pretrained(run: str | Path) -> bool:
+    """Whether it is a name of the catalogue, and not a folder that is called so."""
+    return find_pretrained(str(run)) is not None and not Path(run).exists()
+
+
+def _options(run: str | Path, data: str | None) -> "DataSection":
+    """How a run's data are opened; what is no run has none of its own."""
+    from regard.recipes.schema import DataSection
+    from regard.training import Run
+
+    if not _is_pretrained(run):
+        return Run.open(run_folder(run)).recipe().data
+    if data is None:
+        raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
+    return DataSection(address=data)
 
 
 def _default_device() -> str:

@@ -16,7 +16,9 @@ from regard.errors import RegardError
 if TYPE_CHECKING:
     from regard.tasks import Classifier
 
-RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run folder, a pretrained model (`regard models`), or hf-hub:OWNER/NAME.", metavar="RUN")
+]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Write files into this folder too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -28,14 +30,26 @@ def evaluate(
         str | None, typer.Option(help="Another data set; the run's own held-out images unless given.")
     ] = None,
     weights: Weights = "model",
+    knn: Annotated[
+        bool, typer.Option("--knn", help="Classify each held-out image by its nearest training images' features.")
+    ] = False,
+    neighbours: Annotated[int, typer.Option(help="How many of them.", min=1)] = 20,
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Measure a trained model, class by class."""
+    """Measure a trained model, class by class; or, with --knn, its features."""
     from regard.api import evaluate as evaluate_run
+    from regard.api import evaluate_knn
     from regard.tasks import DetectionEvaluation, Evaluation
 
+    if knn:
+        found = evaluate_knn(run, data, k=neighbours, weights=weights)
+        text = csv_text(tuple(found), [found])
+        write_files(out, "knn", found, text)
+        if not printed(as_json, as_csv, found, text):
+            typer.echo(figures_line(found))
+        return
     evaluation = evaluate_run(run, data, weights=weights)
     if isinstance(evaluation, DetectionEvaluation):
         show_detection_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
@@ -185,7 +199,7 @@ def _image_files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def _show_favor_error(run: Path, files: Sequence[Path], bound: float, weights: str) -> None:
+def _show_favor_error(run: str, files: Sequence[Path], bound: float, weights: str) -> None:
     from regard.api import favor_error
 
     heads = ("features", "matrix", "output", "mean of v", f"features for {bound:g}")

@@ -177,9 +177,10 @@ class Batch:
     """What a loader yields. `skipped` says which images could not be read and why; they are in no other field.
 
     If none could be read, there are no images, and their shape is (0, 0, 0, 0): ask for `len(batch)` first.
+    Features that were computed before may stand in the place of images, (batch, num_features).
     """
 
-    images: Float[Tensor, "batch channels height width"]
+    images: Float[Tensor, "batch *shape"]
     labels: Int64[Tensor, " batch"]
     names: list[str]
     skipped: list[str]

@@ -205,6 +205,13 @@ class ViT(nn.Module):
         self(images, trace=trace)
         return trace if names is None else {name: trace[name] for name in names}
 
+    def layer_number(self, name: str) -> int:
+        """How deep a parameter lies: 0 before the blocks, i + 1 in block i, and behind the last of them depth + 1."""
+        part, _, rest = name.partition(".")
+        if part == "blocks":
+            return int(rest.partition(".")[0]) + 1
+        return self.config.depth + 1 if part in ("norm", "fc_norm", "head", "head_dist") else 0
+
     def flops(self) -> int:
         """Operations for one image of the built size: a multiply and an add are two; norms and softmax are left out.
 

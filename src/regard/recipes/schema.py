@@ -46,13 +46,17 @@ class ModelSection(BaseModel):
     name: str
     # What is not asked for is not written: most models have no such weights.
     weights: str | None = Field(default=None, exclude_if=operator.not_)
-    """A file to start from: a run's model.safetensors; for boxes also the original DETR's, or transformers'.
+    """What to start from, in any format that is known: a file, a run's folder, a name of the catalogue, or
+    hf-hub:OWNER/NAME. A classifier's mixers may be others than the file's, as far as they share projections.
 
-    A classifier's mixers may be others than the file's, as far as they share projections."""
+    With a name of the catalogue, its mean, deviation, interpolation and crop are taken where `data` gives none."""
     reset_head: bool = Field(default=False, exclude_if=operator.not_)
     """Takes all of `weights` but the classes, which are learned anew."""
-    pretrained_backbone: bool = Field(default=False, exclude_if=operator.not_)
-    """Starts the backbone from timm's weights of ImageNet, and keeps its first stage as it is."""
+    pretrained_backbone: bool | str = Field(default=False, exclude_if=operator.not_)
+    """Starts the backbone from weights of ImageNet, the hub's or those of an entry of the catalogue, and keeps its
+    first stage as it is."""
+    freeze: Literal["none", "backbone"] = Field(default="none", exclude_if=lambda value: value == "none")
+    """`backbone`: the head alone learns, and the features of all images are computed once and kept."""
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "ModelSection":
@@ -155,6 +159,8 @@ class TrainSection(Section):
     """Share of the budget in which the cosine schedule rises linearly."""
     final_lr: Fraction = 0.0
     """Where the cosine ends, as a share of `lr`."""
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """The rate of a ViT's block as a share of that of the block after it; the patches come before the first block."""
     clip_grad: NonNegativeFloat = 1.0
     """Largest norm of the gradient; 0 is off."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -265,6 +271,7 @@ class Recipe(Section):
             for name in _changed(self.model):
                 if name in _OF_IMAGES:
                     raise ValueError(f"model.{name} is for images; {self.task} has no use for it")
+        self._require_a_vit()
         if self.data.shortest > self.data.longest:
             raise ValueError(
                 f"data.shortest is {self.data.shortest}; it must be at most data.longest, {self.data.longest}"
@@ -272,6 +279,19 @@ class Recipe(Section):
         if self.model.reset_head and self.model.weights is None:
             raise ValueError("model.reset_head is about model.weights, which is not given")
         return self
+
+    def _require_a_vit(self) -> None:
+        """What knows of heads and blocks is for a ViT that classifies; kept features cannot be augmented."""
+        is_vit = self.task == "classification" and isinstance(self.model.config(), ViTConfig)
+        if self.model.freeze != "none" and not is_vit:
+            raise ValueError(f"model.freeze is for a ViT that classifies; {self.model.name} in {self.task} is none")
+        if self.train.layer_decay != 1 and not is_vit:
+            raise ValueError(
+                f"train.layer_decay is for a ViT that classifies; {self.model.name} in {self.task} is none"
+            )
+        if self.model.freeze != "none" and _changed(self.augment):
+            name = _changed(self.augment)[0]
+            raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")
 
     def to_dict(self) -> dict[str, Any]:
         """As TOML takes it: nothing that is None. The claim is left behind, since overrides may have undone it."""

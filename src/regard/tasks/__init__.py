@@ -7,6 +7,7 @@ from regard.tasks.detection import DetectionTask, annotations_of, parts_of
 from regard.tasks.detection_metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
 from regard.tasks.detections import Detections
 from regard.tasks.detector import Detector
+from regard.tasks.features import features_of, nearest_neighbours
 from regard.tasks.metrics import ClassFigures, Evaluation
 from regard.tasks.next_token import NextTokenTask
 from regard.tasks.pretrained import preprocessing_of, pretrained_predictor
@@ -44,6 +45,8 @@ __all__ = [
     "Writer",
     "annotations_of",
     "create_task",
+    "features_of",
+    "nearest_neighbours",
     "parts_of",
     "preprocessing_of",
     "pretrained_predictor",

@@ -24,9 +24,11 @@ from regard.data import (
 from regard.models import SASAResNet, SASAResNetConfig, ViT, ViTConfig, build
 from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
 from regard.tasks.classifier import Classifier
+from regard.tasks.features import KeptFeatures
 from regard.tasks.metrics import Evaluation
+from regard.tasks.pretrained import preprocessing_of
 from regard.tasks.task import training_order
-from regard.weights import load_weights
+from regard.weights import find_pretrained, load_weights
 
 
 class ClassificationTask:
@@ -51,7 +53,15 @@ class ClassificationTask:
             root=None if data.root is None else Path(data.root),
         )
         self.config = _config(recipe, num_classes=len(self.data.class_names))
-        mean, std = data.mean, data.std
+        mean, std, crop = data.mean, data.std, data.crop_fraction
+        interpolation: str = data.interpolation
+        entry = None if recipe.model.weights is None else find_pretrained(recipe.model.weights)
+        if entry is not None and not Path(str(recipe.model.weights)).exists():
+            came_with = preprocessing_of(str(recipe.model.weights), img_size=(1, 1), channels=self.config.in_chans)
+            mean, std = mean or came_with.mean, std or came_with.std
+            given = data.model_fields_set
+            interpolation = interpolation if "interpolation" in given else came_with.interpolation
+            crop = crop if "crop_fraction" in given else came_with.crop_fraction
         if mean is None or std is None:
             measured = measure_mean_std(self.data.train)
             mean, std = mean or measured[0], std or measured[1]
@@ -61,9 +71,10 @@ class ClassificationTask:
             channels=self.config.in_chans,
             mean=mean,
             std=std,
-            interpolation=data.interpolation,
-            crop_fraction=data.crop_fraction,
+            interpolation=interpolation,
+            crop_fraction=crop,
         )
+        self._kept: KeptFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
 
     @property
@@ -81,6 +92,10 @@ class ClassificationTask:
         options = self.recipe.model
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
+        if options.freeze == "backbone":
+            assert isinstance(model, ViT)  # the schema lets no other be frozen
+            self._kept = KeptFeatures(model)
+            self._kept.freeze()
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -90,6 +105,8 @@ class ClassificationTask:
     def training_loader(self, order: TrainingOrder) -> Iterable[Batch]:
         """Batches for ever, augmented."""
         recipe = self.recipe
+        if self._kept is not None and order.world_size == 1:
+            return self._kept.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
         transform = training_transform(
             self.preprocessing,
             Augmentation(
@@ -111,6 +128,10 @@ class ClassificationTask:
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy with label smoothing, after mixup or cutmix where they are on."""
         images, labels = batch.images, batch.labels
+        if images.ndim == 2:  # features, of a backbone that is frozen
+            assert self._kept is not None
+            logits = self._kept.head(images)
+            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if self._mixing is not None:
             images, labels = self._mixing(images, labels)
         return F.cross_entropy(model(images), labels, label_smoothing=self.recipe.train.label_smoothing)

@@ -90,7 +90,8 @@ class DetectionTask:
         options, model = self.recipe.model, DETR(**vars(self.config))
         model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         if options.pretrained_backbone:
-            load_pretrained_backbone(model)
+            named = options.pretrained_backbone
+            load_pretrained_backbone(model, named if isinstance(named, str) else None)
         if options.weights is not None:
             load_detr_weights(model, options.weights, reset_head=options.reset_head)
         if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):

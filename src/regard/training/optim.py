@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from regard.models import ViT
 from regard.recipes import TrainSection
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -13,7 +14,9 @@ def create_optimizer(model: nn.Module, train: TrainSection) -> torch.optim.AdamW
     """AdamW (Loshchilov and Hutter 2017) that decays the matrices of linear maps, convolutions and recurrent layers.
 
     Norms, biases, positions, class tokens and relative embeddings do not decay. Each group's `share` is its part of the
-    learning rate: a model's `backbone` has `train.backbone_lr` where that is given. What is frozen is left out.
+    learning rate: a model's `backbone` has `train.backbone_lr` where that is given, and with `train.layer_decay` d a
+    ViT's block i of L has d^(L - i), its patches and positions d^(L + 1), as BEiT is fine-tuned (Bao et al. 2021).
+    What is frozen is left out.
     """
     decaying = {
         id(parameter)
@@ -26,7 +29,10 @@ def create_optimizer(model: nn.Module, train: TrainSection) -> torch.optim.AdamW
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            of_group = (id(parameter) in decaying, share if name.startswith("backbone.") else 1.0)
+            part = share if name.startswith("backbone.") else 1.0
+            if train.layer_decay != 1 and isinstance(model, ViT):
+                part = train.layer_decay ** (model.config.depth + 1 - model.layer_number(name))
+            of_group = (id(parameter) in decaying, part)
             groups.setdefault(of_group, []).append(parameter)
     return torch.optim.AdamW(
         [

@@ -202,4 +202,4 @@ def class_names(kind: str | None) -> tuple[str, ...]:
         from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
         return tuple(FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"])
-    raise RegardError("these weights have no classes: they give features, for fine-tuning or `regard evaluate --knn`")
+    raise RegardError("weights that have no classes give features, for fine-tuning or for `regard evaluate --knn`")
