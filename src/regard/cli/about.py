@@ -23,7 +23,7 @@ data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_ar
 
 
 def models() -> None:
-    """List the models, their size, and their cost for an input of the size that is named."""
+    """List the models, their size, and their cost for an input of the size that is named; and pretrained ones."""
     import torch
 
     from regard.models import PRESETS, build
@@ -42,6 +42,20 @@ def models() -> None:
         taken, flops = _input_and_flops(model, config)
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
         table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
+    show(table)
+    _show_pretrained()
+
+
+def _show_pretrained() -> None:
+    """The catalogue: what `create_model(name, pretrained=True)` and `model.weights` take."""
+    from regard.weights import CATALOGUE
+    from regard.weights.packages import PackageFile
+
+    table = Table(Column("pretrained", no_wrap=True), "from", "licence", "paper", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, entry in CATALOGUE.items():
+        source = entry.source
+        where = f"package {source.install}" if isinstance(source, PackageFile) else f"hub {source.repo}"
+        table.add_row(name, f"{where}; {entry.note}" if entry.note else where, entry.licence, entry.paper)
     show(table)
 
 

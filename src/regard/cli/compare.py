@@ -53,7 +53,16 @@ def demo(
     """Train a small encoder with each of the eight mixers on real handwritten digits, and report."""
     from regard.training import default_run_folder
 
-    _compare("all", None, DEMO_RECIPE, 1, out or default_run_folder("demo"), settings, title="Eight ways to mix tokens")
+    _compare(
+        "all",
+        None,
+        DEMO_RECIPE,
+        1,
+        out or default_run_folder("demo"),
+        settings,
+        title="Eight ways to mix tokens",
+        real=True,
+    )
 
 
 def _recipe_for(data: str | None) -> str:
@@ -74,9 +83,12 @@ def _compare(
     out: Path | None,
     settings: list[str] | None,
     title: str | None = None,
+    *,
+    real: bool = False,
 ) -> None:
+    """`real`: the report ends with a real ViT's look at a photograph, where its package is installed."""
     from regard.compare import compare as run_comparison
-    from regard.compare import left_out_words, whole_field, write_report
+    from regard.compare import left_out_words, real_look, whole_field, write_report
     from regard.mixers import MIXERS
     from regard.recipes import load_recipe
     from regard.tasks import TASKS
@@ -98,7 +110,14 @@ def _compare(
     command += [] if data is None else ["--data", data]
     command += [part for setting in settings or () for part in ("--set", setting)]
     title = title or ("Which token mixer?" if MIXERS.keys() >= set(names) else "Which model?")
-    write_report(report, title=title, contenders=contenders, command=shlex.join(command), notes=[told] if told else [])
+    write_report(
+        report,
+        title=title,
+        contenders=contenders,
+        command=shlex.join(command),
+        notes=[told] if told else [],
+        picture=real_look() if real else None,
+    )
     _show_table(contenders, TASKS[resolved.task].unit)
     typer.echo(f"report: {report}")
 

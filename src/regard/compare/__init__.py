@@ -3,6 +3,7 @@
 from regard.compare.contender import Contender, Cost, Metric
 from regard.compare.experiment import compare, contender
 from regard.compare.field import left_out_words, whole_field
+from regard.compare.real import Picture, real_look
 from regard.compare.report import write_report
 from regard.compare.table import Interval, proportion_interval, score_interval
 
@@ -11,10 +12,12 @@ __all__ = [
     "Cost",
     "Interval",
     "Metric",
+    "Picture",
     "compare",
     "contender",
     "left_out_words",
     "proportion_interval",
+    "real_look",
     "score_interval",
     "whole_field",
     "write_report",

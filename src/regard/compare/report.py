@@ -16,6 +16,7 @@ from regard.compare.plots import (
     points_figure,
     smooth,
 )
+from regard.compare.real import Picture
 from regard.compare.table import columns_of, interval_words, listed, score_interval
 from regard.compare.view import View
 from regard.compare.views import view_of
@@ -33,10 +34,12 @@ def write_report(
     contenders: Sequence[Contender],
     command: str = "",
     notes: Sequence[str] = (),
+    picture: Picture | None = None,
 ) -> None:
     """Writes the report of one run, or of a comparison, as one HTML file that needs no other file and no network.
 
-    `command` makes it again; `notes` are paragraphs below the first. Everything else is read from the run folders.
+    `command` makes it again; `notes` are paragraphs below the first; `picture` comes last. Everything else is read from
+    the run folders.
     Mistakes, pictures and samples are those of a contender's first run, made anew with the held-out data.
     Raises RegardError where a run has not ended, its data cannot be read, contenders were not held to the same data,
     or the file cannot be written.
@@ -62,6 +65,7 @@ def write_report(
         title=title,
         lead=_lead(contenders, recipes, view),
         notes=list(notes),
+        picture=picture,
         facts=_facts(recipes, summaries, view),
         command=command,
         several=len(contenders) > 1,
