@@ -51,11 +51,13 @@ def _show_pretrained() -> None:
     from regard.weights import CATALOGUE
     from regard.weights.packages import PackageFile
 
-    table = Table(Column("pretrained", no_wrap=True), "from", "licence", "paper", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        Column("pretrained, and where from", no_wrap=True), "licence", "paper", box=SIMPLE_HEAD, pad_edge=False
+    )
     for name, entry in CATALOGUE.items():
         source = entry.source
-        where = f"package {source.install}" if isinstance(source, PackageFile) else f"hub {source.repo}"
-        table.add_row(name, f"{where}; {entry.note}" if entry.note else where, entry.licence, entry.paper)
+        where = f"pip: {source.install}" if isinstance(source, PackageFile) else f"hub: {source.repo}"
+        table.add_row(f"{name}\n  {where}", entry.licence, f"arXiv {entry.paper.rpartition('/')[2]}")
     show(table)
 
 
