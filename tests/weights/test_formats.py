@@ -270,3 +270,18 @@ def test_older_names_of_transformers():
 def test_presets_are_built_without_data():
     with torch.device("meta"):
         assert all(isinstance(build(PRESETS[name]), ViT) for name in VITS)
+
+
+def test_fnet_goes_back_to_transformers():
+    import transformers
+
+    config = transformers.FNetConfig(
+        vocab_size=101, hidden_size=24, num_hidden_layers=3, intermediate_size=96, max_position_embeddings=37
+    )
+    theirs = shaken(transformers.FNetModel(config))
+    ours = regard.create_model("fnet_base", vocab_size=101, embed_dim=24, depth=3, max_tokens=37)
+    assert regard.load_weights(ours, theirs.state_dict()).what == "transformers' FNet"
+    back = written_as(ours.state_dict(), "transformers")
+    wanted = {name: tensor for name, tensor in theirs.state_dict().items() if not name.endswith("_ids")}
+    assert back.keys() == wanted.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in wanted.items())

@@ -51,13 +51,12 @@ def _show_pretrained() -> None:
     from regard.weights import CATALOGUE
     from regard.weights.packages import PackageFile
 
-    table = Table(
-        Column("pretrained, and where from", no_wrap=True), "licence", "paper", box=SIMPLE_HEAD, pad_edge=False
-    )
+    heads = (Column(head, no_wrap=True) for head in ("pretrained, and where it is on the hub", "licence", "arXiv"))
+    table = Table(*heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, entry in CATALOGUE.items():
         source = entry.source
-        where = f"pip: {source.install}" if isinstance(source, PackageFile) else f"hub: {source.repo}"
-        table.add_row(f"{name}\n  {where}", entry.licence, f"arXiv {entry.paper.rpartition('/')[2]}")
+        where = f"pip {source.install}" if isinstance(source, PackageFile) else source.repo
+        table.add_row(f"{name}\n  {where}", entry.licence, entry.paper.rpartition("/")[2])
     show(table)
 
 
