@@ -11,7 +11,7 @@ from regard.errors import RegardError, unknown
 from regard.layers.replace import replace_convolutions as replace_convolutions
 from regard.mixers.swap import swap_mixer as swap_mixer
 from regard.models import PRESETS, ViTConfig, build, configure, create_backbone
-from regard.weights.catalogue import CATALOGUE, find_pretrained
+from regard.weights.catalogue import CATALOGUE, chosen_pretrained, find_pretrained
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.hub import fetch_folder
 from regard.weights.loading import load_weights as load_weights
@@ -275,7 +275,7 @@ def favor_error(
 
 def _is_pretrained(run: str | Path) -> bool:
     """Whether it is a name of the catalogue, and not a folder that is called so."""
-    return find_pretrained(str(run)) is not None and not Path(run).exists()
+    return chosen_pretrained(run) is not None
 
 
 def _options(run: str | Path, data: str | None) -> "DataSection":

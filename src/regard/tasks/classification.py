@@ -28,7 +28,7 @@ from regard.tasks.features import KeptFeatures
 from regard.tasks.metrics import Evaluation
 from regard.tasks.pretrained import preprocessing_of
 from regard.tasks.task import training_order
-from regard.weights import find_pretrained, load_weights
+from regard.weights import chosen_pretrained, load_weights
 
 
 class ClassificationTask:
@@ -55,9 +55,9 @@ class ClassificationTask:
         self.config = _config(recipe, num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction
         interpolation: str = data.interpolation
-        entry = None if recipe.model.weights is None else find_pretrained(recipe.model.weights)
-        if entry is not None and not Path(str(recipe.model.weights)).exists():
-            came_with = preprocessing_of(str(recipe.model.weights), img_size=(1, 1), channels=self.config.in_chans)
+        weights = recipe.model.weights
+        if weights is not None and chosen_pretrained(weights) is not None:
+            came_with = preprocessing_of(weights, img_size=(1, 1), channels=self.config.in_chans)
             mean, std = mean or came_with.mean, std or came_with.std
             given = data.model_fields_set
             interpolation = interpolation if "interpolation" in given else came_with.interpolation

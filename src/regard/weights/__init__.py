@@ -1,6 +1,6 @@
 """Other libraries' weights under Regard's names and back, files of weights, and a catalogue of pretrained models."""
 
-from regard.weights.catalogue import CATALOGUE, Pretrained, class_names, find_pretrained, pretrained
+from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained
 from regard.weights.detr import load_detr_weights
 from regard.weights.files import read_npz, read_safetensors, read_weights, require_fit
 from regard.weights.formats import FORMATS, understand, written_as
@@ -16,6 +16,7 @@ __all__ = [
     "FORMATS",
     "Loaded",
     "Pretrained",
+    "chosen_pretrained",
     "class_names",
     "find_pretrained",
     "find_weights",

@@ -191,6 +191,12 @@ def find_pretrained(name: str) -> Pretrained | None:
     return next((entry for known, entry in CATALOGUE.items() if known.partition(".")[0] == name), None)
 
 
+def chosen_pretrained(source: str | Path) -> Pretrained | None:
+    """The entry that a source names, where no file or folder is called so."""
+    entry = find_pretrained(str(source))
+    return None if entry is None or Path(source).expanduser().exists() else entry
+
+
 def class_names(kind: str | None) -> tuple[str, ...]:
     """What the classes of a data set that weights were trained on are called. RegardError where they have none."""
     if kind == "imagenet-1k":

@@ -1,10 +1,10 @@
 """Files on the Hugging Face hub: from a folder of the user's, the hub's own cache, or the network."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from regard.errors import RegardError
+from regard.ops.native.library import cache_folder
 
 PREFIX = "hf-hub:"
 ADDRESS = "https://huggingface.co"
@@ -85,7 +85,7 @@ def fetch_folder(address: str) -> Path:
 
 def weights_folder() -> Path:
     """`regard/weights` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regard" / "weights"
+    return cache_folder() / "weights"
 
 
 def _is_offline() -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.models import ViT
 from regard.weights.adapting import Classes, adapt
-from regard.weights.catalogue import find_pretrained
+from regard.weights.catalogue import chosen_pretrained
 from regard.weights.files import read_weights, require_fit, state_of
 from regard.weights.formats import understand
 from regard.weights.hub import PREFIX, HubFile
@@ -111,8 +111,8 @@ def find_weights(source: Source) -> Found:
     if name.startswith(PREFIX):
         return Found(read_weights(HubFile.parse(name).fetch()), name)
     path = Path(source).expanduser()
-    entry = find_pretrained(name)
-    if entry is not None and not path.exists():
+    entry = chosen_pretrained(source)
+    if entry is not None:
         return Found(entry.state(), name, entry.format)
     if path.is_dir():
         return _in_folder(path)
