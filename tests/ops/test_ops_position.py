@@ -8,7 +8,7 @@ from timm.layers import resample_abs_pos_embed
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.ops import resample_positions, sine_positions, sine_positions_2d
+from regard.ops import resample_positions, sine_boxes, sine_positions, sine_positions_2d
 
 
 @pytest.mark.parametrize(("height", "width", "embed_dim"), [(3, 7, 20), (5, 2, 4)])
@@ -101,3 +101,30 @@ def test_sine_positions_are_the_papers():
     assert sine_positions(6, 22, start=7).equal(table[7:])
     with pytest.raises(RegardError, match="embed_dim must be even, got 7"):
         sine_positions(3, 7)
+
+
+@pytest.mark.parametrize(("embed_dim", "temperature"), [(4, 10_000.0), (20, 20.0)])
+def test_sine_boxes_are_the_papers(embed_dim, temperature):
+    """DAB-DETR, eq. 6 and 7, written out: half of the channels for each of cx, cy, w and h."""
+    boxes = torch.rand(3, 5, 4)
+    found = sine_boxes(boxes, embed_dim, temperature=temperature)
+    assert found.shape == (3, 5, 2 * embed_dim)
+    half = embed_dim // 2
+    for box, row in zip(boxes.flatten(0, 1).tolist(), found.flatten(0, 1), strict=True):
+        wanted = []
+        for coordinate in box:
+            for i in range(half // 2):
+                angle = 2 * math.pi * coordinate / temperature ** (2 * i / half)
+                wanted += [math.sin(angle), math.cos(angle)]
+        assert_close(row, torch.tensor(wanted), rtol=1e-5, atol=1e-5)
+
+
+def test_sine_boxes_are_in_float32_and_have_gradients():
+    boxes = torch.rand(7, 4, dtype=torch.bfloat16)
+    assert sine_boxes(boxes, 8).dtype == torch.float32
+    assert torch.equal(sine_boxes(boxes, 8), sine_boxes(boxes.float(), 8))
+    boxes = torch.rand(7, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(sine_boxes(boxes, 8).sum(), boxes)
+    assert gradient.ne(0).all()
+    with pytest.raises(RegardError, match="embed_dim must be a multiple of 4, got 6"):
+        sine_boxes(boxes, 6)

@@ -1,6 +1,7 @@
 """What models are built of: the grid, embeddings, positions, attention, the MLP, and the layers made of them."""
 
 from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer, Trace
+from regard.layers.deformable_attention import DeformableAttention
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
 from regard.layers.frozen_norm import FoldedConv, FrozenNorm, fold_norms, freeze_norms
 from regard.layers.grid import Grid
@@ -16,6 +17,7 @@ __all__ = [
     "Activation",
     "Block",
     "DecoderLayer",
+    "DeformableAttention",
     "DropPath",
     "EncoderLayer",
     "FoldedConv",

@@ -5,6 +5,7 @@ prefix tokens (class token, registers).
 """
 
 from regard.ops.attention import attention, attention_weights
+from regard.ops.deformable_attention import deformable_attention
 from regard.ops.favor import FavorState, favor_attention, favor_step, favor_weights
 from regard.ops.favor_features import favor_features, orthogonal_projection
 from regard.ops.fourier import fourier_mixing
@@ -12,7 +13,7 @@ from regard.ops.local import local_attention_weights, relative_logits, window_ma
 from regard.ops.local_attention import LocalImpl, local_attention
 from regard.ops.local_native import native_state
 from regard.ops.masked_position import masked_sine_positions
-from regard.ops.position import resample_positions, sine_positions, sine_positions_2d
+from regard.ops.position import resample_positions, sine_boxes, sine_positions, sine_positions_2d
 from regard.ops.stem_attention import stem_attention
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LocalImpl",
     "attention",
     "attention_weights",
+    "deformable_attention",
     "favor_attention",
     "favor_features",
     "favor_step",
@@ -32,6 +34,7 @@ __all__ = [
     "orthogonal_projection",
     "relative_logits",
     "resample_positions",
+    "sine_boxes",
     "sine_positions",
     "sine_positions_2d",
     "stem_attention",

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from regard.errors import RegardError, unknown
 
+# Keys up to which bfloat16 that learns is computed in float32 on a CPU.
+SHORT = 512
+
 AttentionImpl = Literal["auto", "math", "sdpa"]
 
 
@@ -72,6 +75,9 @@ def attention_weights(
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, is_causal: bool, scale: float | None
 ) -> Tensor:
+    if _short_in_bf16(q, k, v):
+        with torch.autocast("cpu", enabled=False):  # it would take them back to bfloat16
+            return _fused(q.float(), k.float(), v.float(), mask, bias, is_causal, scale).to(q.dtype)
     # With a last stride other than one the kernel falls back to a path that is quadratic in memory.
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     if mask is None and bias is None:
@@ -85,6 +91,12 @@ def _fused(
     logit_mask = mask if bias is None else bias.to(q.dtype).masked_fill(~mask, float("-inf"))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=_expanded(logit_mask, q, k), scale=scale)
     return out.masked_fill(~somewhere, 0)
+
+
+def _short_in_bf16(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Where float32's kernel is the faster one: bfloat16's on a CPU takes up to five times as long backward."""
+    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and learns and k.shape[2] <= SHORT
 
 
 def _expanded(logit_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:

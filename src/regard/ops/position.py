@@ -1,5 +1,7 @@
 """Positions of tokens on a grid: sine tables, and tables resampled to another grid."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -41,6 +43,22 @@ def sine_positions_2d(
     )
     angles = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
     return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+
+
+def sine_boxes(
+    boxes: Float[Tensor, "*shape 4"], embed_dim: int, *, temperature: float = 10_000.0
+) -> Float[Tensor, "*shape two_embed_dims"]:
+    """PE(cx), PE(cy), PE(w), PE(h), of embed_dim / 2 channels each  (DAB-DETR, Liu et al. 2022, eq. 6 and 7).
+
+    Coordinates in [0, 1] count 2π; channel 2i of a coordinate's holds sin(2π c / temperature^(2i/half)), channel 2i + 1
+    the cosine. In float32. RegardError where `embed_dim` is no multiple of 4.
+    """
+    if embed_dim % 4:
+        raise RegardError(f"sine positions: embed_dim must be a multiple of 4, got {embed_dim}")
+    quarter = embed_dim // 4
+    frequency = 2 * math.pi * temperature ** -(torch.arange(quarter, device=boxes.device).float() / quarter)
+    angles = boxes.float()[..., None] * frequency
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-3)
 
 
 def resample_positions(

@@ -1,0 +1,95 @@
+"""Attention to a few learned points around a reference, over several feature maps."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.errors import RegardError
+from regard.ops import deformable_attention
+
+
+class DeformableAttention(nn.Module):
+    """MSDeformAttn(z_q, p_q, {x^l})  (Zhu et al. 2020, eq. 3). The parameters have the names of the authors' code.
+
+    A query says by linear maps where, relative to its reference, it looks (`num_points` on each map, for each head) and
+    how much each place counts: a softmax over all of its places. At the start the heads look in directions that are
+    evenly spread, point k at k times the distance of the first, and all places count the same.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, *, num_levels: int = 4, num_points: int = 4) -> None:
+        super().__init__()
+        if num_heads < 1 or embed_dim % num_heads:
+            raise RegardError(f"attention: embed_dim {embed_dim} does not divide into num_heads {num_heads}")
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        places = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dim, 2 * places)
+        self.attention_weights = nn.Linear(embed_dim, places)
+        self.value_proj = nn.Linear(embed_dim, embed_dim)
+        self.output_proj = nn.Linear(embed_dim, embed_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As the authors' code begins."""
+        for place in (self.sampling_offsets, self.attention_weights):
+            nn.init.zeros_(place.weight)
+            nn.init.zeros_(place.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        distances = torch.arange(1, self.num_points + 1)[:, None]
+        offsets = (directions[:, None, None] * distances).expand(-1, self.num_levels, -1, -1)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch queries embed_dim"],
+        reference: Float[Tensor, "batch queries levels place"],
+        memory: Float[Tensor, "batch tokens embed_dim"],
+        shapes: Sequence[tuple[int, int]],
+        *,
+        key_mask: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch queries embed_dim"]:
+        """What each query takes from the maps, whose tokens `memory` holds one map after the other.
+
+        `reference` is a point (x, y), from which offsets count in tokens of the map, or a box (cx, cy, w, h), from
+        whose centre they count in halves of its sides / num_points; in [0, 1] of each map. Where `key_mask` is False
+        the value is zero. RegardError where maps and tokens do not belong together.
+        """
+        value = self.value_proj(memory)
+        if key_mask is not None:
+            value = value.masked_fill(~key_mask[..., None], 0.0)
+        heads = value.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        weights = self.attention_weights(query).unflatten(2, (self.num_heads, -1)).float().softmax(-1)
+        weights = weights.unflatten(3, (self.num_levels, self.num_points)).transpose(1, 2)
+        locations = self.locations(query, reference, shapes)
+        return self.output_proj(deformable_attention(heads, shapes, locations, weights).transpose(1, 2).flatten(2))
+
+    def locations(
+        self,
+        query: Float[Tensor, "batch queries embed_dim"],
+        reference: Float[Tensor, "batch queries levels place"],
+        shapes: Sequence[tuple[int, int]],
+    ) -> Float[Tensor, "batch heads queries levels points 2"]:
+        """Where each query looks: (x, y) in [0, 1] of each map."""
+        offsets = self.sampling_offsets(query).float()
+        offsets = offsets.unflatten(2, (self.num_heads, self.num_levels, self.num_points, 2)).transpose(1, 2)
+        reference = reference[:, None, :, :, None]
+        if reference.shape[-1] == 2:
+            scale = offsets.new_tensor([[1 / width, 1 / height] for height, width in shapes])[:, None]
+        else:
+            scale = reference[..., 2:] * (0.5 / self.num_points)
+        return reference[..., :2] + offsets * scale
+
+    def flops(self, num_queries: int, num_keys: int) -> int:
+        """Operations for one image: the projections, and four neighbours of each place."""
+        dim = self.value_proj.in_features
+        of_query = sum(part.weight.numel() for part in (self.sampling_offsets, self.attention_weights))
+        places = self.num_levels * self.num_points
+        return 2 * (num_queries * (of_query + dim**2) + num_keys * dim**2) + 2 * 5 * num_queries * places * dim
