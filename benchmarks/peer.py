@@ -49,11 +49,16 @@ def with_gradients(way: Callable[[], Tensor]) -> Callable[[], object]:
     return lambda: way().sum().backward()
 
 
-def save(name: str, results: Any, packages: tuple[str, ...] = ()) -> Path:
-    """Writes results/NAME-<processor or accelerator>.json, with the machine, the versions and the day."""
+def result_path(name: str) -> Path:
+    """results/NAME-<processor or accelerator>.json"""
     where = machine()
     device = where["accelerator"] if where["accelerator"] != "none" else f"{where['processor']}-{where['cores']}-cores"
-    path = RESULTS / f"{name}-{'-'.join(re.findall('[a-z0-9]+', str(device).lower().replace('(r)', '')))}.json"
+    return RESULTS / f"{name}-{'-'.join(re.findall('[a-z0-9]+', str(device).lower().replace('(r)', '')))}.json"
+
+
+def save(name: str, results: Any, packages: tuple[str, ...] = ()) -> Path:
+    """Writes `result_path(name)`, with the machine, the versions and the day."""
+    where, path = machine(), result_path(name)
     RESULTS.mkdir(exist_ok=True)
     found = versions(("regard", "torch", "torchvision", *packages))
     record = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": found, "results": results}

@@ -23,7 +23,7 @@ def test_what_there_is(scenes):
     counts = [len(objects) for objects in scenes.train.objects]
     assert set(counts) == set(range(1, MOST + 1))
     assert {label for objects in scenes.val.objects for label in objects.labels.tolist()} == set(range(10))
-    assert len({*scenes.train.image_ids, *scenes.val.image_ids}) == 1200
+    assert len({*scenes.train.image_ids, *scenes.val.image_ids}) == 1800
 
 
 def test_scenes_are_the_same_each_time(scenes):
@@ -65,7 +65,7 @@ def test_grey_scenes():
 @pytest.mark.slow
 def test_written_scenes_read_back(scenes, tmp_path):
     count, address = make_folder("digit-scenes", tmp_path / "made")
-    assert (count, address) == (1200, f"coco:{tmp_path / 'made'}")
+    assert (count, address) == (1800, f"coco:{tmp_path / 'made'}")
     data = open_detection(address)
     assert data.has_val
     assert data.class_names == scenes.class_names

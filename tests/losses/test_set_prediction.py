@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from regard.errors import RegardError
 from regard.losses import MatchingCosts, SetPredictionLoss
 
 GOLDEN = load_file(Path(__file__).parents[1] / "goldens" / "detr" / "golden.safetensors")
@@ -70,11 +71,54 @@ def test_the_focal_form_equals_transformers():
         assert_close(found.named[name], wanted[name])
 
 
+def loss_of(label_loss: str) -> tuple[SetPredictionLoss, int]:
+    """And how many logits a query has: with a softmax one more, of "no object"."""
+    focal = label_loss != "cross_entropy"
+    return SetPredictionLoss(5, costs=MatchingCosts(focal=focal), label_loss=label_loss), 5 if focal else 6
+
+
+def test_the_label_loss_is_that_of_the_costs_unless_it_is_named():
+    assert SetPredictionLoss(5).label_loss == "cross_entropy"
+    assert SetPredictionLoss(5, costs=MatchingCosts(focal=True)).label_loss == "focal"
+    assert loss_of("varifocal")[0].label_loss == "varifocal"
+    with pytest.raises(RegardError, match=r"label_loss.*'foca'.*did you mean 'focal'"):
+        SetPredictionLoss(5, label_loss="foca")
+
+
+@pytest.mark.parametrize("label_loss", ["varifocal", "matchability"])
+def test_the_better_a_matched_box_fits_the_higher_its_score_should_be(label_loss):
+    """One object and a query that says 0.5: with its box the score should rise, with a poor one fall."""
+    target = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
+    for box, rises in ((target[0], True), (torch.tensor([0.62, 0.5, 0.2, 0.2]), False)):
+        logits = torch.zeros(1, 1, 1, 5, requires_grad=True)
+        found = loss_of(label_loss)[0](logits, box.view(1, 1, 1, 4), [torch.tensor([3])], [target])
+        (gradient,) = torch.autograd.grad(found.named["loss_ce"], logits)
+        assert (gradient[0, 0, 0, 3] < 0).item() == rises
+        assert (gradient[0, 0, 0, [0, 1, 2, 4]] > 0).all()
+
+
+def test_queries_that_do_not_count_have_no_part():
+    logits, boxes = predictions(classes=5)
+    targets = objects((3, 2))
+    loss = loss_of("focal")[0]
+    matches = loss(logits, boxes, *targets).matches
+    counted = torch.ones(2, 7, dtype=torch.bool)
+    assert_close(
+        loss.held_to(matches, logits, boxes, *targets, counted=counted).total, loss(logits, boxes, *targets).total
+    )
+    counted[1, 4] = False
+    loss.held_to(matches, logits, boxes, *targets, counted=counted).named["loss_ce"].backward()
+    assert torch.equal(logits.grad.abs().sum((0, 3)) > 0, counted)
+    halved = loss.held_to(matches, logits, boxes, *targets, repeats=2)
+    assert_close(2 * halved.total, loss(logits, boxes, *targets).total)
+
+
 @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (7, 7), (1, 0)])
-@pytest.mark.parametrize("focal", [False, True])
-def test_images_without_objects_and_full_ones(counts, focal):
-    logits, boxes = predictions(classes=5 if focal else 6)
-    found = SetPredictionLoss(5, costs=MatchingCosts(focal=focal))(logits, boxes, *objects(counts))
+@pytest.mark.parametrize("label_loss", ["cross_entropy", "focal", "varifocal", "matchability"])
+def test_images_without_objects_and_full_ones(counts, label_loss):
+    loss, classes = loss_of(label_loss)
+    logits, boxes = predictions(classes=classes)
+    found = loss(logits, boxes, *objects(counts))
     found.total.backward()
     assert found.total.isfinite()
     assert logits.grad.isfinite().all()
@@ -84,16 +128,17 @@ def test_images_without_objects_and_full_ones(counts, focal):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("focal", [False, True])
-def test_predictions_that_are_not_finite_spoil_no_other(bad, dtype, focal):
-    logits, boxes = (tensor.detach().to(dtype) for tensor in predictions(classes=5 if focal else 6))
+@pytest.mark.parametrize("label_loss", ["cross_entropy", "focal", "varifocal", "matchability"])
+def test_predictions_that_are_not_finite_spoil_no_other(bad, dtype, label_loss):
+    loss, classes = loss_of(label_loss)
+    logits, boxes = (tensor.detach().to(dtype) for tensor in predictions(classes=classes))
     logits[1, 0, 3, 2] = bad
     boxes[2, 1, 4, 1] = bad
     logits[0, 1] = bad  # a whole image of one layer
     logits.requires_grad_()
     boxes.requires_grad_()
     with pytest.warns(UserWarning, match="not finite"):
-        found = SetPredictionLoss(5, costs=MatchingCosts(focal=focal))(logits, boxes, *objects((3, 2)))
+        found = loss(logits, boxes, *objects((3, 2)))
     found.total.backward()
     assert found.total.isfinite()
     assert found.matches.not_finite == 9

@@ -27,7 +27,7 @@ def plain() -> DetectionTask:
 
 def test_the_parts_and_the_model_are_those_that_the_recipe_asks_for(plain):
     assert len(plain.train) == 13
-    assert len(plain.val) == 200
+    assert len(plain.val) == 300
     assert plain.config.num_classes == 10
     assert plain.preprocessing.shortest == plain.preprocessing.longest == 64
     assert isinstance(plain.build_model(), DETR)

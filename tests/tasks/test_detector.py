@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from regard.data import BadImage, DetectionPreprocessing, open_detection
 from regard.errors import RegardError
-from regard.models import DETROutput
+from regard.models import DETROutput, build, configure
 from regard.tasks import Detections, Detector
 
 NAMES, IDS = ("ant", "bee"), (18, 44)
@@ -55,12 +55,92 @@ def test_boxes_are_in_pixels_of_the_stored_image_and_none_is_suppressed(tmp_path
     assert detector().predict([]) == []
 
 
+def test_how_boxes_settle_is_what_each_layer_says():
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.95, 0.9, 0.2, 0.1]])
+    one = detector(torch.tensor([[3.0, 0, 0], [0, 4.0, 0]]), boxes)
+    image = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    settling = one.settling(image)
+    assert settling.steps == ("layer 1", "layer 2")
+    assert settling.start_xyxy is None
+    assert settling.class_names == NAMES
+    found = one.predict([image], threshold=0.0)[0]
+    assert found.labels.tolist() == [1, 0]  # the surest first, where `settling` keeps the queries' order
+    for layer in range(2):
+        assert_close(settling.boxes_xyxy[layer].flip(0), found.boxes_xyxy)
+        assert_close(settling.scores[layer].flip(0), found.scores)
+        assert settling.labels[layer].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("two_stage", [True, False])
+def test_boxes_settle_from_where_the_queries_begin(two_stage):
+    preset = {"model.two_stage": two_stage, "model.num_denoising": 0, "model.num_queries": 7, "model.embed_dim": 32}
+    config = configure("dn_detr_mini", {key.removeprefix("model."): value for key, value in preset.items()})
+    model = build(config).eval()
+    pre = DetectionPreprocessing(64, 64, 3, (0.5,) * 3, (0.5,) * 3)
+    one = Detector(model, [str(digit) for digit in range(10)], range(10), pre)
+    settling = one.settling(torch.randint(0, 256, (3, 50, 100), dtype=torch.uint8))
+    assert settling.steps == ("proposal" if two_stage else "start", "layer 1", "layer 2", "layer 3")
+    assert settling.start_xyxy.shape == (7, 4)
+    assert settling.boxes_xyxy.shape == (3, 7, 4)
+    assert ((settling.scores > 0) & (settling.scores < 1)).all()  # sigmoids
+    # A change of a box begins at none, so that an untrained decoder leaves each where it was.
+    assert_close(settling.boxes_xyxy[0], settling.start_xyxy, rtol=0, atol=0.02)
+    limits = torch.tensor([100.0, 50.0, 100.0, 50.0])
+    assert ((settling.boxes_xyxy >= 0) & (settling.boxes_xyxy <= limits)).all()
+
+
 def test_the_threshold():
     image = torch.zeros(3, 40, 60, dtype=torch.uint8)
     assert [len(detector().predict([image], threshold=t)[0]) for t in (0.0, 0.3, 0.9, 1.0)] == [4, 3, 2, 0]
     assert len(detector().predict([image])[0]) == 3
     with pytest.raises(RegardError, match=r"threshold is 1\.5"):
         detector().predict([image], threshold=1.5)
+
+
+class Sigmoid(Fixed):
+    """Each class has a score of its own."""
+
+    scores = "sigmoid"
+
+
+def of_sigmoids(logits: Tensor, boxes: Tensor) -> Detector:
+    one = detector()
+    return Detector(Sigmoid(logits, boxes), NAMES, IDS, one.preprocessing)
+
+
+def test_with_a_score_for_each_class_a_query_may_name_two():
+    logits = torch.tensor([[2.0, -1.0], [3.0, 1.0], [-4.0, -3.0]])
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.2, 0.3, 0.1, 0.1], [0.9, 0.9, 0.1, 0.1]])
+    image = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    (found,) = of_sigmoids(logits, boxes).predict([image], threshold=0.2)
+    assert found.names == ("ant", "ant", "bee", "bee")
+    assert_close(found.scores, torch.tensor([3.0, 2.0, 1.0, -1.0]).sigmoid())
+    corners = torch.tensor([[30.0, 25, 50, 35], [80, 30, 120, 70], [30, 25, 50, 35], [80, 30, 120, 70]])
+    assert_close(found.boxes_xyxy, corners)
+    lengths = [len(of_sigmoids(logits, boxes).predict([image], threshold=t)[0]) for t in (0.0, 0.5, 0.9, 1.0)]
+    assert lengths == [6, 3, 1, 0]
+
+
+def test_with_a_score_for_each_class_a_hundred_are_kept():
+    """As many as COCO counts, the best of all pairs of query and class."""
+    logits, boxes = torch.randn(61, 2), torch.rand(61, 4) * 0.5
+    (found,) = of_sigmoids(logits, boxes).predict([torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0)
+    assert_close(found.scores, logits.sigmoid().flatten().sort(descending=True).values[:100])
+    best = logits.flatten().argsort(descending=True)[:100]
+    assert torch.equal(found.labels, best % 2)
+    # With a softmax it is one for each query.
+    (plain,) = detector(torch.randn(113, 3), torch.rand(113, 4)).predict(
+        [torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0
+    )
+    assert len(plain) == 113
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_left_out_of_a_score_for_each_class(bad):
+    logits = torch.tensor([[float("nan"), -1.0], [3.0, 1.0]])
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.5, bad, 0.2, 0.4]])
+    (found,) = of_sigmoids(logits, boxes).predict([torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0)
+    assert found.names == ("bee",)  # what the first query says of the other class
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from regard.data.loading import seed_for as seed_for
     from regard.data.loading import training_loader as training_loader
     from regard.data.making import make_folder as make_folder
+    from regard.data.mosaic import VariedScenes as VariedScenes
     from regard.data.numbers import LANGUAGES as LANGUAGES
     from regard.data.numbers import NumberPairs as NumberPairs
     from regard.data.numbers import number_words as number_words
@@ -123,6 +124,7 @@ _OFFERED = {
         *("collate", "evaluation_loader", "seed_for", "training_loader"),
     ),
     "making": ("make_folder",),
+    "mosaic": ("VariedScenes",),
     "numbers": ("LANGUAGES", "NumberPairs", "number_words"),
     "opening": ("default_root", "open_images", "open_pairs", "open_text"),
     "pairs": ("LinePairs", "OnBadLine", "PairSource", "TextPairs"),

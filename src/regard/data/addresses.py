@@ -10,7 +10,7 @@ KINDS: dict[str, str] = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8×8 pixels, 10 classes; they come with the package",
     "folder": "folder:PATH, your own images: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
     "torchvision": "torchvision:NAME, a standard set (CIFAR10, MNIST, Flowers102, ...), downloaded on first use",
-    "digit-scenes": "1,200 scenes of 128×128 pixels, made of handwritten digits on photographs, with their boxes",
+    "digit-scenes": "1,800 scenes of 128×128 pixels, made of handwritten digits on photographs, with their boxes",
     "coco": "coco:PATH, images with boxes: PATH/train, PATH/val and PATH/annotations/instances_{train,val}.json",
     "yolo": "yolo:PATH, images with boxes: PATH/data.yaml, images/ and labels/",
     "voc": "voc:PATH, images with boxes: PATH/JPEGImages, Annotations/*.xml and ImageSets/Main/{train,val}.txt",

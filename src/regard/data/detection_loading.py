@@ -20,6 +20,7 @@ from regard.data.loading import (
     endless_batches,
     seed_for,
 )
+from regard.data.mosaic import VariedScenes
 from regard.errors import RegardError
 
 # Of the memory that is free, the share that decoded images may take.
@@ -103,12 +104,19 @@ def collate_scenes(items: Sequence[DetectionSample | Skipped]) -> DetectionBatch
 
 
 class TrainingScenes(Dataset[DetectionSample | Skipped]):
-    """Scenes by (epoch, index). What `transform` draws from torch's global generator depends on them and on `seed`."""
+    """Scenes by (epoch, index). What `transform` and `vary` draw from torch's global generator depends on them and on
+    `seed`."""
 
     def __init__(
-        self, source: DetectionSource, transform: DetectionTransform, seed: int, on_bad_image: OnBadImage
+        self,
+        source: DetectionSource,
+        transform: DetectionTransform,
+        seed: int,
+        on_bad_image: OnBadImage,
+        vary: VariedScenes | None = None,
     ) -> None:
         self.source, self.transform, self.seed, self.on_bad_image = source, transform, seed, on_bad_image
+        self.vary = vary
 
     def __len__(self) -> int:
         return len(self.source)
@@ -116,7 +124,7 @@ class TrainingScenes(Dataset[DetectionSample | Skipped]):
     def __getitem__(self, key: tuple[int, int]) -> DetectionSample | Skipped:
         epoch, index = key
         with drawing_from(seed_for(self.seed, epoch, index)):
-            return _sample(self.source, self.transform, index, self.on_bad_image)
+            return _sample(self.source, self.transform, index, self.on_bad_image, self.vary)
 
 
 class EvaluationScenes(Dataset[DetectionSample | Skipped]):
@@ -133,15 +141,19 @@ class EvaluationScenes(Dataset[DetectionSample | Skipped]):
 
 
 def _sample(
-    source: DetectionSource, transform: DetectionTransform, index: int, on_bad_image: OnBadImage
+    source: DetectionSource,
+    transform: DetectionTransform,
+    index: int,
+    on_bad_image: OnBadImage,
+    vary: VariedScenes | None = None,
 ) -> DetectionSample | Skipped:
     try:
-        image = source.read(index)
+        image, objects = (source.read(index), source.objects[index]) if vary is None else vary(index)
     except BadImage as error:
         if on_bad_image == "stop":
             raise
         return Skipped(str(error))
-    seen, objects = transform(image, source.objects[index])
+    seen, objects = transform(image, objects)
     own = ~objects.crowd
     corners = objects.boxes_xyxy[own] / torch.tensor([seen.shape[2], seen.shape[1]]).repeat(2)
     start, end = corners[:, :2], corners[:, 2:]
@@ -223,9 +235,10 @@ def detection_training_loader(
     order: TrainingOrder,
     num_workers: int,
     on_bad_image: OnBadImage,
+    vary: VariedScenes | None = None,
 ) -> DataLoader[DetectionSample | Skipped]:
     """Batches without end, as `order` says; augmented by its seed."""
-    scenes = TrainingScenes(source, transform, order.seed, on_bad_image)
+    scenes = TrainingScenes(source, transform, order.seed, on_bad_image, vary)
     return endless_batches(scenes, order, num_workers, collate_scenes)
 
 

@@ -75,13 +75,16 @@ class DetectionAugmentation:
 
     flip: left and right, half of the time. scales: shorter sides, of which one is drawn (empty: `shortest`).
     crop: half of the time, DETR's: resized to half to three quarters, then cut. colour: strength of changes to
-    brightness, contrast, saturation and hue, 0 to 1 (0: off).
+    brightness, contrast, saturation and hue, 0 to 1 (0: off). scale_jitter: factors by which the image is enlarged or
+    reduced on a canvas of its size ((1, 1): off). mosaic: the share of images that are made of four (0: off).
     """
 
     flip: bool
     scales: tuple[int, ...]
     crop: bool
     colour: float
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    mosaic: float = 0.0
 
 
 def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
@@ -106,6 +109,7 @@ def detection_training_transform(
 ) -> DetectionTransform:
     """As `detection_evaluation_transform`, with random changes drawn from torch's global generator.
 
+    `scale_jitter` and `mosaic` are not of one image as it was read: `VariedScenes` makes them before.
     Boxes are cut where the image is; those of which less than a pixel is left are dropped with their labels.
     """
     from torchvision.transforms import v2

@@ -18,9 +18,9 @@ from regard.errors import RegardError
 
 NAME = "digit-scenes"
 SIDE = 128
-COUNTS = {"train": 1000, "val": 200}
+COUNTS = {"train": 1500, "val": 300}
 MOST = 6
-SIZES = (18, 56)  # of a digit's square, in pixels
+SIZES = (20, 56)  # of a digit's square, in pixels
 INK = 0.25  # of full ink: what is paler is no part of the box
 OVERLAP = 0.05  # the most, of the smaller of two boxes
 
@@ -84,7 +84,7 @@ class DigitScenes(DetectionSource):
 
 
 def open_digit_scenes(channels: int = 3) -> DetectionData:
-    """1,000 scenes to train on and 200 held out, of 128 × 128 pixels with one to six digits each.
+    """1,500 scenes to train on and 300 held out, of 128 × 128 pixels with one to six digits each.
 
     No handwritten digit of the training scenes is in a held-out one. A mirrored digit is none: there are no flips.
     """

@@ -1,10 +1,13 @@
 """What detectors are trained with: boxes, matching, and the loss of a set of predictions."""
 
 from regard.losses.boxes import cxcywh_of, generalized_iou, iou, xyxy_of
+from regard.losses.denoising import SIGMOID_COSTS, DNDETRLoss
 from regard.losses.matching import Matches, MatchingCosts, cost_matrix, match
-from regard.losses.set_prediction import SetLosses, SetPredictionLoss
+from regard.losses.set_prediction import SetLosses, SetPredictionLoss, matchability_loss, varifocal_loss
 
 __all__ = [
+    "SIGMOID_COSTS",
+    "DNDETRLoss",
     "Matches",
     "MatchingCosts",
     "SetLosses",
@@ -14,5 +17,7 @@ __all__ = [
     "generalized_iou",
     "iou",
     "match",
+    "matchability_loss",
+    "varifocal_loss",
     "xyxy_of",
 ]

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 
-from regard.losses.boxes import generalized_iou, xyxy_of
+from regard.errors import unknown
+from regard.losses.boxes import generalized_iou, iou, xyxy_of
 from regard.losses.matching import DETR_COSTS, Matches, MatchingCosts, finite_predictions, match
+
+LABEL_LOSSES = ("cross_entropy", "focal", "varifocal", "matchability")
+# Weight and exponent of what is no object in the varifocal loss, and the exponent of the matchability-aware one.
+VARIFOCAL_ALPHA, VARIFOCAL_GAMMA, MATCHABILITY_GAMMA = 0.75, 2.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,9 @@ class SetPredictionLoss(nn.Module):
     """Σ over the layers of 1 · class loss + 5 · L1 + 2 · (1 - GIoU), each query held to the object it is matched with.
 
     The class loss is the cross-entropy over `num_classes` and "no object", which comes last and counts
-    `no_object_weight`; with `costs.focal` it is the focal loss of a sigmoid for each class (there is no "no object"),
-    and is divided by the number of objects. L1 and GIoU are of the matched pairs, divided by the number of objects,
+    `no_object_weight`. The others are of a sigmoid for each class (there is no "no object") and divided by the number
+    of objects: "focal", which is the default with `costs.focal`; "varifocal" and "matchability", whose target for a
+    matched query is its IoU with the object. L1 and GIoU are of the matched pairs, divided by the number of objects,
     which is the mean over all processes and at least 1.
 
     Everything is computed in float32. A prediction that is not finite is left out of all terms, so that the loss and
@@ -44,8 +50,12 @@ class SetPredictionLoss(nn.Module):
         l1_weight: float = 5.0,
         giou_weight: float = 2.0,
         no_object_weight: float = 0.1,
+        label_loss: str | None = None,
     ) -> None:
         super().__init__()
+        self.label_loss = label_loss or ("focal" if costs.focal else "cross_entropy")
+        if self.label_loss not in LABEL_LOSSES:
+            raise unknown("label_loss", self.label_loss, LABEL_LOSSES)
         self.num_classes = num_classes
         self.costs = costs
         self.weights = {"loss_ce": label_weight, "loss_bbox": l1_weight, "loss_giou": giou_weight}
@@ -63,15 +73,32 @@ class SetPredictionLoss(nn.Module):
     ) -> SetLosses:
         """`target_boxes` are (cx, cy, w, h) in [0, 1], as predictions are, one tensor an image; errors as `match`."""
         with torch.autocast(logits.device.type, enabled=False):
+            matches = match(logits.float(), boxes_cxcywh.float(), labels, target_boxes, self.costs)
+        return self.held_to(matches, logits, boxes_cxcywh, labels, target_boxes)
+
+    def held_to(
+        self,
+        matches: Matches,
+        logits: Float[Tensor, "layers batch queries classes"],
+        boxes_cxcywh: Float[Tensor, "layers batch queries 4"],
+        labels: Sequence[Int64[Tensor, "_"]],
+        target_boxes: Sequence[Float[Tensor, "_ 4"]],
+        *,
+        counted: Bool[Tensor, "batch queries"] | None = None,
+        repeats: int = 1,
+    ) -> SetLosses:
+        """The loss of matches that are known. Queries that are not `counted` have no part in it, and with `repeats`
+        each object is matched so often."""
+        with torch.autocast(logits.device.type, enabled=False):
             logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
-            matches = match(logits, boxes_cxcywh, labels, target_boxes, self.costs)
             finite = finite_predictions(logits, boxes_cxcywh)
             # Zeros in the place of what is not finite, before anything is computed: 0 · NaN would be NaN.
             logits = logits.masked_fill(~finite[..., None], 0.0)
             boxes_cxcywh = boxes_cxcywh.masked_fill(~finite[..., None], 0.5)
-            num_boxes = _mean_over_processes(sum(len(boxes) for boxes in target_boxes), logits.device)
+            num_boxes = _mean_over_processes(sum(len(boxes) for boxes in target_boxes) * repeats, logits.device)
+            counts = finite if counted is None else finite & counted
             terms = {
-                "loss_ce": self._label_loss(logits, finite, labels, matches, num_boxes),
+                "loss_ce": self._label_loss(logits, boxes_cxcywh, counts, labels, target_boxes, matches, num_boxes),
                 **self._box_losses(boxes_cxcywh, finite, target_boxes, matches, num_boxes),
             }
         total = sum((self.weights[name] * value.sum() for name, value in terms.items()), logits.new_zeros(()))
@@ -84,20 +111,45 @@ class SetPredictionLoss(nn.Module):
         return SetLosses(total, named, matches)
 
     def _label_loss(
-        self, logits: Tensor, finite: Tensor, labels: Sequence[Tensor], matches: Matches, num_boxes: Tensor
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        counts: Tensor,
+        labels: Sequence[Tensor],
+        target_boxes: Sequence[Tensor],
+        matches: Matches,
+        num_boxes: Tensor,
     ) -> Float32[Tensor, " layers"]:
         of_objects = _taken(labels, matches, logits.device)
-        if self.costs.focal:
-            wanted = torch.zeros_like(logits)
-            wanted[matches.layer, matches.image, matches.query, of_objects] = 1.0
-            loss = _focal_loss(logits, wanted, self.costs.alpha, self.costs.gamma) * finite[..., None]
-            return loss.sum(dim=(1, 2, 3)) / num_boxes
-        wanted = torch.full(logits.shape[:3], self.num_classes, dtype=torch.int64, device=logits.device)
-        wanted[matches.layer, matches.image, matches.query] = of_objects
-        loss = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), self.class_weights, reduction="none")
-        weight = self.class_weights[wanted] * finite
-        loss = loss.view(finite.shape) * finite
-        return loss.sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
+        if self.label_loss == "cross_entropy":
+            wanted = torch.full(logits.shape[:3], self.num_classes, dtype=torch.int64, device=logits.device)
+            wanted[matches.layer, matches.image, matches.query] = of_objects
+            loss = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), self.class_weights, reduction="none")
+            weight = self.class_weights[wanted] * counts
+            loss = loss.view(counts.shape) * counts
+            return loss.sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
+        quality = torch.zeros_like(logits)
+        place = (matches.layer, matches.image, matches.query, of_objects)
+        quality[place] = self._quality(boxes, target_boxes, matches)
+        is_it = torch.zeros_like(logits, dtype=torch.bool)
+        is_it[place] = True
+        loss = self._sigmoid_loss(logits, quality, is_it) * counts[..., None]
+        return loss.sum(dim=(1, 2, 3)) / num_boxes
+
+    @torch.no_grad()
+    def _quality(self, boxes: Tensor, target_boxes: Sequence[Tensor], matches: Matches) -> Tensor:
+        """What the score of each match should be: 1, or how well its box fits."""
+        if self.label_loss == "focal":
+            return boxes.new_ones(len(matches.layer))
+        wanted = _taken(target_boxes, matches, boxes.device).float().view(-1, 4)
+        return iou(xyxy_of(boxes[matches.layer, matches.image, matches.query]), xyxy_of(wanted))
+
+    def _sigmoid_loss(self, logits: Tensor, quality: Tensor, is_it: Tensor) -> Tensor:
+        if self.label_loss == "focal":
+            return _focal_loss(logits, quality, self.costs.alpha, self.costs.gamma)
+        if self.label_loss == "varifocal":
+            return varifocal_loss(logits, quality, is_it)
+        return matchability_loss(logits, quality, is_it)
 
     def _box_losses(
         self, boxes: Tensor, finite: Tensor, target_boxes: Sequence[Tensor], matches: Matches, num_boxes: Tensor
@@ -120,6 +172,25 @@ def _focal_loss(logits: Tensor, wanted: Tensor, alpha: float, gamma: float) -> T
     probability = logits.sigmoid()
     missed = probability * (1 - wanted) + (1 - probability) * wanted
     return (alpha * wanted + (1 - alpha) * (1 - wanted)) * missed**gamma * cross_entropy
+
+
+def varifocal_loss(
+    logits: Float[Tensor, "*shape"], quality: Float[Tensor, "*shape"], is_it: Bool[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """q · BCE(p, q) of what is an object, α p^γ · BCE(p, 0) of what is none  (Zhang et al. 2021, eq. 2)."""
+    weight = torch.where(is_it & (quality > 0), quality, VARIFOCAL_ALPHA * logits.detach().sigmoid() ** VARIFOCAL_GAMMA)
+    return weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+
+
+def matchability_loss(
+    logits: Float[Tensor, "*shape"], quality: Float[Tensor, "*shape"], is_it: Bool[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """BCE(p, q^γ) of what is an object, p^γ · BCE(p, 0) of what is none  (DEIM, Huang et al. 2024, eq. 3).
+
+    A match of low quality counts too, which the varifocal loss nearly leaves out.
+    """
+    weight = torch.where(is_it, 1.0, logits.detach().sigmoid() ** MATCHABILITY_GAMMA)
+    return weight * F.binary_cross_entropy_with_logits(logits, quality**MATCHABILITY_GAMMA, reduction="none")
 
 
 def _taken(of_images: Sequence[Tensor], matches: Matches, device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 from regard.errors import RegardError, unknown
 from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
+from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
 from regard.models.presets import PRESETS, ModelConfig
@@ -20,10 +21,13 @@ from regard.models.vit import ViT, ViTConfig
 
 __all__ = [
     "DETR",
+    "DNDETR",
     "PRESETS",
     "Backbone",
     "DETRConfig",
     "DETROutput",
+    "DNDETRConfig",
+    "DNDETROutput",
     "FNet",
     "FNetConfig",
     "LanguageModel",
@@ -79,6 +83,7 @@ def build(config: ModelConfig) -> nn.Module:
 
 _MODELS: dict[type, type[nn.Module]] = {
     DETRConfig: DETR,
+    DNDETRConfig: DNDETR,
     FNetConfig: FNet,
     TransformerConfig: Transformer,
     LanguageModelConfig: LanguageModel,

@@ -1,6 +1,7 @@
 """What makes an image's features: convolutional networks out of timm, SASA-ResNets, and ViTs."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,23 +16,40 @@ from regard.layers.grid import Grid
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
 from regard.models.vit import DINOV2, ViT
 
+# timm's networks with fewer channels, for small images and processors: each with timm's name and what differs.
+NARROW: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18_narrow": ("resnet18", {"channels": (32, 64, 128, 256), "stem_width": 16, "stem_type": "deep"}),
+}
+
 
 class TimmBackbone(nn.Module):
     """The last feature map of any of timm's models that has feature maps (`features_only`), with random weights.
 
     dilated: the last stage keeps the resolution of the one before and dilates instead (DETR's DC5).
     frozen_norm: batch norms are constants, folded into their convolutions, as DETR has them for pretrained weights.
-    `out_chans` are its channels, `reduction` how many pixels of the image a pixel of it stands for.
-    Raises RegardError for a name that timm does not have, and for a model that cannot be dilated.
+    reductions: of the maps that `every_level` gives; what comes after the last of them is left out of the network.
+    `out_chans` are the last map's channels, `reduction` how many pixels of the image a pixel of it stands for;
+    `level_chans` and `reductions` say so of each map.
+    Raises RegardError for a name that timm does not have, and for a model that cannot be dilated or lacks such a map.
     """
 
-    def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        dilated: bool = False,
+        in_chans: int = 3,
+        frozen_norm: bool = True,
+        reductions: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
-        self.body = create_body(name, dilated=dilated, in_chans=in_chans, pretrained=False)
+        indices = (-1,) if reductions is None else _indices(name, reductions)
+        self.body = create_body(name, dilated=dilated, in_chans=in_chans, pretrained=False, indices=indices)
         info: Any = self.body.feature_info
-        self.out_chans: int = info.channels()[-1]
-        self.reduction: int = info.reduction()[-1]
+        self.level_chans: tuple[int, ...] = tuple(info.channels())
+        self.reductions: tuple[int, ...] = tuple(info.reduction())
+        self.out_chans, self.reduction = self.level_chans[-1], self.reductions[-1]
         if frozen_norm:
             freeze_norms(self.body)
             fold_norms(self.body)
@@ -40,7 +58,11 @@ class TimmBackbone(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_chans rows columns"]:
-        return self.body(images.contiguous(memory_format=torch.channels_last))[-1]
+        return self.every_level(images)[-1]
+
+    def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
+        """The map of each of `reductions`, the finest first."""
+        return list(self.body(images.contiguous(memory_format=torch.channels_last)))
 
     def freeze_stem(self) -> None:
         """Stops the stem and the first stage from learning, as DETR does with pretrained weights."""
@@ -69,6 +91,7 @@ class SASABackbone(nn.Module):
         self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
         self.body = SASAResNet(replace(SASA_RESNETS[name], in_chans=in_chans, num_classes=0))
         self.out_chans, self.reduction = self.body.out_chans, self.body.reduction
+        self.level_chans, self.reductions = (self.out_chans,), (self.reduction,)
         if frozen_norm:
             freeze_norms(self.body)
 
@@ -76,6 +99,10 @@ class SASABackbone(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_chans rows columns"]:
         return self.body.forward_features(images)
+
+    def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
+        """The one map that there is."""
+        return [self(images)]
 
     def freeze_stem(self) -> None:
         """Stops the stem from learning."""
@@ -100,6 +127,7 @@ class ViTBackbone(nn.Module):
         self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
         self.body = ViT(replace(DINOV2[name], in_chans=in_chans, num_classes=0))
         self.out_chans, self.reduction = self.body.config.embed_dim, self.body.config.patch_size
+        self.level_chans, self.reductions = (self.out_chans,), (self.reduction,)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -109,6 +137,10 @@ class ViTBackbone(nn.Module):
         rows, columns = (side // self.reduction for side in padded.shape[-2:])
         patches = self.body.forward_features(padded)[:, self.body.grid.prefix :]
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
+
+    def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
+        """The one map that there is."""
+        return [self(images)]
 
     def freeze_stem(self) -> None:
         """Stops patches, positions and prefix tokens from learning."""
@@ -126,14 +158,26 @@ class ViTBackbone(nn.Module):
 Backbone = TimmBackbone | SASABackbone | ViTBackbone
 
 
-def create_backbone(name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> Backbone:
-    """A SASA-ResNet or a DINOv2 by its preset's name, or else timm's model of that name. RegardError as these say."""
-    kind: type[Backbone] = TimmBackbone
-    if name in DINOV2:
-        kind = ViTBackbone
-    elif name in SASA_RESNETS and name.startswith("sasa"):
-        kind = SASABackbone
-    return kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+def create_backbone(
+    name: str,
+    *,
+    dilated: bool = False,
+    in_chans: int = 3,
+    frozen_norm: bool = True,
+    reductions: Sequence[int] | None = None,
+) -> Backbone:
+    """A SASA-ResNet or a DINOv2 by its preset's name, or else timm's model of that name. RegardError as these say.
+
+    With `reductions`, it has the maps of those of them that it has at all: the last of a network may be finer than the
+    coarsest that is asked for. RegardError where one is missing before the last.
+    """
+    if name in DINOV2 or (name in SASA_RESNETS and name.startswith("sasa")):
+        kind = ViTBackbone if name in DINOV2 else SASABackbone
+        only = kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+        if reductions is not None and min(reductions) != only.reduction:
+            raise RegardError(f"model.strides: {name} has one feature map, of stride {only.reduction}: begin with it")
+        return only
+    return TimmBackbone(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm, reductions=reductions)
 
 
 def timm_model(name: str) -> nn.Module:
@@ -143,20 +187,22 @@ def timm_model(name: str) -> nn.Module:
     return timm.create_model(name)
 
 
-def create_body(name: str, *, dilated: bool, in_chans: int, pretrained: bool) -> nn.Module:
-    """timm's model, cut to its last feature map. RegardError as `TimmBackbone` says."""
+def create_body(
+    name: str, *, dilated: bool, in_chans: int, pretrained: bool, indices: Sequence[int] | None = (-1,)
+) -> nn.Module:
+    """timm's model, cut to its feature maps of `indices`, or with them all. RegardError as `TimmBackbone` says."""
     import timm  # it takes a second to import
 
-    if not timm.is_model(name):
-        raise unknown(
-            "backbone",
-            name,
-            [*timm.list_models(), *DINOV2, *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))],
-        )
-    options: dict[str, Any] = {"output_stride": 16} if dilated else {}
+    _require_name(name)
+    of_timm, options = NARROW.get(name, (name, {}))
+    options = {**options, "output_stride": 16} if dilated else dict(options)
+    if indices is not None:
+        options["out_indices"] = tuple(indices)
+    if pretrained and name in NARROW:
+        raise RegardError(f"nobody has trained {name}: it is timm's {of_timm} with fewer channels")
     try:
         model: nn.Module = timm.create_model(
-            name, features_only=True, pretrained=pretrained, in_chans=in_chans, out_indices=(-1,), **options
+            of_timm, features_only=True, pretrained=pretrained, in_chans=in_chans, **options
         )
     except (NotImplementedError, AssertionError, RuntimeError, TypeError) as error:
         if pretrained:
@@ -165,3 +211,26 @@ def create_body(name: str, *, dilated: bool, in_chans: int, pretrained: bool) ->
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RegardError(f"model.backbone: timm's {name} cannot be a backbone{how} here: {reason}") from None
     return model
+
+
+def _indices(name: str, reductions: Sequence[int]) -> tuple[int, ...]:
+    """Which of timm's feature maps have these reductions; the coarsest may be coarser than all that there are."""
+    with torch.device("meta"):
+        whole: Any = create_body(name, dilated=False, in_chans=3, pretrained=False, indices=None)
+    known: list[int] = whole.feature_info.reduction()
+    missing = [reduction for reduction in reductions if reduction not in known and reduction < max(known)]
+    found = tuple(known.index(reduction) for reduction in reductions if reduction in known)
+    if missing or not found:
+        raise RegardError(
+            f"model.strides: {name} has no feature map of stride {(missing or list(reductions))[0]}; "
+            f"it has {', '.join(map(str, known))}"
+        )
+    return found
+
+
+def _require_name(name: str) -> None:
+    import timm
+
+    if name not in NARROW and not timm.is_model(name):
+        own = [*NARROW, *DINOV2, *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))]
+        raise unknown("backbone", name, [*timm.list_models(), *own])

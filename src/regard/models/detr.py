@@ -69,6 +69,9 @@ class DETR(nn.Module):
     pixels. Raises RegardError for a backbone or a mixer that cannot serve.
     """
 
+    scores = "softmax"
+    """Over the classes and "no object", which comes last."""
+
     def __init__(
         self,
         *,

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from regard.models.detr import DETRConfig
+from regard.models.dn_detr import DNDETRConfig
 from regard.models.fnet import FNetConfig
 from regard.models.language import LanguageModelConfig
 from regard.models.recurrent import RecurrentConfig
@@ -12,7 +13,14 @@ from regard.models.transformer import TransformerConfig
 from regard.models.vit import DINOV2, ViTConfig
 
 ModelConfig = (
-    ViTConfig | SASAResNetConfig | DETRConfig | FNetConfig | TransformerConfig | LanguageModelConfig | RecurrentConfig
+    ViTConfig
+    | SASAResNetConfig
+    | DETRConfig
+    | DNDETRConfig
+    | FNetConfig
+    | TransformerConfig
+    | LanguageModelConfig
+    | RecurrentConfig
 )
 
 # Vaswani et al. 2017, table 3, with the vocabulary of section 5.1, which source and target share.
@@ -38,6 +46,17 @@ TRANSFORMER_BASE = TransformerConfig(
 
 # Tolstikhin et al. 2021, table 1: no positions, since each token has weights of its own.
 MIXER_B16 = ViTConfig(mixer="mlp", pool="avg", positions="none")
+
+DN_DETR_MINI = DNDETRConfig(
+    num_classes=10,
+    backbone="resnet18_narrow",
+    frozen_norm=False,
+    strides=(8, 16),
+    embed_dim=128,
+    decoder_depth=3,
+    num_queries=30,
+    num_denoising=60,
+)
 
 PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     {
@@ -98,6 +117,11 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             mlp_ratio=4.0,
             num_queries=25,
         ),
+        # The same with all that makes it learn from little.
+        "dn_detr_mini": DN_DETR_MINI,
+        "dn_detr_mini_lite0": replace(DN_DETR_MINI, backbone="tf_efficientnet_lite0"),
+        # Of the size that users of RT-DETR know (Lv et al. 2023, table 2).
+        "dn_detr_resnet50": DNDETRConfig(),
         # Lee-Thorp et al. 2021, table 8.
         "fnet_base": FNetConfig(),
         "fnet_large": FNetConfig(embed_dim=1024, depth=24),

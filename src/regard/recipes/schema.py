@@ -18,6 +18,7 @@ from pydantic import (
 from regard.models import (
     PRESETS,
     DETRConfig,
+    DNDETRConfig,
     LanguageModelConfig,
     ModelConfig,
     RecurrentConfig,
@@ -134,6 +135,16 @@ class AugmentSection(Section):
     """DETR's random crop, with its boxes, of every second image."""
     colour: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 is off."""
+    scale_jitter: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    """Factors, the least and the most, by which an image is enlarged or reduced on a canvas of its size."""
+    mosaic: Fraction = 0.0
+    """The share of training images that are made of four."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "AugmentSection":
+        if self.scale_jitter[0] > self.scale_jitter[1]:
+            raise ValueError(f"augment.scale_jitter is {list(self.scale_jitter)}; the least comes first")
+        return self
 
 
 class TrainSection(Section):
@@ -166,7 +177,8 @@ class TrainSection(Section):
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Weights are averaged with this decay, and the average is what is evaluated and kept as the model; 0 is off."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """`auto` is bf16 where the processor or GPU has instructions for it: without them it is slower by far."""
     gradient_checkpointing: bool = False
     find_nonfinite: bool = False
     """For debugging: name the first layer that sees or makes a NaN or inf. It slows the training."""
@@ -215,7 +227,7 @@ TaskName = Literal["classification", "detection", "seq2seq", "next-token"]
 # The configurations that a task can train.
 _MODELS: dict[TaskName, tuple[type, ...]] = {
     "classification": (ViTConfig, SASAResNetConfig),
-    "detection": (DETRConfig,),
+    "detection": (DETRConfig, DNDETRConfig),
     "seq2seq": (TransformerConfig, RecurrentConfig),
     "next-token": (LanguageModelConfig,),
 }
@@ -226,7 +238,7 @@ AUGMENTATIONS: dict[TaskName, tuple[str, ...]] = {
         *("shift", "flip", "crop_scale", "rand_augment", "rand_augment_magnitude", "erase"),
         *("mixup", "cutmix"),
     ),
-    "detection": ("flip", "scales", "crop", "colour"),
+    "detection": ("flip", "scales", "crop", "colour", "scale_jitter", "mosaic"),
 }
 
 # Keys that only detection reads, by section; and those that no model of sequences does.
@@ -247,6 +259,8 @@ class Recipe(Section):
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Draws the weights, the order of the data and the augmentation."""
     claim: Claim | None = None
+    otherwise: str | None = None
+    """A recipe that needs none of the weights which this one begins from; the error names it where they are missing."""
     model: ModelSection
     data: DataSection
     augment: AugmentSection = AugmentSection()

@@ -5,7 +5,7 @@ from regard.tasks.classification import ClassificationTask
 from regard.tasks.classifier import Classifier, Prediction
 from regard.tasks.detection import DetectionTask, annotations_of, parts_of
 from regard.tasks.detection_metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
-from regard.tasks.detections import Detections
+from regard.tasks.detections import Detections, Settling
 from regard.tasks.detector import Detector
 from regard.tasks.features import features_of, nearest_neighbours
 from regard.tasks.metrics import ClassFigures, Evaluation
@@ -38,6 +38,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Seq2SeqTask",
+    "Settling",
     "Task",
     "TextEvaluation",
     "Translation",

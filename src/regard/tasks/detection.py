@@ -22,14 +22,16 @@ from regard.data import (
     Finding,
     SelectedScenes,
     TrainingOrder,
+    VariedScenes,
     cached,
     check_scenes,
     detection_training_loader,
     detection_training_transform,
     open_detection,
 )
-from regard.losses import SetPredictionLoss
-from regard.models import DETR, DETRConfig
+from regard.errors import RegardError
+from regard.losses import DNDETRLoss, SetPredictionLoss
+from regard.models import DETR, DNDETR, DETRConfig, DNDETRConfig, build
 from regard.recipes import Recipe
 from regard.recipes.schema import DataSection
 from regard.tasks.detection_metrics import DetectionEvaluation
@@ -68,7 +70,9 @@ class DetectionTask:
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
         )
-        self._loss = SetPredictionLoss(len(self.data.class_names))
+        self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
+        if isinstance(self.config, DNDETRConfig):
+            self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -86,12 +90,18 @@ class DetectionTask:
             findings.append(Finding("warning", what, "model"))
         return findings
 
-    def build_model(self) -> DETR:
-        options, model = self.recipe.model, DETR(**vars(self.config))
+    def build_model(self) -> DETR | DNDETR:
+        options, model = self.recipe.model, build(self.config)
+        assert isinstance(model, DETR | DNDETR)
         model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         if options.pretrained_backbone:
             named = options.pretrained_backbone
-            load_pretrained_backbone(model, named if isinstance(named, str) else None)
+            try:
+                load_pretrained_backbone(model, named if isinstance(named, str) else None)
+            except RegardError as error:
+                if self.recipe.otherwise is None:
+                    raise
+                raise RegardError(f"{error}; the recipe {self.recipe.otherwise} starts from scratch") from None
         if options.weights is not None:
             load_detr_weights(model, options.weights, reset_head=options.reset_head)
         if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
@@ -122,10 +132,15 @@ class DetectionTask:
                 scales=augment.scales,
                 crop=augment.crop,
                 colour=augment.colour,
+                scale_jitter=augment.scale_jitter,
+                mosaic=augment.mosaic,
             ),
         )
+        vary = None
+        if augment.mosaic or augment.scale_jitter != (1.0, 1.0):
+            vary = VariedScenes(self.train, augment.scale_jitter, augment.mosaic, self.preprocessing.mean)
         return detection_training_loader(
-            self.train, transform, order, recipe.data.num_workers, recipe.data.on_bad_image
+            self.train, transform, order, recipe.data.num_workers, recipe.data.on_bad_image, vary
         )
 
     def weight(self, batch: DetectionBatch) -> int:
@@ -133,9 +148,12 @@ class DetectionTask:
         return len(batch)
 
     def loss(self, model: nn.Module, batch: DetectionBatch) -> Float[Tensor, ""]:
-        """The set loss over all layers of the decoder."""
+        """The set loss over all layers of the decoder; with a DN-DETR, of proposals and noised objects too."""
+        self._loss.to(batch.images.device)
+        if isinstance(self._loss, DNDETRLoss):
+            output = model(batch.images, batch.mask, batch.labels, batch.boxes_cxcywh)
+            return self._loss(output, batch.labels, batch.boxes_cxcywh).total
         output = model(batch.images, batch.mask)
-        self._loss.to(output.logits.device)
         return self._loss(output.logits, output.boxes_cxcywh, batch.labels, batch.boxes_cxcywh).total
 
     def predictor(self, model: nn.Module) -> Detector:
@@ -160,7 +178,7 @@ class DetectionTask:
 
     def flops(self, model: nn.Module) -> int:
         """For an image of the size that most of the training images are brought to."""
-        if not isinstance(model, DETR):
+        if not isinstance(model, DETR | DNDETR):
             return 0
         from regard.data.detection_transforms import resized
 
@@ -196,7 +214,7 @@ def parts_of(data: DetectionData, options: DataSection) -> tuple[DetectionSource
     return train, train if options.validate_on == "train" else data.val
 
 
-def _config(recipe: Recipe, num_classes: int) -> DETRConfig:
+def _config(recipe: Recipe, num_classes: int) -> DETRConfig | DNDETRConfig:
     config = recipe.model.config(num_classes=num_classes)
-    assert isinstance(config, DETRConfig)  # the schema lets no other model come to this task
+    assert isinstance(config, DETRConfig | DNDETRConfig)  # the schema lets no other model come to this task
     return config

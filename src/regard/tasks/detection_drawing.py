@@ -43,10 +43,10 @@ def draw_boxes(
         x = max(min(left, picture.width - chip_width), 0)
         y = top - chip_height if top >= chip_height else top
         draw.rectangle((x, y, x + chip_width, y + chip_height), fill=colour)
-        draw.text((x + line, y), caption, fill="black" if _is_bright(colour) else "white", font=font)
+        draw.text((x + line, y), caption, fill="black" if is_bright(colour) else "white", font=font)
     return picture
 
 
-def _is_bright(colour: str) -> bool:
+def is_bright(colour: str) -> bool:
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue > 140

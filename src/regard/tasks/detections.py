@@ -15,6 +15,28 @@ from regard.tasks.detection_drawing import draw_boxes
 
 
 @dataclass(frozen=True)
+class Settling:
+    """How the boxes of one image settle: where each query begins, and what every layer of the decoder says of it."""
+
+    boxes_xyxy: Float32[Tensor, "layers queries 4"]
+    """In pixels of the image as it is stored."""
+    labels: Int64[Tensor, "layers queries"]
+    """The best class of each query."""
+    scores: Float32[Tensor, "layers queries"]
+    class_names: tuple[str, ...]
+    start_xyxy: Float32[Tensor, "queries 4"] | None = None
+    """None for queries that begin without a box."""
+    proposed: bool = False
+    """Whether `start_xyxy` was proposed in this image, rather than learned for all."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What there is to see, in order: where the queries begin, if they begin with boxes, and each layer."""
+        begin = () if self.start_xyxy is None else ("proposal" if self.proposed else "start",)
+        return (*begin, *(f"layer {number}" for number in range(1, len(self.boxes_xyxy) + 1)))
+
+
+@dataclass(frozen=True)
 class Detections:
     """The objects of one image, the most certain first. They draw themselves and convert to others' formats."""
 

@@ -22,10 +22,12 @@ from regard.data import (
     read_image,
 )
 from regard.errors import RegardError
-from regard.losses import SetPredictionLoss, xyxy_of
+from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
 from regard.tasks.detection_metrics import DetectionEvaluation
-from regard.tasks.detections import Detections
+from regard.tasks.detections import Detections, Settling
 
+# Detections an image that COCO's figures count.
+MOST = 100
 NOTHING = Objects(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0), torch.zeros(0).bool())
 
 
@@ -43,6 +45,7 @@ class Detector:
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.preprocessing = preprocessing
         self._transform = detection_evaluation_transform(preprocessing)
+        self._sigmoid = getattr(model, "scores", "softmax") == "sigmoid"
 
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Detector":
@@ -115,7 +118,7 @@ class Detector:
         Raises RegardError for a class that the detector does not know.
         """
         meaning = torch.tensor(self._indices(self.class_names if class_names is None else class_names))
-        loss = SetPredictionLoss(len(self.class_names)).to(self.device)
+        loss = self._loss().to(self.device)
         loader = detection_evaluation_loader(
             source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
         )
@@ -141,6 +144,31 @@ class Detector:
             total / len(found) if found else math.nan,
             tuple(skipped),
         )
+
+    @torch.inference_mode()
+    def settling(self, image: str | Path | Image.Image | Tensor) -> Settling:
+        """What every layer says of every query, over an image as `predict` takes it. Raises BadImage."""
+        read = self._read(image)
+        size = (read.shape[1], read.shape[2])
+        pixels, mask = pad([self._transform(read, NOTHING)[0]])
+        output = self.model(pixels.to(self.device), mask.to(self.device))
+        scores, labels = self._scores(output.logits[:, 0].float().cpu()).max(-1)
+        start = getattr(output, "chosen_boxes", None)
+        return Settling(
+            _corners(output.boxes_cxcywh[:, 0].float().cpu(), size),
+            labels,
+            scores,
+            self.class_names,
+            start_xyxy=None if start is None else _corners(start[0].float().cpu(), size),
+            proposed=getattr(output, "proposals", None) is not None,
+        )
+
+    def _loss(self) -> SetPredictionLoss:
+        """What the model's own answers are held to: without proposals and noised objects, which are for training."""
+        if self._sigmoid:
+            label_loss = getattr(self.model, "label_loss", None)
+            return SetPredictionLoss(len(self.class_names), costs=SIGMOID_COSTS, label_loss=label_loss)
+        return SetPredictionLoss(len(self.class_names))
 
     def _indices(self, class_names: Sequence[str]) -> list[int]:
         strange = [name for name in class_names if name not in self.class_names]
@@ -176,24 +204,39 @@ class Detector:
         output = self.model(images.to(self.device), mask.to(self.device))
         return output.logits.float(), output.boxes_cxcywh.float()
 
+    def _scores(self, logits: Tensor) -> Tensor:
+        """Of each class; without that of "no object", where there is one."""
+        return logits.sigmoid() if self._sigmoid else logits.softmax(-1)[..., :-1]
+
     def _decoded(
         self, output: tuple[Tensor, Tensor], sizes: Sequence[tuple[int, int]], names: Sequence[str], threshold: float
     ) -> list[Detections]:
-        """The last layer's answers: of each query its best class, in pixels; what is not finite is left out."""
+        """The last layer's answers in pixels, the most certain first; what is not finite is left out.
+
+        Of each query its best class; where each class has a score of its own, the best of all pairs, as many as COCO
+        counts: a query that is in doubt may name two.
+        """
         logits, boxes = (part[-1].cpu() for part in output)
-        scores, labels = logits.softmax(-1)[..., :-1].max(-1)
+        scores = self._scores(logits)
+        if not self._sigmoid:
+            best = scores.max(-1, keepdim=True)
+            scores = torch.full_like(scores, -1.0).scatter(-1, best.indices, best.values)
         answers = []
-        for score, label, box, (height, width), name in zip(scores, labels, boxes, sizes, names, strict=True):
-            kept = (score >= threshold) & box.isfinite().all(-1)
-            order = score.masked_fill(~kept, -1.0).argsort(descending=True, stable=True)[: int(kept.sum())]
-            extent = torch.tensor([width, height, width, height], dtype=torch.float32)
-            corners = (xyxy_of(box[order]) * extent).clamp(min=0).minimum(extent)
-            answers.append(
-                Detections(
-                    name, (height, width), corners, label[order], score[order], self.class_names, self.category_ids
-                )
-            )
+        for score, box, size, name in zip(scores, boxes, sizes, names, strict=True):
+            score = score.masked_fill(~box.isfinite().all(-1, keepdim=True), -1.0).nan_to_num(-1.0).flatten()
+            order = score.argsort(descending=True, stable=True)[: int((score >= threshold).sum())]
+            order = order[:MOST] if self._sigmoid else order
+            query, label = order // scores.shape[2], order % scores.shape[2]
+            corners = _corners(box[query], size)
+            answers.append(Detections(name, size, corners, label, score[order], self.class_names, self.category_ids))
         return answers
+
+
+def _corners(boxes_cxcywh: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes in [0, 1] as boxes_xyxy in pixels of an image of (height, width), cut at its edges."""
+    height, width = size
+    extent = torch.tensor([width, height, width, height], dtype=torch.float32)
+    return (xyxy_of(boxes_cxcywh) * extent).clamp(min=0).minimum(extent)
 
 
 def _require_share(name: str, value: float) -> None:

@@ -21,7 +21,7 @@ from regard.training.budget import Budget, learning_rate
 from regard.training.files import remove_leftovers, write_json
 from regard.training.finite import watch_finite
 from regard.training.log import MetricsLog
-from regard.training.machine import machine, peak_memory_mb, versions
+from regard.training.machine import has_bf16, machine, peak_memory_mb, versions
 from regard.training.optim import create_average, create_optimizer
 from regard.training.run import Run
 from regard.training.state import Progress, State
@@ -45,6 +45,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
     bar = bar or Bar(visible=main).part(0, folder.name)
     _require_sound(task, bar)
     order = task.order(rank=rank, world_size=world_size)
+    half = options.precision == "bf16" or (options.precision == "auto" and has_bf16(accelerator.device))
     budget, embed_dim = Budget.of(options, order.steps_per_epoch), recipe.model.config().embed_dim
 
     torch.manual_seed(recipe.seed)
@@ -113,7 +114,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
                 batch = batch.to(accelerator.device)
                 synchronise = number == options.accumulate
                 with nullcontext() if synchronise else accelerator.no_sync(model):
-                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
                         part_loss = task.loss(model, batch) * share
                     accelerator.backward(part_loss)
                 loss += part_loss.detach()

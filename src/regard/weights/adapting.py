@@ -1,5 +1,6 @@
 """Weights of one model for another of a different size: what is resampled, summed, repeated, or left as it is."""
 
+import re
 from collections.abc import Mapping
 from math import isqrt
 from typing import Literal
@@ -14,7 +15,8 @@ from regard.weights.rules import State
 
 # What belongs to one kind of mixer alone, so that another's weights do without: performer's features, local's offsets.
 OF_ONE_MIXER = (".projection", ".rel_rows", ".rel_cols")
-HEADS = ("head.", "head_dist.", "label_head.")
+# What has a row for each class: of ViTs, of DETR, and of DN-DETR, which has a head in each layer.
+_HEAD = re.compile(r"(head|head_dist|label_head|proposed_labels|label_embedding|decoder\.label_heads\.\d+)\.")
 
 Classes = Literal["adapt", "keep", "reset"]
 
@@ -103,21 +105,19 @@ def _first_convolution(model: nn.Module) -> str:
 
 def _classes(found: State, wanted: Mapping[str, Tensor], where: str, classes: Classes) -> tuple[State, list[str]]:
     told = []
-    for head in HEADS:
+    heads = [match[0] for match in map(_HEAD.match, (*wanted, *found)) if match]
+    for head in dict.fromkeys(heads):
         theirs = {name: tensor for name, tensor in found.items() if name.startswith(head)}
         ours = {name: tensor for name, tensor in wanted.items() if name.startswith(head)}
-        bias = f"{head}bias"
-        extra = head == "label_head."  # "no object"
-        if not theirs and not ours:
-            continue
+        rows = [len(next(iter(some.values()))) if some else 0 for some in (theirs, ours)]
         if classes == "reset":
             reason = "is to be learned anew"
         elif not ours:
             reason = "is dropped: the model has none"
         elif not theirs:
             reason = "has random weights: there are none of it"
-        elif bias in theirs and bias in ours and len(theirs[bias]) != len(ours[bias]):
-            numbers = len(theirs[bias]) - extra, len(ours[bias]) - extra
+        elif rows[0] != rows[1]:
+            numbers = [count - (head == "label_head.") for count in rows]  # without "no object"
             if classes == "keep":
                 raise RegardError(
                     f"{where}: was trained on {numbers[0]} classes, the data have {numbers[1]}; "

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from regard.errors import RegardError
-from regard.models import DETR, Backbone, TimmBackbone, ViTBackbone
+from regard.models import DETR, DNDETR, Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
 from regard.weights.files import require_fit
@@ -12,7 +12,7 @@ from regard.weights.loading import load_weights
 _KEY = "model.pretrained_backbone"
 
 
-def load_pretrained_backbone(model: DETR, entry: str | None = None) -> None:
+def load_pretrained_backbone(model: DETR | DNDETR, entry: str | None = None) -> None:
     """Loads weights of ImageNet into `model.backbone`: the catalogue's `entry`, or those that its name has by itself.
 
     Backbones that the catalogue does not have come from timm. RegardError where there are none, where they are of

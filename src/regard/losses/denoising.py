@@ -1,0 +1,108 @@
+"""The loss of a detector with proposals and denoising: matched queries, the encoder's tokens, and noised objects."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from regard.losses.matching import Matches, MatchingCosts
+from regard.losses.set_prediction import SetLosses, SetPredictionLoss
+
+# Deformable DETR's: the class counts twice, as a focal cost.
+SIGMOID_COSTS = MatchingCosts(label=2.0, focal=True)
+
+
+# What the loss reads of a model's output; `regard.models.DNDETROutput` and its parts are such.
+@runtime_checkable
+class Answers(Protocol):
+    @property
+    def logits(self) -> Tensor: ...
+    @property
+    def boxes_cxcywh(self) -> Tensor: ...
+
+
+@runtime_checkable
+class Noised(Protocol):
+    @property
+    def real(self) -> Tensor: ...
+    @property
+    def group(self) -> Tensor: ...
+    @property
+    def target(self) -> Tensor: ...
+    @property
+    def positive(self) -> Tensor: ...
+
+
+@runtime_checkable
+class Denoised(Protocol):
+    @property
+    def answers(self) -> Answers: ...
+    @property
+    def noised(self) -> Noised: ...
+
+
+@runtime_checkable
+class Output(Answers, Protocol):
+    @property
+    def proposals(self) -> Answers | None: ...
+    @property
+    def denoised(self) -> Denoised | None: ...
+
+
+class DNDETRLoss(nn.Module):
+    """The set loss of the decoder's layers, of the encoder's proposals as one layer more, and of the noised queries.
+
+    Noised queries are not matched: each is held to the object that it was made of, a negative to none
+    (Zhang et al. 2022, section 3.3). `total` is the sum of all, `named` what the three are made of: `loss_ce`, ... of
+    the decoder, `loss_ce_enc`, ... of the proposals, `loss_ce_dn`, ... of the noised. Errors as `match`.
+    """
+
+    def __init__(self, num_classes: int, *, label_loss: str = "matchability", label_weight: float = 1.0) -> None:
+        super().__init__()
+        self.of_sets = SetPredictionLoss(
+            num_classes, costs=SIGMOID_COSTS, label_loss=label_loss, label_weight=label_weight
+        )
+
+    def forward(self, output: Output, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> SetLosses:
+        """`output` is a DNDETR's; `target_boxes` are (cx, cy, w, h) in [0, 1], one tensor an image."""
+        found = self.of_sets(output.logits, output.boxes_cxcywh, labels, target_boxes)
+        total, named = found.total, dict(found.named)
+        if output.proposals is not None:
+            more = self.of_sets(output.proposals.logits, output.proposals.boxes_cxcywh, labels, target_boxes)
+            total = total + more.total
+            named |= {f"{name}_enc": value for name, value in more.named.items()}
+        if output.denoised is not None:
+            more = self._denoising(output.denoised, labels, target_boxes)
+            total = total + more.total
+            named |= {_named(name): value for name, value in more.named.items()}
+        return SetLosses(total, named, found.matches)
+
+    def _denoising(self, denoised: Denoised, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> SetLosses:
+        answers, noised = denoised.answers, denoised.noised
+        layers = len(answers.logits)
+        image, query = (noised.real & noised.positive).nonzero(as_tuple=True)
+        matches = Matches(
+            torch.arange(layers, device=image.device).repeat_interleave(len(image)),
+            image.repeat(layers),
+            query.repeat(layers),
+            noised.target[query].repeat(layers),
+            unmatched=0,
+            not_finite=0,
+        )
+        groups = int(noised.group[-1]) + 1
+        return self.of_sets.held_to(
+            matches,
+            answers.logits,
+            answers.boxes_cxcywh,
+            labels,
+            target_boxes,
+            counted=noised.real,
+            repeats=groups,
+        )
+
+
+def _named(name: str) -> str:
+    """loss_ce_0 -> loss_ce_dn_0, as the original names them."""
+    parts = name.split("_")
+    return "_".join([*parts[:2], "dn", *parts[2:]])

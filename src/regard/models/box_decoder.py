@@ -1,0 +1,194 @@
+"""A decoder whose queries are boxes that each layer refines (DAB-DETR; Deformable DETR, appendix A.4)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from regard.errors import unknown
+from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, NormPlace, Skip
+from regard.models.pyramid import Memory, matrix_weights
+from regard.ops import sine_boxes
+
+CROSS_ATTENTIONS = ("deformable", "dense")
+# A box's coordinate is kept so far from 0 and 1 before its logit is taken.
+EPSILON = 1e-4
+
+
+class BoxChange(nn.Module):
+    """Three linear maps with ReLU between: what is added to the logits of a box. Nothing, at the start."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(embed_dim, out) for out in (embed_dim, embed_dim, 4))
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, x: Float[Tensor, "*shape embed_dim"], boxes_cxcywh: Float[Tensor, "*shape 4"]
+    ) -> Float[Tensor, "*shape 4"]:
+        """sigmoid(logit(box) + change(x)), in float32."""
+        return _moved(boxes_cxcywh, self.change(x))
+
+    def change(self, x: Float[Tensor, "*shape embed_dim"]) -> Float[Tensor, "*shape 4"]:
+        first, second, last = self.layers
+        return last(second(first(x).relu()).relu()).float()
+
+
+def _moved(boxes_cxcywh: Tensor, change: Tensor) -> Tensor:
+    return (boxes_cxcywh.float().clamp(EPSILON, 1 - EPSILON).logit() + change).sigmoid()
+
+
+class BoxDecoderLayer(nn.Module):
+    """Queries see each other, then the memory, around their boxes or all of it; then comes the MLP."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        hidden_dim: int,
+        cross_attention: str = "deformable",
+        num_levels: int = 2,
+        num_points: int = 4,
+        norm: NormPlace = "post",
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if cross_attention not in CROSS_ATTENTIONS:
+            raise unknown("model.cross_attention", cross_attention, CROSS_ATTENTIONS)
+        self.attention = MultiHeadAttention(embed_dim, num_heads)
+        self.skip1 = Skip(embed_dim, norm, dropout)
+        self.cross: DeformableAttention | MultiHeadAttention
+        if cross_attention == "deformable":
+            self.cross = DeformableAttention(embed_dim, num_heads, num_levels=num_levels, num_points=num_points)
+        else:
+            self.cross = MultiHeadAttention(embed_dim, num_heads)
+        self.skip2 = Skip(embed_dim, norm, dropout)
+        self.mlp = MLP(embed_dim, hidden_dim, activation)
+        self.skip3 = Skip(embed_dim, norm, dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries embed_dim"],
+        positions: Float[Tensor, "batch queries embed_dim"],
+        boxes_cxcywh: Float[Tensor, "batch queries 4"],
+        memory: Memory,
+        attn_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
+    ) -> Float[Tensor, "batch queries embed_dim"]:
+        """`attn_mask` is True where a query may see another. Boxes are in [0, 1] of the image without its padding."""
+        inner = self.skip1.before(x)
+        placed = inner + positions
+        x = self.skip1.after(x, self.attention(placed, placed, inner, attn_mask=attn_mask))
+        inner = self.skip2.before(x) + positions
+        if isinstance(self.cross, DeformableAttention):
+            reference = boxes_cxcywh[:, :, None] * memory.extents.repeat(1, 1, 2)[:, None]
+            seen = self.cross(inner, reference, memory.tokens, memory.shapes, key_mask=memory.mask)
+        else:
+            seen = self.cross(inner, memory.tokens + memory.positions, memory.tokens, key_mask=memory.mask)
+        x = self.skip2.after(x, seen)
+        return self.skip3.after(x, self.mlp(self.skip3.before(x)))
+
+    def flops(self, num_queries: int, num_keys: int) -> int:
+        own = self.attention.flops(num_queries, num_queries) + self.mlp.flops(Grid(1, num_queries, 0))
+        return own + self.cross.flops(num_queries, num_keys)
+
+
+class Answers(NamedTuple):
+    """What every layer says of every query."""
+
+    logits: Float[Tensor, "layers batch queries classes"]
+    boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
+
+
+class BoxDecoder(nn.Module):
+    """`depth` layers, each with heads of its own for classes and boxes.
+
+    With `refine` a query's position is the sine embedding of its box (DAB-DETR, eq. 6), and each layer starts from the
+    box of the one before, whose gradient reaches that box alone (DINO's "look forward twice", section 3.5). Without, a
+    query keeps its first box and a position of its own.
+    """
+
+    gradient_checkpointing = False
+    """Recompute each layer in the backward pass instead of keeping its activations."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        depth: int,
+        num_classes: int,
+        *,
+        refine: bool = True,
+        mlp_ratio: float = 4.0,
+        cross_attention: str = "deformable",
+        num_levels: int = 2,
+        num_points: int = 4,
+        norm: NormPlace = "post",
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embed_dim, self.refine = embed_dim, refine
+        self.layers: Sequence[BoxDecoderLayer] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
+            BoxDecoderLayer(
+                embed_dim,
+                num_heads,
+                hidden_dim=int(embed_dim * mlp_ratio),
+                cross_attention=cross_attention,
+                num_levels=num_levels,
+                num_points=num_points,
+                norm=norm,
+                activation=activation,
+                dropout=dropout,
+            )
+            for _ in range(depth)
+        )
+        self.label_heads = nn.ModuleList(label_head(embed_dim, num_classes) for _ in range(depth))
+        self.box_heads = nn.ModuleList(BoxChange(embed_dim) for _ in range(depth))
+        if refine:
+            self.place = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries embed_dim"],
+        boxes_cxcywh: Float[Tensor, "batch queries 4"],
+        memory: Memory,
+        *,
+        positions: Float[Tensor, "batch queries embed_dim"] | None = None,
+        attn_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
+    ) -> Answers:
+        """`positions` are the queries' own, without `refine`; `attn_mask` is True where a query may see another."""
+        logits, boxes = [], []
+        known = now = boxes_cxcywh
+        for layer, labels, head in zip(self.layers, self.label_heads, self.box_heads, strict=True):
+            if self.refine:
+                positions = self.place(sine_boxes(known, self.embed_dim).to(x.dtype))
+            inputs = (x, positions, known, memory, attn_mask)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                x = layer(*inputs)
+            logits.append(labels(x))
+            change = head.change(x)  # type: ignore[operator]
+            boxes.append(_moved(now, change))
+            if self.refine:
+                # One that the next layer's loss may move, and no box before it; and one that is constant.
+                now, known = _moved(known, change), boxes[-1].detach()
+        return Answers(torch.stack(logits), torch.stack(boxes))
+
+    def flops(self, num_queries: int, num_keys: int) -> int:
+        heads = matrix_weights(self.label_heads) + matrix_weights(self.box_heads)
+        places = len(self.layers) * matrix_weights(self.place) if self.refine else 0
+        return 2 * num_queries * (heads + places) + sum(layer.flops(num_queries, num_keys) for layer in self.layers)
+
+
+def label_head(embed_dim: int, num_classes: int) -> nn.Linear:
+    """Logits of a sigmoid for each class, which begin at a probability of 0.01 (Lin et al. 2017, section 4.1)."""
+    head = nn.Linear(embed_dim, num_classes)
+    nn.init.constant_(head.bias, -4.595)
+    return head

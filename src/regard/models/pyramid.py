@@ -1,0 +1,165 @@
+"""A backbone's feature maps as one memory: attention on the coarsest, then convolutions that carry it to the finer.
+
+The hybrid encoder of RT-DETR (Lv et al. 2023, section 4.2), with plain residual blocks where the paper fuses.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.layers import Activation, Grid
+from regard.models.stacks import TransformerEncoder
+from regard.ops import masked_sine_positions
+
+Shape = tuple[int, int]
+
+
+class Memory(NamedTuple):
+    """The tokens of all maps, one map after the other, each read row by row."""
+
+    tokens: Float[Tensor, "batch tokens embed_dim"]
+    positions: Float[Tensor, "batch tokens embed_dim"]
+    mask: Bool[Tensor, "batch tokens"] | None
+    """True where a token is real; None where all are."""
+    shapes: tuple[Shape, ...]
+    """(rows, columns) of each map."""
+    extents: Float[Tensor, "batch levels 2"]
+    """Which share of a map, in x and in y, is the image: 1 but for padding and for what strides do not tile."""
+
+
+class Fuse(nn.Module):
+    """x + act(norm(conv(act(norm(conv(x)))))), convolutions of 3 × 3."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(embed_dim)
+        self.conv2 = nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(embed_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch embed_dim rows columns"], real: Bool[Tensor, "batch 1 rows columns"] | None
+    ) -> Float[Tensor, "batch embed_dim rows columns"]:
+        """What comes of padding is zero again before the next convolution can see it."""
+        inner = _real(F.silu(self.norm1(self.conv1(x))), real)
+        return x + _real(F.silu(self.norm2(self.conv2(inner))), real)
+
+
+class Pyramid(nn.Module):
+    """Maps of several strides -> `Memory`. Levels coarser than the backbone's last are made by strided convolutions.
+
+    `depth` encoder layers see the coarsest map that the backbone gives; then each finer map gets the coarser one added,
+    and after that each coarser one the finer, and a residual block fuses them. `strides` are all levels', in pixels.
+    """
+
+    def __init__(
+        self,
+        level_chans: Sequence[int],
+        strides: Sequence[int],
+        embed_dim: int,
+        num_heads: int,
+        depth: int,
+        *,
+        mlp_ratio: float = 4.0,
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+        mixer: str | Sequence[str] = "attention",
+        mixer_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        more = len(strides) - len(level_chans)
+        self.project = nn.ModuleList(_convolution(chans, embed_dim, 1) for chans in level_chans)
+        self.extend = nn.ModuleList(_convolution(embed_dim, embed_dim, 3, stride=2) for _ in range(more))
+        self.encoder = TransformerEncoder(
+            embed_dim,
+            num_heads,
+            depth,
+            mlp_ratio=mlp_ratio,
+            norm="post",
+            activation=activation,
+            dropout=dropout,
+            mixer=mixer,
+            mixer_options=mixer_options,
+        )
+        self.down = nn.ModuleList(Fuse(embed_dim) for _ in strides[1:])
+        self.shrink = nn.ModuleList(_convolution(embed_dim, embed_dim, 3, stride=2) for _ in strides[1:])
+        self.up = nn.ModuleList(Fuse(embed_dim) for _ in strides[1:])
+
+    def forward(self, features: Sequence[Tensor], sizes: Float[Tensor, "batch 2"], *, padded: bool = True) -> Memory:
+        """`sizes` are each image's own (width, height) in pixels, from the upper left; the rest of a map is padding,
+        and what features are there makes no difference. `padded=False` says that there is none."""
+        kept = [_columns_and_rows(sizes, f.shape[-2:], s) for f, s in zip(features, self.strides, strict=False)]
+        masks = [real if padded else None for real in kept]
+        maps = [
+            _real(project(_real(one, real)), real)
+            for project, one, real in zip(self.project, features, masks, strict=True)
+        ]
+        maps[-1] = self._attended(maps[-1], kept[len(maps) - 1], masks[-1])
+        for convolution, stride in zip(self.extend, self.strides[len(maps) :], strict=True):
+            made = convolution(maps[-1])
+            masks.append(_columns_and_rows(sizes, made.shape[-2:], stride) if padded else None)
+            maps.append(_real(made, masks[-1]))
+        for level in reversed(range(len(maps) - 1)):
+            coarser = F.interpolate(maps[level + 1], size=maps[level].shape[-2:])
+            maps[level] = self.down[level](_real(maps[level] + coarser, masks[level]), masks[level])
+        for level in range(len(maps) - 1):
+            finer = self.shrink[level](maps[level])
+            maps[level + 1] = self.up[level](_real(maps[level + 1] + finer, masks[level + 1]), masks[level + 1])
+        return self._memory(maps, sizes, padded)
+
+    def _attended(self, x: Tensor, kept: Tensor, real: Tensor | None) -> Tensor:
+        rows, columns = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        positions = masked_sine_positions(kept[:, 0], tokens.shape[-1]).to(tokens.dtype)
+        keys = None if real is None else real.flatten(1)
+        seen = self.encoder(tokens, mask=keys, positions=positions, grid=Grid(rows, columns))
+        return _real(seen.transpose(1, 2).unflatten(2, (rows, columns)), real)
+
+    def _memory(self, maps: Sequence[Tensor], sizes: Tensor, padded: bool) -> Memory:
+        shapes = tuple((one.shape[-2], one.shape[-1]) for one in maps)
+        kept = [_columns_and_rows(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
+        tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)
+        positions = torch.cat([masked_sine_positions(real[:, 0], tokens.shape[-1]) for real in kept], dim=1)
+        whole = sizes.new_tensor([[c * s, r * s] for (r, c), s in zip(shapes, self.strides, strict=True)])
+        mask = torch.cat([real.flatten(1) for real in kept], dim=1) if padded else None
+        return Memory(tokens, positions.to(tokens.dtype), mask, shapes, sizes[:, None] / whole)
+
+    def flops(self, shapes: Sequence[Shape]) -> int:
+        """Operations for one image whose maps have these (rows, columns)."""
+        areas = [rows * columns for rows, columns in shapes]
+        own = len(self.project)
+        parts = [
+            *zip(areas, self.project, strict=False),
+            *zip(areas[own:], self.extend, strict=True),
+            *zip(areas, self.down, strict=False),
+            *zip(areas[1:], self.shrink, strict=True),
+            *zip(areas[1:], self.up, strict=True),
+        ]
+        total = sum(2 * area * matrix_weights(part) for area, part in parts)
+        return total + sum(layer.flops(Grid(*shapes[own - 1])) for layer in self.encoder.layers)
+
+
+def matrix_weights(module: nn.Module) -> int:
+    """Weights of convolutions and linear maps: multiplications a pixel or token."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+
+
+def _convolution(in_chans: int, out_chans: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(in_chans, out_chans, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_chans))
+
+
+def _real(x: Tensor, real: Tensor | None) -> Tensor:
+    """Zeros for padding: not by multiplication, since 0 · NaN would be NaN."""
+    return x if real is None else x.masked_fill(~real, 0.0)
+
+
+def _columns_and_rows(sizes: Tensor, shape: Sequence[int], stride: int) -> Bool[Tensor, "batch 1 rows columns"]:
+    """Which pixels of a map stand for some of the image's own."""
+    rows, columns = (torch.arange(length, device=sizes.device) * stride for length in shape)
+    return ((rows[:, None] < sizes[:, 1, None, None]) & (columns < sizes[:, 0, None, None]))[:, None]
