@@ -52,16 +52,19 @@ def test_the_readmes_commands_and_python(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_that_make_runs(tmp_path: Path) -> None:
-    """With a budget of one epoch a mixer, in the place of the recipe's forty."""
+    """With a budget of one epoch a mixer, in the place of the recipe's forty, and a few seconds for the detector."""
     if shutil.which("make") is None:
         pytest.skip("there is no make")
     assert run(["make", "--no-print-directory", "--dry-run", "demo"], ROOT).splitlines()[-1].endswith("/regard demo")
     out = tmp_path / "demo"
-    told = run([sys.executable, "-m", "regard", "demo", "--set", "train.epochs=1", "--out", str(out)], tmp_path)
+    short = ["--set", "train.epochs=1", "--detector-minutes", "0.05"]
+    told = run([sys.executable, "-m", "regard", "demo", *short, "--out", str(out)], tmp_path)
     report = (out / "report.html").read_text(encoding="utf-8")
     for mixer in ("attention", "local", "performer", "fourier", "mlp", "conv", "lstm", "none"):
         assert mixer in told
         assert mixer in report
+    assert "How the boxes settle" in report
+    assert "detector: AP " in told
     assert "http" not in re.findall(r'(?:src|href)="([^"]*)', report)
 
 

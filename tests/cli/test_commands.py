@@ -314,6 +314,58 @@ def test_compare_trains_each_mixer_with_each_seed(process, tiny, tmp_path):
         assert f" {summaries[0]['flops'] / 1e6:.2f} " in row
 
 
+@pytest.fixture
+def small_demo(regard, tiny, tmp_path, monkeypatch):
+    """small_demo(*arguments) -> what `regard demo` tells, with one mixer and a tiny detector, and where it wrote."""
+    from regard.recipes import load_recipe, write_recipe
+
+    detector = tmp_path / "tiny.toml"
+    small = ("model.embed_dim=32", "model.num_heads=4", "model.decoder_depth=1", "model.num_queries=7")
+    data = ("data.first=8", "data.validate_on=train", "data.shortest=64", "data.longest=64")
+    more = ("model.num_denoising=10", "train.batch_size=4", "train.device=cpu")
+    write_recipe(load_recipe("detr-small", [*small, *data, *more]), detector)
+    monkeypatch.setattr("regard.cli.compare.DETECTOR_RECIPE", str(detector))
+    monkeypatch.setattr("regard.compare.whole_field", lambda _: (["none"], {}))
+    monkeypatch.setattr("regard.compare.real_look", lambda: None)
+    return lambda *arguments: (regard("demo", "--out", tmp_path / "out", *arguments, *tiny()), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_the_demo_without_its_detector(small_demo):
+    told, out = small_demo("--detector-minutes", 0)
+    assert told.status == 0, told.err
+    assert told.out.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert {path.name for path in out.iterdir()} == {"none-seed-0", "report.html"}
+    assert "second-part" not in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_demo_with_its_detector(small_demo):
+    told, out = small_demo("--detector-minutes", 0.002)
+    assert told.status == 0, told.err
+    summary = Run.open(out / "detector").summary()
+    *_, figures, report, last = told.out.splitlines()
+    assert figures == f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes"
+    assert report == f"report: {out / 'detector' / 'report.html'}"
+    assert last == f"{out / 'report.html'} now holds both parts"
+    assert Run(out / "detector").recipe().train.max_minutes == 0.002
+    page = (out / "report.html").read_text(encoding="utf-8")
+    first, second = page.split('id="second-part"')
+    assert "Eight ways to mix tokens" in first
+    assert 'href="#second-part"' in first
+    for part in ("Precision against recall", "How the boxes settle", "proposal", 'href="detector/report.html"'):
+        assert part in second
+        assert part not in first
+    assert "How the boxes settle" in (out / "detector" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("minutes", ["-1", "nan", "inf"])
+def test_minutes_of_the_demos_detector_that_are_none(regard, tmp_path, minutes):
+    told = regard("demo", "--detector-minutes", minutes, "--out", tmp_path / "out")
+    told.fails(f"--detector-minutes is {minutes}", "or 0 for no detector")
+    assert not (tmp_path / "out").exists()
+
+
 def rows(table: str) -> dict[str, list[str]]:
     """The cells of a table's rows, by the first one."""
     cells = [line.replace("│", " ").split() for line in table.splitlines()]

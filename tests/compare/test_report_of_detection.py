@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regard.compare import compare, contender, whole_field, write_report
+from regard.compare import SecondPart, compare, contender, whole_field, write_report
 from regard.compare.cost import measure_here
 from regard.compare.detection import told
 from regard.compare.views import view_of
@@ -40,6 +40,15 @@ def written(run: Path, **options: object) -> str:
     path = run.parent / "report.html"
     write_report(path, title="Scenes", contenders=[contender("mine", [run], with_cost=False)], **options)
     return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def boxes_run(tmp_path_factory) -> Path:
+    """Of a detector whose queries are boxes, proposed anew in each image."""
+    folder = tmp_path_factory.mktemp("boxes") / "run"
+    settings = (*SMALL, SAME, "model.name=dn_detr_mini", "model.decoder_depth=2", "model.num_denoising=10")
+    train(load_recipe("detr-digit-scenes", settings), folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +147,58 @@ def test_it_shows_images_queries_and_curves(page):
     assert "found as" in page
     assert "precision, at IoU 0.5" in page
     assert not re.findall(r'(?:src|href)="http', page)
+
+
+def strips(page: str) -> list[list[str]]:
+    """The titles of the panels of each film strip."""
+    figures = re.findall(r'<figure class="strip">(.*?)</figure>', page, re.DOTALL)
+    return [re.findall(r">(proposal|start|layer \d)<", figure) for figure in figures]
+
+
+def test_film_strips_show_how_boxes_settle(run, page, boxes_run):
+    layers = load_predictor(run).model.decoder.layers
+    assert strips(page) == [[f"layer {number}" for number in range(1, len(layers) + 1)]] * 3
+    assert "Where each layer of the decoder puts the boxes." in plain(page)
+    assert "where all other queries begin" not in plain(page)
+
+    boxes_page = written(boxes_run)
+    assert strips(boxes_page) == [["proposal", "layer 1", "layer 2"]] * 3
+    assert "Where the encoder proposes boxes" in plain(boxes_page)
+    assert "What the queries look at" not in boxes_page  # they are others in each image
+    # Images with several objects; sure of nothing, it shows the surest three queries.
+    captions = re.findall(r"train\[\d\]: (\d+) objects?, (\d+) queries shown", plain(boxes_page))
+    assert len(captions) == 3
+    assert all(int(objects) >= 4 and shown == "3" for objects, shown in captions)
+
+
+def test_one_layer_without_a_start_is_no_strip(run, evaluation, monkeypatch):
+    settling = Detector.settling
+
+    def last(detector: Detector, image):
+        found = settling(detector, image)
+        return replace(found, boxes_xyxy=found.boxes_xyxy[-1:], labels=found.labels[-1:], scores=found.scores[-1:])
+
+    monkeypatch.setattr(Detector, "settling", last)
+    monkeypatch.setattr(Detector, "evaluate", lambda *_, **__: evaluation)
+    section = view_of(create_task(Run.open(run).recipe())).section(contender("mine", [run], with_cost=False))
+    assert (section.strips, section.begins) == ([], "")
+
+
+def test_a_page_with_a_second_part(run, boxes_run):
+    second = SecondPart("Boxes", contender("other", [boxes_run], with_cost=False), "regard train <other>")
+    path = boxes_run.parent / "page.html"
+    write_report(path, title="x", contenders=[contender("mine", [run], with_cost=False)], second=second)
+    page = path.read_text(encoding="utf-8")
+    first, rest = page.split('id="second-part"')
+    assert '<a href="#second-part">Boxes</a>' in first
+    assert '<a href="run/report.html">' in rest
+    assert [len(strips(part)) for part in (first, rest)] == [3, 3]
+    text = plain(rest)
+    assert "dn_detr_mini, with the token mixer attention, was trained on 8 images of digit-scenes" in text
+    assert "regard train <other>" in text
+    assert "Precision against recall" in text
+    ids = re.findall(r' id="([^"]*)"', re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
+    assert len(ids) == len(set(ids))
 
 
 def test_the_worst_images_come_first_and_only_once(run, certain):

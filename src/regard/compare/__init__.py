@@ -4,7 +4,7 @@ from regard.compare.contender import Contender, Cost, Metric
 from regard.compare.experiment import compare, contender
 from regard.compare.field import left_out_words, whole_field
 from regard.compare.real import Picture, real_look
-from regard.compare.report import write_report
+from regard.compare.report import SecondPart, write_report
 from regard.compare.table import Interval, proportion_interval, score_interval
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Picture",
+    "SecondPart",
     "compare",
     "contender",
     "left_out_words",

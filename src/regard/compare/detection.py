@@ -1,4 +1,4 @@
-"""Detection in the report: COCO's figures, what is taken for what, images with what was found, and what queries do."""
+"""Detection in the report: COCO's figures, what is taken for what, images with what was found, and how it is found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from regard.compare.plots import inline_svg, picture_uri
 from regard.compare.view import device_of, short_name, split_words
 from regard.data import DetectionSource
 from regard.errors import RegardError
-from regard.explain import confusion_figure, pr_figure, queries_figure
+from regard.explain import confusion_figure, pr_figure, queries_figure, settling_figure, telling_queries
 from regard.models import DETR
 from regard.recipes import Recipe
 from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, parts_of
@@ -22,6 +22,9 @@ from regard.training import Run, load_predictor
 
 NUM_IMAGES = 8
 NUM_QUERIES = 24
+# Film strips, of images with at least so many objects.
+NUM_STRIPS = 3
+SEVERAL = 4
 # Of a detection that is drawn and counted in the confusion; AP counts all.
 THRESHOLD = 0.5
 # Pixels of a picture's longer side, and the share of it that letters take: the page shows it at half of its size.
@@ -60,6 +63,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """How the boxes settle in one image, layer by layer."""
+
+    short_name: str
+    svg: str
+    objects: int
+    queries: int
+    """How many are shown."""
+
+
+@dataclass(frozen=True)
 class Section:
     name: str
     seed: int
@@ -78,7 +92,11 @@ class Section:
     """(what it is, what it was found as, how often), the commonest first; empty where the matrix can be read."""
     curves: str
     queries: str
-    """SVG, as the two above; empty for a model that has no queries."""
+    """SVG, as the two above; empty for a model whose queries are not its own, but chosen in each image."""
+    begins: str
+    """What the first panel of a film strip shows: "proposal", "start", or "" for none."""
+    strips: list[Strip]
+    """Empty where there is no more than one step to show."""
     worst: list[Picture]
     usual: list[Picture]
     """Some of the others."""
@@ -151,6 +169,7 @@ class DetectionView:
         def pictures(indices: Sequence[int]) -> list[Picture]:
             return [self._picture(found, index, read[index], errors[index]) for index in indices]
 
+        strips, begins = self._strips(detector, found, read)
         return Section(
             name=contender.name,
             seed=run.recipe().seed,
@@ -167,9 +186,26 @@ class DetectionView:
             else [],
             curves=inline_svg(pr_figure(found.precision_recall())),
             queries=_queries_svg(detector, self.val, read),
+            begins=begins,
+            strips=strips,
             worst=pictures(worst),
             usual=pictures(usual),
         )
+
+    def _strips(self, detector: Detector, found: DetectionEvaluation, read: Sequence[int]) -> tuple[list[Strip], str]:
+        """Of the first images that have several objects, or the most of all; and what they begin with."""
+        counts = [int((~objects.crowd).sum()) for objects in found.objects]
+        strips, begins = [], ""
+        for index in sorted(range(len(counts)), key=lambda index: -min(counts[index], SEVERAL))[:NUM_STRIPS]:
+            image = self.val.read(read[index])
+            settling = detector.settling(image)
+            if len(settling.steps) < 2:
+                break
+            begins = settling.steps[0] if settling.start_xyxy is not None else ""
+            svg = inline_svg(settling_figure(image, settling, threshold=THRESHOLD))
+            shown = len(telling_queries(settling, THRESHOLD))
+            strips.append(Strip(short_name(found.found[index].name), svg, counts[index], shown))
+        return strips, begins
 
     def _picture(self, found: DetectionEvaluation, index: int, number: int, errors: int) -> Picture:
         one, objects = found.found[index].above(THRESHOLD), found.objects[index]

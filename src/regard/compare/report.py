@@ -1,6 +1,7 @@
 """One HTML file that shows what was trained, how well it does, what it gets wrong, and what it mixes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ from regard.training import Run
 from regard.training.files import write_whole
 
 
+@dataclass(frozen=True)
+class SecondPart:
+    """Another run for the same page, of whatever task: it has its own data, and is held against nothing above it."""
+
+    title: str
+    contender: Contender
+    command: str = ""
+
+
 def write_report(
     path: Path,
     *,
@@ -35,11 +45,12 @@ def write_report(
     command: str = "",
     notes: Sequence[str] = (),
     picture: Picture | None = None,
+    second: SecondPart | None = None,
 ) -> None:
     """Writes the report of one run, or of a comparison, as one HTML file that needs no other file and no network.
 
-    `command` makes it again; `notes` are paragraphs below the first; `picture` comes last. Everything else is read from
-    the run folders.
+    `command` makes it again; `notes` are paragraphs below the first; `picture` ends the comparison, `second` the page.
+    Everything else is read from the run folders.
     Mistakes, pictures and samples are those of a contender's first run, made anew with the held-out data.
     Raises RegardError where a run has not ended, its data cannot be read, contenders were not held to the same data,
     or the file cannot be written.
@@ -78,10 +89,32 @@ def write_report(
         plots=_plots(contenders, view),
         sections=[view.section(contender) for contender in contenders],
         colors=[color_of(number) for number in range(len(contenders))],
+        second=None if second is None else _second(second, path.parent),
         written=datetime.now().astimezone().strftime("%Y-%m-%d"),
         version=summaries[0]["versions"]["regard"],
     )
     write_whole(path, lambda beside: beside.write_text(html, encoding="utf-8"))
+
+
+def _second(part: SecondPart, folder: Path) -> dict[str, Any]:
+    """What the page shows of a second part. Its run is linked where it lies below `folder`."""
+    contender = part.contender
+    runs = [Run.open(run) for run in contender.runs]
+    recipes = [run.recipe() for run in runs]
+    view = _shared_view(runs, recipes)
+    report = runs[0].report_file
+    return {
+        "title": part.title,
+        "command": part.command,
+        "lead": _lead([contender], recipes, view),
+        "facts": [*view.facts(), *_training_facts(recipes, view)],
+        "columns": columns_of([contender], view),
+        "contender": contender,
+        "view": view,
+        "plots": _plots([contender], view),
+        "section": view.section(contender),
+        "report": report.relative_to(folder).as_posix() if report.is_relative_to(folder) else "",
+    }
 
 
 def _shared_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> View:
@@ -117,16 +150,22 @@ def _with_mixers(model: str, recipes: Sequence[Recipe]) -> str:
 
 
 def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], view: View) -> list[tuple[str, str]]:
-    train = recipes[0].train
     machines = dict.fromkeys(_machine(summary["machine"]) for summary in summaries)
     versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in summary["versions"].items()) for summary in summaries)
     return [
         *view.facts(),
+        *_training_facts(recipes, view),
+        ("Machine", "; ".join(machines)),
+        ("Versions", "; ".join(versions)),
+    ]
+
+
+def _training_facts(recipes: Sequence[Recipe], view: View) -> list[tuple[str, str]]:
+    train = recipes[0].train
+    return [
         ("Model", listed(dict.fromkeys(recipe.model.name for recipe in recipes))),
         ("Budget", f"{_budget(train)}, in batches of {train.batch_size} {view.unit}"),
         ("Seeds", listed(dict.fromkeys(str(recipe.seed) for recipe in recipes))),
-        ("Machine", "; ".join(machines)),
-        ("Versions", "; ".join(versions)),
     ]
 
 

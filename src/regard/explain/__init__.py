@@ -9,6 +9,7 @@ from regard.explain.local_layers import LocalLayer, local_layers
 from regard.explain.local_pictures import embeddings_figure, windows_figure
 from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, token_name
 from regard.explain.pictures import heads_figure, mixing_figure, save_png, telling_tokens
+from regard.explain.settling import settling_figure, telling_queries
 
 __all__ = [
     "FavorError",
@@ -31,6 +32,8 @@ __all__ = [
     "pr_figure",
     "queries_figure",
     "save_png",
+    "settling_figure",
+    "telling_queries",
     "telling_tokens",
     "token_at",
     "token_name",
