@@ -36,7 +36,7 @@ def test_the_readmes_commands_and_python(tmp_path: Path) -> None:
     assert {command[1] for command in shown} >= {"data", "train", "evaluate", "predict", "explain", "compare", "doctor"}
     for command in shown:
         # Those that learn for minutes are shown as they are meant, and tried with a few steps.
-        long = {"seq2seq-numbers", "next-token", "detr-digit-scenes"}
+        long = {"seq2seq-numbers", "next-token", "detr-small"}
         short = ["--set", "train.max_steps=10"] if long & {*command} else []
         run([sys.executable, "-m", *command, *short], tmp_path)
     assert (tmp_path / "pictures" / "000-mixing.png").stat().st_size > 10_000

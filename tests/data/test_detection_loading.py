@@ -1,6 +1,7 @@
 """From scenes to batches: boxes move with their pixels, padding is masked, order and draws depend on the seed alone."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from regard.data import (
 )
 from regard.errors import RegardError
 
-OFF = DetectionAugmentation(flip=False, scales=(), crop=False, colour=0.0)
-ALL = DetectionAugmentation(flip=True, scales=(40, 52, 64), crop=True, colour=0.3)
+OFF = DetectionAugmentation(flip=False, scales=(), crop=False, colour=0.0, scale_jitter=(1.0, 1.0), mosaic=0.0)
+ALL = replace(OFF, flip=True, scales=(40, 52, 64), crop=True, colour=0.3)
 
 
 def preprocessing(shortest: int = 64, longest: int = 100) -> DetectionPreprocessing:

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from regard.data import Objects, TrainingOrder, VariedScenes, detection_training_loader
 from regard.data.detection import DetectionSource
 from regard.data.images import BadImage
-from regard.data.mosaic import PIECES, VISIBLE, jittered, mosaic
+from regard.data.mosaic import FAMILIAR, PIECES, VISIBLE, jittered, mosaic
 
 FILL = (0.2, 0.4, 0.6)
 GROUND = 10
@@ -113,10 +113,13 @@ class Scenes(DetectionSource):
 
 
 def batches(vary: VariedScenes | None, source: Scenes, count: int, on_bad_image: str = "stop"):
+    """Of `count` epochs, the first of them when all are familiar."""
+
     def as_it_is(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
         return image.float() / 255, objects
 
     order = TrainingOrder(5, 5, seed=7)
+    order.start_step = FAMILIAR
     loader = iter(detection_training_loader(source, as_it_is, order, 0, on_bad_image, vary))
     return [next(loader) for _ in range(count)]
 
@@ -139,6 +142,18 @@ def test_a_share_of_the_images_is_mosaics():
     assert 0.3 < several < 0.65
     plain = batches(VariedScenes(source, (1.0, 1.0), 0.0, FILL), source, 4)
     assert all(len(one) == 1 for batch in plain for one in batch.labels)
+
+
+def test_what_is_new_is_left_alone():
+    source = Scenes()
+    vary = VariedScenes(source, (0.5, 0.6), 0.0, FILL)
+    changed = []
+    for epoch in (0, FAMILIAR // 2, FAMILIAR, 5 * FAMILIAR):
+        torch.manual_seed(0)
+        changed.append(sum(not torch.equal(vary(epoch, 3)[0], source.read(3)) for _ in range(100)))
+    assert changed[0] == 0
+    assert 35 < changed[1] < 65
+    assert changed[2:] == [100, 100]
 
 
 def test_a_mosaic_with_an_image_that_cannot_be_read():

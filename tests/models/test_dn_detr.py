@@ -551,8 +551,8 @@ def test_flops_by_hand(cross_attention):
     square, conv = (dim, dim), (9 * dim, dim)
     pyramid = linear(fine, (64, dim)) + linear(middle, (128, dim)) + linear(coarse, (256, dim))
     pyramid += linear(coarse, *[square] * 4, (dim, 2 * dim), (2 * dim, dim)) + 4 * coarse**2 * dim
-    pyramid += linear(middle, conv, conv) + linear(fine, conv, conv)  # fused on the way down
-    pyramid += linear(middle, conv, conv, conv) + linear(coarse, conv, conv, conv)  # and up, after a stride
+    pyramid += linear(middle, conv) + linear(fine, conv)  # fused on the way down
+    pyramid += linear(middle, conv, conv) + linear(coarse, conv, conv)  # and up, after a stride
     proposals = linear(tokens, square, (dim, 5), square, square, (dim, 4))
     own = linear(queries, *[square] * 4, (dim, 2 * dim), (2 * dim, dim)) + 4 * queries**2 * dim
     if cross_attention == "dense":

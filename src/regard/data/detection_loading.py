@@ -1,7 +1,8 @@
 """Batches of images with boxes: padded to the largest, with a mask that says what is real."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psutil
 import torch
@@ -20,7 +21,7 @@ from regard.data.loading import (
     endless_batches,
     seed_for,
 )
-from regard.data.mosaic import VariedScenes
+from regard.data.mosaic import Scene, VariedScenes
 from regard.errors import RegardError
 
 # Of the memory that is free, the share that decoded images may take.
@@ -124,7 +125,8 @@ class TrainingScenes(Dataset[DetectionSample | Skipped]):
     def __getitem__(self, key: tuple[int, int]) -> DetectionSample | Skipped:
         epoch, index = key
         with drawing_from(seed_for(self.seed, epoch, index)):
-            return _sample(self.source, self.transform, index, self.on_bad_image, self.vary)
+            vary = None if self.vary is None else partial(self.vary, epoch)
+            return _sample(self.source, self.transform, index, self.on_bad_image, vary)
 
 
 class EvaluationScenes(Dataset[DetectionSample | Skipped]):
@@ -145,10 +147,10 @@ def _sample(
     transform: DetectionTransform,
     index: int,
     on_bad_image: OnBadImage,
-    vary: VariedScenes | None = None,
+    scene: Callable[[int], Scene] | None = None,
 ) -> DetectionSample | Skipped:
     try:
-        image, objects = (source.read(index), source.objects[index]) if vary is None else vary(index)
+        image, objects = (source.read(index), source.objects[index]) if scene is None else scene(index)
     except BadImage as error:
         if on_bad_image == "stop":
             raise

@@ -83,8 +83,8 @@ class DetectionAugmentation:
     scales: tuple[int, ...]
     crop: bool
     colour: float
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
-    mosaic: float = 0.0
+    scale_jitter: tuple[float, float]
+    mosaic: float
 
 
 def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:

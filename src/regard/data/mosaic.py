@@ -18,19 +18,27 @@ VISIBLE = 0.3
 CORNER = (0.35, 0.65)
 # How large the four of a mosaic are, beside the canvas.
 PIECES = (0.5, 1.0)
+# Epochs after which every image is changed; before, a share that grows evenly from none.
+FAMILIAR = 20
 
 
 @dataclass(frozen=True)
 class VariedScenes:
-    """A source's scenes as a training sees them: a share of them mosaics, the others enlarged or reduced."""
+    """A source's scenes as a training sees them: a share of them mosaics, the others enlarged or reduced.
+
+    What is new needs no change, and is learned from sooner as it is: in epoch e, all but a share e / `FAMILIAR` of the
+    scenes are left alone. So many images, seen a few times, are hardly changed, and few nearly always.
+    """
 
     source: DetectionSource
     scale_jitter: tuple[float, float]
     mosaic: float
     fill: tuple[float, ...]
 
-    def __call__(self, index: int) -> Scene:
+    def __call__(self, epoch: int, index: int) -> Scene:
         """Scene `index`, changed by numbers drawn from torch's global generator. Raises BadImage."""
+        if float(torch.rand(())) >= epoch / FAMILIAR:
+            return self._scene(index)
         if float(torch.rand(())) < self.mosaic:
             others = torch.randint(len(self.source), (3,)).tolist()
             return mosaic([self._scene(one) for one in (index, *others)], PIECES, self.fill)

@@ -55,7 +55,7 @@ DN_DETR_MINI = DNDETRConfig(
     embed_dim=128,
     decoder_depth=3,
     num_queries=30,
-    num_denoising=60,
+    num_denoising=30,
 )
 
 PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
@@ -119,7 +119,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         ),
         # The same with all that makes it learn from little.
         "dn_detr_mini": DN_DETR_MINI,
-        "dn_detr_mini_lite0": replace(DN_DETR_MINI, backbone="tf_efficientnet_lite0"),
+        "dn_detr_mini_lite0": replace(DN_DETR_MINI, backbone="tf_efficientnet_lite0", frozen_norm=True),
         # Of the size that users of RT-DETR know (Lv et al. 2023, table 2).
         "dn_detr_resnet50": DNDETRConfig(),
         # Lee-Thorp et al. 2021, table 8.

@@ -177,7 +177,7 @@ class TrainSection(Section):
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Weights are averaged with this decay, and the average is what is evaluated and kept as the model; 0 is off."""
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """`auto` is bf16 where the processor or GPU has instructions for it: without them it is slower by far."""
     gradient_checkpointing: bool = False
     find_nonfinite: bool = False
