@@ -116,8 +116,8 @@ What to take from it:
   photographs are easier than most things that one wants to find.
 - **The plain DETR is not for this.** It learns as well in the end, with a hundred times as many images and minutes.
 
-Your own data: `regard data check coco:PATH` first, then `regard train detr-small --data coco:PATH --set
-data.shortest=256 --set data.longest=384` or whatever size shows your objects at twenty pixels and more.
+Your own data: `regard data check coco:PATH` first, then `regard train detr-small --data coco:PATH`. Images are brought
+to 192 × 256 pixels; where your objects have less than twenty pixels then, raise `data.shortest` and `data.longest`.
 `--set data.first=100` trains on the first hundred alone, so that you can draw this curve for your images.
 """
 

@@ -79,6 +79,17 @@ def test_grey_images(plain):
     assert grey.loss(grey.build_model(), batch).isfinite()
 
 
+def test_small_images_need_not_be_enlarged():
+    sizes = {}
+    for name, shortest, longest in (("small", 192, 256), ("smaller", 100, 110)):
+        settings = [f"data.shortest={shortest}", f"data.longest={longest}", "data.enlarge=false", "data.first=5"]
+        found = DetectionTask(load_recipe("detr-small", settings)).preprocessing
+        sizes[name] = (found.shortest, found.longest)
+    assert sizes == {"small": (128, 128), "smaller": (100, 110)}
+    enlarged = DetectionTask(load_recipe("detr-small", ["data.enlarge=true", "data.first=5"])).preprocessing
+    assert (enlarged.shortest, enlarged.longest) == (192, 256)
+
+
 def test_metadata_is_enough_for_a_detector(plain):
     metadata = plain.metadata()
     found = Detector.from_metadata(plain.build_model(), metadata, "here")

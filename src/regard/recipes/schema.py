@@ -102,6 +102,8 @@ class DataSection(Section):
     """Pixels of an image's shorter side in evaluation, and in training without `augment.scales`."""
     longest: PositiveInt = 1333
     """The most that its longer side may come to."""
+    enlarge: bool = True
+    """Whether images are brought to these sizes that are all smaller; else the largest of them is the measure."""
     first: PositiveInt | None = None
     """Train on so many of the images only."""
     validate_on: Literal["val", "train"] = "val"
@@ -246,7 +248,7 @@ _OF_DETECTION: dict[str, tuple[str, ...]] = {
     "model": ("pretrained_backbone",),
     "data": (
         *("train_annotations", "train_images", "val_annotations", "val_images", "shortest", "longest"),
-        *("first", "validate_on", "group_by_aspect", "cache"),
+        *("enlarge", "first", "validate_on", "group_by_aspect", "cache"),
     ),
     "train": ("backbone_lr",),
 }

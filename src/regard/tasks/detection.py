@@ -63,9 +63,13 @@ class DetectionTask:
         if options.cache:
             self.train = cached(self.train, wanted.in_chans)
         grey = wanted.in_chans == 1
+        shortest, longest = options.shortest, options.longest
+        if not options.enlarge:
+            shortest = min(shortest, max(min(size) for size in self.train.sizes))
+            longest = min(longest, max(max(size) for size in self.train.sizes))
         self.preprocessing = DetectionPreprocessing(
-            shortest=options.shortest,
-            longest=options.longest,
+            shortest=shortest,
+            longest=longest,
             channels=wanted.in_chans,
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
