@@ -34,6 +34,7 @@ class BoxChange(nn.Module):
         return _moved(boxes_cxcywh, self.change(x))
 
     def change(self, x: Float[Tensor, "*shape embed_dim"]) -> Float[Tensor, "*shape 4"]:
+        """Of the logits, in float32."""
         first, second, last = self.layers
         return last(second(first(x).relu()).relu()).float()
 
@@ -149,7 +150,9 @@ class BoxDecoder(nn.Module):
             for _ in range(depth)
         )
         self.label_heads = nn.ModuleList(label_head(embed_dim, num_classes) for _ in range(depth))
-        self.box_heads = nn.ModuleList(BoxChange(embed_dim) for _ in range(depth))
+        self.box_heads: Sequence[BoxChange] = nn.ModuleList(  # type: ignore[assignment]
+            BoxChange(embed_dim) for _ in range(depth)
+        )
         if refine:
             self.place = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
 
@@ -174,7 +177,7 @@ class BoxDecoder(nn.Module):
             else:
                 x = layer(*inputs)
             logits.append(labels(x))
-            change = head.change(x)  # type: ignore[operator]
+            change = head.change(x)
             boxes.append(_moved(now, change))
             if self.refine:
                 # One that the next layer's loss may move, and no box before it; and one that is constant.
@@ -182,7 +185,7 @@ class BoxDecoder(nn.Module):
         return Answers(torch.stack(logits), torch.stack(boxes))
 
     def flops(self, num_queries: int, num_keys: int) -> int:
-        heads = matrix_weights(self.label_heads) + matrix_weights(self.box_heads)
+        heads = matrix_weights(self.label_heads) + sum(map(matrix_weights, self.box_heads))
         places = len(self.layers) * matrix_weights(self.place) if self.refine else 0
         return 2 * num_queries * (heads + places) + sum(layer.flops(num_queries, num_keys) for layer in self.layers)
 
