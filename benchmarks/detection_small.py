@@ -71,8 +71,10 @@ class RTDETR(nn.Module):
     def __init__(self, config: RTDetrConfig) -> None:
         super().__init__()
         self.body = RTDetrForObjectDetection(config)
-        for module in self.body.modules():  # regard's optimiser gives a backbone a rate of its own by this name
-            module.requires_grad_(True)
+        # transformers draws the gains of norms around zero; then nothing is learned for minutes. One, as in PyTorch.
+        for module in self.body.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Found:
         found = self.body(images)
