@@ -30,7 +30,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_the_readmes_commands_and_python(tmp_path: Path) -> None:
     shown = [command for command in commands() if command[0] == "regard"]
     assert {command[1] for command in shown} >= {"data", "train", "evaluate", "predict", "explain", "compare", "doctor"}
