@@ -31,6 +31,7 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/vit.py
 	$(BIN)/python benchmarks/transformer.py
 	$(BIN)/python benchmarks/detr.py
+	$(BIN)/python benchmarks/detection_small.py speed
 	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/local_attention.py
 	$(BIN)/python benchmarks/performer.py
