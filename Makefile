@@ -13,7 +13,7 @@ demo: .venv/.installed
 	$(BIN)/regard demo
 
 test: lint types .venv/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ def recipe(*settings: str) -> Recipe:
 
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypatch):
     monkeypatch.setattr("regard.data.mosaic.FAMILIAR", 1)  # so that the second pass has mosaics
-    whole = recipe("train.max_steps=6")
+    whole = recipe("train.max_steps=6", "model.num_queries=29")  # four scenes have up to 24 objects
     train(whole, tmp_path / "whole")
     step = torch.optim.AdamW.step
 
