@@ -5,14 +5,19 @@ of the weights, and evaluated on the same held-out images; evaluations do not co
 kept in the results file, so that a second call goes on where the first one ended.
 
 Run: .venv/bin/python benchmarks/detection_small.py [speed|curves|few|pretrained|images|ablation ...]
+`images` and `ablation` are many runs, which compare what had the same time of one core: two at a time, on two cores,
+are `--threads 1 --share 1/2` and, beside it, `--threads 1 --share 2/2`.
 """
 
 import argparse
+import fcntl
 import json
 import math
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +27,10 @@ from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetCon
 
 from peer import interleaved, median_ratio, result_path, save
 from regard import create_model
-from regard.data import seed_for
+from regard.data import DetectionPreprocessing, seed_for
 from regard.losses import DNDETRLoss
 from regard.recipes import Recipe, load_recipe
-from regard.tasks import DetectionTask
+from regard.tasks import DetectionTask, Detector
 from regard.training.budget import cosine
 from regard.training.loop import has_bf16
 from regard.training.optim import create_average, create_optimizer
@@ -162,6 +167,7 @@ def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dic
         "seed": recipe.seed,
         "scenes": len(task.train),
         "minutes": minutes,
+        "threads": torch.get_num_threads(),
         "steps": step,
         "batch_size": options.batch_size,
         "epochs": round(step * options.batch_size / len(task.train), 1),
@@ -183,6 +189,9 @@ def recipe_of(name: str, seed: int, *settings: str) -> Recipe:
 
 # Batches of 16 and images as they are: how transformers' RT-DETR was measured when this was set as the mark.
 RT_DETR = ("augment.scale_jitter=[1,1]", "augment.mosaic=0", "augment.colour=0", "train.batch_size=16")
+
+
+PREPROCESSING = DetectionPreprocessing(128, 128, 3, (0.5,) * 3, (0.5,) * 3)
 
 
 class Part(NamedTuple):
@@ -255,7 +264,9 @@ def speed(turns: int) -> list[dict[str, Any]]:
             "dn_detr": stepping(our_loss, ours.train(), optimizers[0]),
         }
         training = interleaved(steps, repetitions=turns)
-        ours.eval(), theirs.eval()
+        theirs.eval()
+        # As a detector of regard's predicts.
+        used = Detector(ours, [str(digit) for digit in range(10)], range(10), PREPROCESSING).folded().model
 
         def seeing(model: nn.Module) -> Callable[[], None]:
             def see() -> None:
@@ -264,7 +275,7 @@ def speed(turns: int) -> list[dict[str, Any]]:
 
             return see
 
-        inference = interleaved({"rt_detr": seeing(theirs), "dn_detr": seeing(ours)}, repetitions=5 * turns)
+        inference = interleaved({"rt_detr": seeing(theirs), "dn_detr": seeing(used)}, repetitions=5 * turns)
         counts = {name: sum(p.numel() for p in m.parameters()) for name, m in (("dn_detr", ours), ("rt_detr", theirs))}
         rows.append(
             {"what": what, "parameters": counts}
@@ -286,29 +297,46 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--models", nargs="+", help="only these of a part's")
+    parser.add_argument("--threads", type=int, help="of each run; all cores unless given")
+    parser.add_argument("--share", default="1/1", help="such as 2/3: of three processes, this is the second")
     parser.add_argument("--turns", type=int, default=7, help="of `speed`")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    own, shares = (int(number) for number in arguments.share.split("/"))
     known = parts(arguments.minutes, arguments.seeds)
     unknown = set(arguments.parts) - {*known, "speed"}
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; there are speed, {', '.join(known)}")
-    path = result_path("detection_small")
-    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     for part in arguments.parts:
         if part == "speed":
-            results["speed"] = speed(arguments.turns)
-            save("detection_small", results, ("transformers", "timm"))
+            keep("speed", None, speed(arguments.turns))
             continue
-        for key, name, recipe, minutes in known[part].runs:
-            if arguments.models and name not in arguments.models:
-                continue
-            done: dict[str, Any] = results.setdefault(part, {})
-            key = f"{key}, {minutes:g} min"
-            if key not in done:
-                done[key] = train(name, recipe, minutes, evaluations=known[part].evaluations)
-                save("detection_small", results, ("transformers", "timm"))
-    print(f"saved to {path}")
+        runs = [run for run in known[part].runs if not arguments.models or run[1] in arguments.models]
+        for key, name, recipe, minutes in runs[own - 1 :: shares]:
+            key = f"{key}, {minutes:g} min" + (f", {arguments.threads} thread" if arguments.threads else "")
+            if key not in kept().get(part, {}):
+                keep(part, key, train(name, recipe, minutes, evaluations=known[part].evaluations))
+    print(f"saved to {result_path('detection_small')}")
+
+
+def kept() -> dict[str, Any]:
+    path = result_path("detection_small")
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+    return results
+
+
+def keep(part: str, key: str | None, what: Any) -> None:
+    """Puts a result among those that there are by now; another process may be at the same."""
+    with (Path(tempfile.gettempdir()) / "detection_small.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results = kept()
+        if key is None:
+            results[part] = what
+        else:
+            results.setdefault(part, {})[key] = what
+        save("detection_small", results, ("transformers", "timm"))
 
 
 if __name__ == "__main__":

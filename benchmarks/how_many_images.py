@@ -1,10 +1,11 @@
 """Writes docs/how-many-images.md and its chart from what `detection_small.py` measured so far.
 
-Run: .venv/bin/python benchmarks/detection_small.py images; .venv/bin/python benchmarks/how_many_images.py
+Run: .venv/bin/python benchmarks/detection_small.py images ablation; .venv/bin/python benchmarks/how_many_images.py
 """
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,55 +22,110 @@ NAMES = {
     "detr": "plain DETR",
 }
 COLOURS = {"dn_detr": "#2080c3", "dn_detr pretrained": "#009e73", "rt_detr": "#d55e00", "detr": "#8f8f96"}
+Runs = list[dict[str, Any]]
 Scores = dict[str, dict[int, list[float]]]
 
 
 def main() -> None:
     path = result_path("detection_small")
     record = json.loads(path.read_text(encoding="utf-8"))
-    # Whatever part of the benchmark a run was made for, it is of so many scenes.
-    results = {part: record["results"].get(part, {}) for part in ("images", "curves", "few", "pretrained")}
-    runs = [run for of_part in results.values() for run in of_part.values() if "ap" in run]
-    if not runs:
-        raise SystemExit(f"{path}: there are no runs yet; measure them first: detection_small.py images")
-    scores = scores_of(runs)
+    parts: dict[str, dict[str, Any]] = {part: record["results"].get(part, {}) for part in PARTS}
+    missing = [part for part in ("images", "curves", "ablation") if not parts[part]]
+    if missing:
+        raise SystemExit(f"{path}: {missing[0]} is missing; measure it first: detection_small.py {missing[0]}")
+    by_images, long = list(parts["images"].values()), [run for part in PARTS[1:4] for run in parts[part].values()]
+    scores = scores_of(by_images)
     chart(scores).savefig(DOCS / "how-many-images.svg", bbox_inches="tight")
     text = TEXT.format(
-        table=table(scores),
-        minutes=" or ".join(f"{m:g}" for m in sorted({run["minutes"] for run in runs})),
-        seeds=", ".join(map(str, sorted({run["seed"] for run in runs}))),
-        processor=f"{record['machine']['cores']} cores of an {record['machine']['processor']}",
+        by_images=table(scores),
+        budget=budget(by_images),
+        seeds=seeds(by_images),
+        long=table(scores_of(long)),
+        long50=table(scores_of(long, "ap50")),
+        long_budget=budget(long),
+        minutes=by_minute(parts["curves"].values()),
+        ablation=ablation(parts["ablation"]),
+        ablation_budget=budget(parts["ablation"].values()),
+        processor=f"an {record['machine']['processor']} with {record['machine']['cores']} cores",
         date=record["date"],
     )
     (DOCS / "how-many-images.md").write_text(text, encoding="utf-8")
     print(f"wrote {DOCS / 'how-many-images.md'}")
 
 
-def scores_of(runs: list[dict[str, Any]]) -> Scores:
-    """AP of each model, number of scenes and seed."""
+PARTS = ("images", "curves", "few", "pretrained", "ablation")
+
+
+def budget(runs: Iterable[dict[str, Any]]) -> str:
+    """The one time that all runs had; whoever mixed several is told."""
+    found = {(run["minutes"], run.get("threads", 2)) for run in runs}
+    if len(found) != 1:
+        raise SystemExit(f"runs of several (minutes, threads) are no table: {sorted(found)}")
+    minutes, threads = found.pop()
+    return f"{minutes:g} minutes of {'one core' if threads == 1 else f'{threads} cores'}"
+
+
+def seeds(runs: Runs) -> str:
+    """Which seeds each model was trained with."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        found[run["model"]].add(run["seed"])
+    return "; ".join(f"{NAMES[name]}: {', '.join(map(str, sorted(of_model)))}" for name, of_model in found.items())
+
+
+def scores_of(runs: Runs, figure: str = "ap") -> Scores:
+    """A figure of each model, number of scenes and seed; a run that diverged counts as nothing found."""
     found: Scores = {name: defaultdict(list) for name in NAMES}
     for run in runs:
-        found[run["model"]][run["scenes"]].append(run["ap"])
+        found[run["model"]][run["scenes"]].append(run.get(figure, 0.0))
     return {name: of_model for name, of_model in found.items() if of_model}
 
 
 def table(scores: Scores) -> str:
     sizes = sorted({size for of_model in scores.values() for size in of_model})
-    lines = ["| training scenes | " + " | ".join(NAMES[name] for name in scores) + " |"]
-    lines.append("| ---: |" + " ---: |" * len(scores))
-    for size in sizes:
-        lines.append(
-            f"| {size:,} | " + " | ".join(_cell(of_model.get(size, [])) for of_model in scores.values()) + " |"
+    rows = [[f"{size:,}", *(cell(of_model.get(size, [])) for of_model in scores.values())] for size in sizes]
+    return markdown(["training scenes", *(NAMES[name] for name in scores)], rows)
+
+
+def by_minute(runs: Iterable[dict[str, Any]]) -> str:
+    """The median AP over the seeds, minute by minute."""
+    curves: dict[str, list[list[float]]] = defaultdict(list)
+    for run in runs:
+        curves[run["model"]].append([point["ap"] for point in run["curve"]])
+    rows = [
+        [NAMES[name], str(len(of_model)), *(f"{median(aps):.2f}" for aps in zip(*of_model, strict=True))]
+        for name, of_model in curves.items()
+    ]
+    return markdown(["minute", "seeds", *map(str, range(1, len(rows[0]) - 1))], rows)
+
+
+def ablation(runs: dict[str, dict[str, Any]]) -> str:
+    """What differs, and the AP that is left, all parts first."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for key, run in runs.items():
+        found[key.split(" seed ")[0]].append(run)
+    whole = median(run["ap"] for run in found["all parts"])
+    rows = []
+    for what, of_kind in found.items():
+        ap = median(run["ap"] for run in of_kind)
+        steps = f"{median(run['steps'] for run in of_kind):,.0f}"
+        rows.append(
+            [what, cell([run["ap"] for run in of_kind]), "" if what == "all parts" else f"{ap - whole:+.2f}", steps]
         )
-    return "\n".join(lines)
+    return markdown(["", "AP", "difference", "steps"], rows)
 
 
-def _cell(found: list[float]) -> str:
+def cell(found: Sequence[float]) -> str:
     """The median, and where there are several seeds the least and the most."""
     if not found:
         return "–"
     several = f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else ""
     return f"{median(found):.2f}{several}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def chart(scores: Scores) -> Figure:
@@ -80,7 +136,7 @@ def chart(scores: Scores) -> Figure:
         middle, least, most = ([end(of_model[size]) for size in sizes] for end in (median, min, max))
         axes.plot(sizes, middle, "o-", ms=4, color=colour, label=NAMES[name].strip("`"))
         axes.fill_between(sizes, least, most, color=colour, alpha=0.15, lw=0)
-    axes.set(xscale="log", xlabel="training scenes", ylabel="AP on 300 held-out scenes", ylim=(0, 1))
+    axes.set(xscale="log", xlabel="training scenes", ylabel="AP on 300 held-out scenes", ylim=(-0.02, 1))
     ticks = sorted({size for of_model in scores.values() for size in of_model})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
@@ -94,17 +150,17 @@ TEXT = """# How many images do I need?
 <!-- Written by benchmarks/how_many_images.py from what was measured; change it there. -->
 
 Fewer than the papers made one think. Below is COCO's AP on 300 held-out scenes against the number of scenes that were
-trained on; a scene has one to six objects, so that 100 scenes are some 330 boxes of ten classes. Each run had {minutes}
-minutes of {processor}, whatever the number of scenes: with few, they are seen more often.
+trained on; a scene has one to six objects, so that 100 scenes are some 350 boxes of ten classes. Each run had {budget},
+whatever the number of scenes: with few, they are seen more often.
 
 ![AP against the number of training scenes](how-many-images.svg)
 
-{table}
+{by_images}
 
-The data are `digit-scenes`: handwritten digits of 20 to 56 pixels on photographs, 128 × 128 pixels. Seeds {seeds}; with
-several, the median, and the least and the most in brackets. All models were trained by one loop, from random weights
-but for `detr-small-pretrained`; RT-DETR is transformers', with 4.8 M parameters, 30 queries, 3 decoder layers and 30
-denoising queries. Measured on {date}.
+With several seeds, the median, and the least and the most in brackets ({seeds}). The data are `digit-scenes`:
+handwritten digits of 20 to 56 pixels on photographs, 128 × 128 pixels. All models were trained by one loop, from random
+weights but for `detr-small-pretrained`; RT-DETR is transformers', with 4.8 M parameters, 30 queries, 3 decoder layers
+and 30 denoising queries.
 
 What to take from it:
 
@@ -112,13 +168,34 @@ What to take from it:
   more about which images to label next than any table does.
 - **Doubling the images helps most while they are few.** Past some hundred of them, minutes are what is missing: the
   same budget sees each image less often.
-- **Start from weights where you have them** (`detr-small-pretrained`), above all with photographs: digits on
-  photographs are easier than most things that one wants to find.
 - **The plain DETR is not for this.** It learns as well in the end, with a hundred times as many images and minutes.
 
 Your own data: `regard data check coco:PATH` first, then `regard train detr-small --data coco:PATH`. Images are brought
 to 192 × 256 pixels; where your objects have less than twenty pixels then, raise `data.shortest` and `data.longest`.
 `--set data.first=100` trains on the first hundred alone, so that you can draw this curve for your images.
+
+## With more time
+
+AP after {long_budget}:
+
+{long}
+
+AP50:
+
+{long50}
+
+Minute by minute, 1,500 scenes (the median of the seeds):
+
+{minutes}
+
+## What each part brings
+
+Each part of `detr-small` taken out or put in another's place, the rest as it is; 1,500 scenes, {ablation_budget} each,
+so that what costs time pays for it:
+
+{ablation}
+
+Measured on {processor}, {date}: `benchmarks/detection_small.py`, whose results are in `benchmarks/results`.
 """
 
 

@@ -334,7 +334,7 @@ def test_who_may_see_whom():
 def start_and_memory(model: DNDETR, noised: Noised) -> tuple[Tensor, Tensor, Memory]:
     """What the decoder gets; contents and boxes of all queries can be asked for their gradients."""
     memory = model.pyramid(maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]]))
-    x, boxes = model._queries(memory, model._proposals(memory, torch.tensor([[61.0, 67.0], [97.0, 41.0]])))
+    x, boxes, _ = model._chosen(memory, torch.tensor([[61.0, 67.0], [97.0, 41.0]]))
     x = torch.cat([x, model.label_embedding(noised.labels)], dim=1).detach().requires_grad_()
     start = torch.cat([boxes, noised.boxes_cxcywh], dim=1).detach().requires_grad_()
     return x, start, memory

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from regard.data import BadImage, DetectionPreprocessing, open_detection
 from regard.errors import RegardError
+from regard.layers import FoldedConv
 from regard.models import DETROutput, build, configure
 from regard.tasks import Detections, Detector
 
@@ -87,6 +88,31 @@ def test_boxes_settle_from_where_the_queries_begin(two_stage):
     assert_close(settling.boxes_xyxy[0], settling.start_xyxy, rtol=0, atol=0.02)
     limits = torch.tensor([100.0, 50.0, 100.0, 50.0])
     assert ((settling.boxes_xyxy >= 0) & (settling.boxes_xyxy <= limits)).all()
+
+
+@pytest.mark.parametrize("name", ["dn_detr_mini", "detr_mini", "sasa"])
+def test_folded_it_answers_the_same_and_the_first_can_go_on_learning(name):
+    torch.manual_seed(5)
+    options = {"num_classes": 2, "frozen_norm": False}
+    if name == "sasa":
+        name, options = "dn_detr_mini", options | {"backbone": "sasa_resnet26", "strides": (32,)}
+    model = build(configure(name, options))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after training
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    first = Detector(model, ("a", "b"), (1, 2), DetectionPreprocessing(64, 96, 3, (0.5,) * 3, (0.5,) * 3))
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    second = first.folded()
+    image = torch.randint(0, 256, (3, 61, 89), dtype=torch.uint8)
+    wanted, found = (one.settling(image) for one in (first, second))
+    assert_close(found.boxes_xyxy, wanted.boxes_xyxy, rtol=1e-3, atol=1e-2)
+    assert_close(found.scores, wanted.scores, rtol=1e-3, atol=1e-4)
+    assert norms == sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) > 0
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in second.model.modules())
+    assert any(isinstance(module, FoldedConv) for module in second.model.modules())
+    assert all(parameter.requires_grad for parameter in first.model.parameters())
 
 
 def test_the_threshold():

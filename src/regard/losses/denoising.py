@@ -58,11 +58,9 @@ class DNDETRLoss(nn.Module):
     the decoder, `loss_ce_enc`, ... of the proposals, `loss_ce_dn`, ... of the noised. Errors as `match`.
     """
 
-    def __init__(self, num_classes: int, *, label_loss: str = "matchability", label_weight: float = 1.0) -> None:
+    def __init__(self, num_classes: int, *, label_loss: str = "matchability") -> None:
         super().__init__()
-        self.of_sets = SetPredictionLoss(
-            num_classes, costs=SIGMOID_COSTS, label_loss=label_loss, label_weight=label_weight
-        )
+        self.of_sets = SetPredictionLoss(num_classes, costs=SIGMOID_COSTS, label_loss=label_loss)
 
     def forward(self, output: Output, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> SetLosses:
         """`output` is a DNDETR's; `target_boxes` are (cx, cy, w, h) in [0, 1], one tensor an image."""

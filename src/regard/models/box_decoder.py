@@ -51,7 +51,7 @@ class BoxDecoderLayer(nn.Module):
         embed_dim: int,
         num_heads: int,
         *,
-        hidden_dim: int,
+        mlp_ratio: float = 4.0,
         cross_attention: str = "deformable",
         num_levels: int = 2,
         num_points: int = 4,
@@ -62,6 +62,7 @@ class BoxDecoderLayer(nn.Module):
         super().__init__()
         if cross_attention not in CROSS_ATTENTIONS:
             raise unknown("model.cross_attention", cross_attention, CROSS_ATTENTIONS)
+        self.embed_dim = embed_dim
         self.attention = MultiHeadAttention(embed_dim, num_heads)
         self.skip1 = Skip(embed_dim, norm, dropout)
         self.cross: DeformableAttention | MultiHeadAttention
@@ -70,7 +71,7 @@ class BoxDecoderLayer(nn.Module):
         else:
             self.cross = MultiHeadAttention(embed_dim, num_heads)
         self.skip2 = Skip(embed_dim, norm, dropout)
-        self.mlp = MLP(embed_dim, hidden_dim, activation)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), activation)
         self.skip3 = Skip(embed_dim, norm, dropout)
 
     def forward(
@@ -90,7 +91,8 @@ class BoxDecoderLayer(nn.Module):
             reference = boxes_cxcywh[:, :, None] * memory.extents.repeat(1, 1, 2)[:, None]
             seen = self.cross(inner, reference, memory.tokens, memory.shapes, key_mask=memory.mask)
         else:
-            seen = self.cross(inner, memory.tokens + memory.positions, memory.tokens, key_mask=memory.mask)
+            keys = memory.tokens if memory.positions is None else memory.tokens + memory.positions
+            seen = self.cross(inner, keys, memory.tokens, key_mask=memory.mask)
         x = self.skip2.after(x, seen)
         return self.skip3.after(x, self.mlp(self.skip3.before(x)))
 
@@ -107,7 +109,7 @@ class Answers(NamedTuple):
 
 
 class BoxDecoder(nn.Module):
-    """`depth` layers, each with heads of its own for classes and boxes.
+    """Layers one after the other, each with heads of its own for classes and boxes.
 
     With `refine` a query's position is the sine embedding of its box (DAB-DETR, eq. 6), and each layer starts from the
     box of the one before, whose gradient reaches that box alone (DINO's "look forward twice", section 3.5). Without, a
@@ -117,41 +119,14 @@ class BoxDecoder(nn.Module):
     gradient_checkpointing = False
     """Recompute each layer in the backward pass instead of keeping its activations."""
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        depth: int,
-        num_classes: int,
-        *,
-        refine: bool = True,
-        mlp_ratio: float = 4.0,
-        cross_attention: str = "deformable",
-        num_levels: int = 2,
-        num_points: int = 4,
-        norm: NormPlace = "post",
-        activation: Activation = "relu",
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, layers: Sequence[BoxDecoderLayer], num_classes: int, *, refine: bool = True) -> None:
         super().__init__()
+        embed_dim = layers[0].embed_dim
         self.embed_dim, self.refine = embed_dim, refine
-        self.layers: Sequence[BoxDecoderLayer] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
-            BoxDecoderLayer(
-                embed_dim,
-                num_heads,
-                hidden_dim=int(embed_dim * mlp_ratio),
-                cross_attention=cross_attention,
-                num_levels=num_levels,
-                num_points=num_points,
-                norm=norm,
-                activation=activation,
-                dropout=dropout,
-            )
-            for _ in range(depth)
-        )
-        self.label_heads = nn.ModuleList(label_head(embed_dim, num_classes) for _ in range(depth))
+        self.layers: Sequence[BoxDecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment] # it is one, but not by name
+        self.label_heads = nn.ModuleList(label_head(embed_dim, num_classes) for _ in layers)
         self.box_heads: Sequence[BoxChange] = nn.ModuleList(  # type: ignore[assignment]
-            BoxChange(embed_dim) for _ in range(depth)
+            BoxChange(embed_dim) for _ in layers
         )
         if refine:
             self.place = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 # Shares of the labels that are drawn anew, and of half a box's sides that its corners move by: RT-DETR's.
 LABEL_NOISE = 0.25
@@ -44,20 +45,17 @@ def noised_objects(
     device, batch = boxes_cxcywh[0].device, len(labels)
     count = max(len(one) for one in labels)
     groups, most = (max(num_denoising // (2 * count), 1), count) if count else (1, 1)
-    padded_labels = torch.zeros(batch, most, dtype=torch.int64, device=device)
-    padded_boxes = torch.zeros(batch, most, 4, device=device)
-    real = torch.zeros(batch, most, dtype=torch.bool, device=device)
-    for image, (of_image, boxes) in enumerate(zip(labels, boxes_cxcywh, strict=True)):
-        padded_labels[image, : len(of_image)] = of_image
-        padded_boxes[image, : len(of_image)] = boxes.float()
-        real[image, : len(of_image)] = True
+    padded_labels, padded_boxes = (pad_sequence(list(part), batch_first=True) for part in (labels, boxes_cxcywh))
+    if not count:
+        padded_labels, padded_boxes = padded_labels.new_zeros(batch, 1), padded_boxes.new_zeros(batch, 1, 4)
+    real = torch.arange(most, device=device) < torch.tensor([len(one) for one in labels], device=device)[:, None]
     positive = torch.tensor([True, False], device=device).repeat_interleave(most).repeat(groups)
     wanted = padded_labels.repeat(1, 2 * groups)
     drawn = torch.randint(num_classes, wanted.shape, device=device)
     changed = torch.rand(wanted.shape, device=device) < LABEL_NOISE
     return Noised(
         torch.where(changed, drawn, wanted),
-        _moved(padded_boxes.repeat(1, 2 * groups, 1), positive),
+        _moved(padded_boxes.float().repeat(1, 2 * groups, 1), positive),
         real.repeat(1, 2 * groups),
         torch.arange(groups, device=device).repeat_interleave(2 * most),
         torch.arange(most, device=device).repeat(2 * groups),

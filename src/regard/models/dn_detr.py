@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.layers import Activation
 from regard.models.backbone import create_backbone
-from regard.models.box_decoder import Answers, BoxChange, BoxDecoder, label_head
+from regard.models.box_decoder import Answers, BoxChange, BoxDecoder, BoxDecoderLayer, label_head
 from regard.models.denoising import Noised, may_see, noised_objects
 from regard.models.detr import check_pixels
 from regard.models.pyramid import Memory, Pyramid, matrix_weights
@@ -126,19 +126,21 @@ class DNDETR(nn.Module):
             depth,
             mixer=mixer,
             mixer_options=mixer_options,
+            with_positions=cross_attention == "dense",
             **shared,
         )
-        self.decoder = BoxDecoder(
-            embed_dim,
-            num_heads,
-            decoder_depth,
-            num_classes,
-            refine=box_queries,
-            cross_attention=cross_attention,
-            num_levels=len(strides),
-            num_points=num_points,
-            **shared,
-        )
+        layers = [
+            BoxDecoderLayer(
+                embed_dim,
+                num_heads,
+                cross_attention=cross_attention,
+                num_levels=len(strides),
+                num_points=num_points,
+                **shared,
+            )
+            for _ in range(decoder_depth)
+        ]
+        self.decoder = BoxDecoder(layers, num_classes, refine=box_queries)
         if two_stage:
             self.propose = nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
             self.proposed_labels = label_head(embed_dim, num_classes)
@@ -196,8 +198,7 @@ class DNDETR(nn.Module):
         What features of padding are makes no difference, nor what noised queries are to the answers of the matched.
         """
         memory = self.pyramid(features, sizes, padded=padded)
-        proposals = self._proposals(memory, sizes) if self.two_stage else None
-        x, boxes = self._queries(memory, proposals)
+        x, boxes, proposals = self._chosen(memory, sizes) if self.two_stage else self._learned(memory)
         positions = None
         if not self.decoder.refine:
             positions = self.query_positions.weight[: x.shape[1]].expand(len(x), -1, -1)
@@ -213,26 +214,25 @@ class DNDETR(nn.Module):
         matched = Answers(*(part[:, :, :count] for part in found))
         return DNDETROutput(*matched, proposals=proposals, chosen_boxes=boxes, denoised=denoised)
 
-    def _proposals(self, memory: Memory, sizes: Tensor) -> Answers:
-        """What the encoder's tokens say of the box around each of them; nothing of padding, which scores least."""
+    def _chosen(self, memory: Memory, sizes: Tensor) -> tuple[Tensor, Tensor, Answers | None]:
+        """What the queries hold and their boxes: those of the best tokens; and what the encoder says of every token.
+
+        Nothing of padding is said to be an object, so that it scores least.
+        """
         seen = self.propose(memory.tokens)
         logits = self.proposed_labels(seen)
         if memory.mask is not None:
             logits = logits.masked_fill(~memory.mask[..., None], NOTHING)
         boxes = self.proposed_boxes(seen, anchors(memory.shapes, self.pyramid.strides, sizes))
-        return Answers(logits[None], boxes[None])
+        best = logits.amax(-1).topk(min(self.num_queries, logits.shape[1]), dim=1).indices[..., None]
+        x, start = (of_all.detach().take_along_dim(best, 1) for of_all in (seen, boxes))
+        return x, start, Answers(logits[None], boxes[None])
 
-    def _queries(self, memory: Memory, proposals: Answers | None) -> tuple[Tensor, Tensor]:
-        """What the queries hold, and their boxes: those of the best tokens, or learned ones."""
+    def _learned(self, memory: Memory) -> tuple[Tensor, Tensor, Answers | None]:
+        """What the queries hold and their boxes, the same for every image."""
         batch = len(memory.tokens)
-        if proposals is None:
-            x = self.queries.weight.to(memory.tokens.dtype).expand(batch, -1, -1)
-            return x, self.query_boxes.sigmoid().expand(batch, -1, -1)
-        scores = proposals.logits[0].max(-1).values
-        best = scores.topk(min(self.num_queries, scores.shape[1]), dim=1).indices[..., None]
-        boxes = proposals.boxes_cxcywh[0].gather(1, best.expand(-1, -1, 4)).detach()
-        x = self.propose(memory.tokens.gather(1, best.expand(-1, -1, memory.tokens.shape[2])))
-        return x.detach(), boxes
+        x = self.queries.weight.to(memory.tokens.dtype).expand(batch, -1, -1)
+        return x, self.query_boxes.sigmoid().expand(batch, -1, -1), None
 
     @property
     def gradient_checkpointing(self) -> bool:

@@ -22,7 +22,8 @@ class Memory(NamedTuple):
     """The tokens of all maps, one map after the other, each read row by row."""
 
     tokens: Float[Tensor, "batch tokens embed_dim"]
-    positions: Float[Tensor, "batch tokens embed_dim"]
+    positions: Float[Tensor, "batch tokens embed_dim"] | None
+    """Sine positions in the token's own map; None where nothing asks for them."""
     mask: Bool[Tensor, "batch tokens"] | None
     """True where a token is real; None where all are."""
     shapes: tuple[Shape, ...]
@@ -32,18 +33,18 @@ class Memory(NamedTuple):
 
 
 class Fuse(nn.Module):
-    """x + act(norm(conv(x))), a convolution of 3 × 3: a second one costs a tenth of a training step and brings less."""
+    """x + act(bn(conv(x))), a convolution of 3 × 3: a second one costs a tenth of a training step and brings less."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(embed_dim)
+        self.bn = nn.BatchNorm2d(embed_dim)
 
     def forward(
         self, x: Float[Tensor, "batch embed_dim rows columns"], real: Bool[Tensor, "batch 1 rows columns"] | None
     ) -> Float[Tensor, "batch embed_dim rows columns"]:
         """`x` is zero where there is padding, and so is what comes of it."""
-        return x + _real(F.silu(self.norm(self.conv(x))), real)
+        return x + _real(F.silu(self.bn(self.conv(x))), real)
 
 
 class Pyramid(nn.Module):
@@ -51,6 +52,7 @@ class Pyramid(nn.Module):
 
     `depth` encoder layers see the coarsest map that the backbone gives; then each finer map gets the coarser one added,
     and after that each coarser one the finer, and a residual block fuses them. `strides` are all levels', in pixels.
+    `with_positions` says that the memory has them, which dense cross-attention adds to its keys.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class Pyramid(nn.Module):
         dropout: float = 0.0,
         mixer: str | Sequence[str] = "attention",
         mixer_options: Mapping[str, Any] | None = None,
+        with_positions: bool = False,
     ) -> None:
         super().__init__()
-        self.strides = tuple(strides)
+        self.strides, self.with_positions = tuple(strides), with_positions
         more = len(strides) - len(level_chans)
         self.project = nn.ModuleList(_convolution(chans, embed_dim, 1) for chans in level_chans)
         self.extend = nn.ModuleList(_convolution(embed_dim, embed_dim, 3, stride=2) for _ in range(more))
@@ -90,41 +93,43 @@ class Pyramid(nn.Module):
     def forward(self, features: Sequence[Tensor], sizes: Float[Tensor, "batch 2"], *, padded: bool = True) -> Memory:
         """`sizes` are each image's own (width, height) in pixels, from the upper left; the rest of a map is padding,
         and what features are there makes no difference. `padded=False` says that there is none."""
-        kept = [_columns_and_rows(sizes, f.shape[-2:], s) for f, s in zip(features, self.strides, strict=False)]
-        masks = [real if padded else None for real in kept]
+        shapes = self._shapes(features)
+        kept = [_columns_and_rows(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
+        masks = kept if padded else [None] * len(kept)
         maps = [
             _real(project(_real(one, real)), real)
-            for project, one, real in zip(self.project, features, masks, strict=True)
+            for project, one, real in zip(self.project, features, masks, strict=False)
         ]
-        maps[-1] = self._attended(maps[-1], kept[len(maps) - 1], masks[-1])
-        for convolution, stride in zip(self.extend, self.strides[len(maps) :], strict=True):
-            made = convolution(maps[-1])
-            masks.append(_columns_and_rows(sizes, made.shape[-2:], stride) if padded else None)
-            maps.append(_real(made, masks[-1]))
+        maps[-1] = self._attended(maps[-1], kept[len(maps) - 1], masks[len(maps) - 1])
+        for convolution in self.extend:
+            maps.append(_real(convolution(maps[-1]), masks[len(maps)]))
         for level in reversed(range(len(maps) - 1)):
             coarser = F.interpolate(maps[level + 1], size=maps[level].shape[-2:])
             maps[level] = self.down[level](_real(maps[level] + coarser, masks[level]), masks[level])
         for level in range(len(maps) - 1):
             finer = self.shrink[level](maps[level])
             maps[level + 1] = self.up[level](_real(maps[level + 1] + finer, masks[level + 1]), masks[level + 1])
-        return self._memory(maps, sizes, padded)
+        tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)
+        positions = None
+        if self.with_positions:
+            positions = torch.cat([_positions(real, tokens) for real in kept], dim=1)
+        mask = torch.cat([real.flatten(1) for real in kept], dim=1) if padded else None
+        whole = sizes.new_tensor([[c * s, r * s] for (r, c), s in zip(shapes, self.strides, strict=True)])
+        return Memory(tokens, positions, mask, shapes, sizes[:, None] / whole)
+
+    def _shapes(self, features: Sequence[Tensor]) -> tuple[Shape, ...]:
+        shapes = [(one.shape[-2], one.shape[-1]) for one in features]
+        for _ in self.extend:
+            rows, columns = shapes[-1]
+            shapes.append(((rows + 1) // 2, (columns + 1) // 2))
+        return tuple(shapes)
 
     def _attended(self, x: Tensor, kept: Tensor, real: Tensor | None) -> Tensor:
         rows, columns = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
-        positions = masked_sine_positions(kept[:, 0], tokens.shape[-1]).to(tokens.dtype)
         keys = None if real is None else real.flatten(1)
-        seen = self.encoder(tokens, mask=keys, positions=positions, grid=Grid(rows, columns))
+        seen = self.encoder(tokens, mask=keys, positions=_positions(kept, tokens), grid=Grid(rows, columns))
         return _real(seen.transpose(1, 2).unflatten(2, (rows, columns)), real)
-
-    def _memory(self, maps: Sequence[Tensor], sizes: Tensor, padded: bool) -> Memory:
-        shapes = tuple((one.shape[-2], one.shape[-1]) for one in maps)
-        kept = [_columns_and_rows(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
-        tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)
-        positions = torch.cat([masked_sine_positions(real[:, 0], tokens.shape[-1]) for real in kept], dim=1)
-        whole = sizes.new_tensor([[c * s, r * s] for (r, c), s in zip(shapes, self.strides, strict=True)])
-        mask = torch.cat([real.flatten(1) for real in kept], dim=1) if padded else None
-        return Memory(tokens, positions.to(tokens.dtype), mask, shapes, sizes[:, None] / whole)
 
     def flops(self, shapes: Sequence[Shape]) -> int:
         """Operations for one image whose maps have these (rows, columns)."""
@@ -154,6 +159,10 @@ def _convolution(in_chans: int, out_chans: int, kernel: int, *, stride: int = 1)
 def _real(x: Tensor, real: Tensor | None) -> Tensor:
     """Zeros for padding: not by multiplication, since 0 · NaN would be NaN."""
     return x if real is None else x.masked_fill(~real, 0.0)
+
+
+def _positions(kept: Bool[Tensor, "batch 1 rows columns"], tokens: Tensor) -> Float[Tensor, "batch tokens embed_dim"]:
+    return masked_sine_positions(kept[:, 0], tokens.shape[-1]).to(tokens.dtype)
 
 
 def _columns_and_rows(sizes: Tensor, shape: Sequence[int], stride: int) -> Bool[Tensor, "batch 1 rows columns"]:
