@@ -170,6 +170,7 @@ def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dic
         "threads": torch.get_num_threads(),
         "steps": step,
         "batch_size": options.batch_size,
+        "lr": options.lr,
         "epochs": round(step * options.batch_size / len(task.train), 1),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "precision": "bf16" if half else "fp32",
