@@ -27,10 +27,11 @@ from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetCon
 
 from peer import interleaved, median_ratio, result_path, save
 from regard import create_model
-from regard.data import DetectionPreprocessing, seed_for
+from regard.data import seed_for
+from regard.layers import folded
 from regard.losses import DNDETRLoss
 from regard.recipes import Recipe, load_recipe
-from regard.tasks import DetectionTask, Detector
+from regard.tasks import DetectionTask
 from regard.training.budget import cosine
 from regard.training.loop import has_bf16
 from regard.training.optim import create_average, create_optimizer
@@ -192,9 +193,6 @@ def recipe_of(name: str, seed: int, *settings: str) -> Recipe:
 RT_DETR = ("augment.scale_jitter=[1,1]", "augment.mosaic=0", "augment.colour=0", "train.batch_size=16")
 
 
-PREPROCESSING = DetectionPreprocessing(128, 128, 3, (0.5,) * 3, (0.5,) * 3)
-
-
 class Part(NamedTuple):
     """The runs of a part of the benchmark, each (what tells it from the others, model, recipe, minutes)."""
 
@@ -266,8 +264,7 @@ def speed(turns: int) -> list[dict[str, Any]]:
         }
         training = interleaved(steps, repetitions=turns)
         theirs.eval()
-        # As a detector of regard's predicts.
-        used = Detector(ours, [str(digit) for digit in range(10)], range(10), PREPROCESSING).folded().model
+        used = folded(ours.eval())  # as `regard predict` does
 
         def seeing(model: nn.Module) -> Callable[[], None]:
             def see() -> None:

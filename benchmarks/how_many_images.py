@@ -22,6 +22,7 @@ NAMES = {
     "detr": "plain DETR",
 }
 COLOURS = {"dn_detr": "#2080c3", "dn_detr pretrained": "#009e73", "rt_detr": "#d55e00", "detr": "#8f8f96"}
+LONG = ("curves", "few", "pretrained")  # parts whose runs have all cores and the most minutes
 Runs = list[dict[str, Any]]
 Scores = dict[str, dict[int, list[float]]]
 
@@ -29,11 +30,11 @@ Scores = dict[str, dict[int, list[float]]]
 def main() -> None:
     path = result_path("detection_small")
     record = json.loads(path.read_text(encoding="utf-8"))
-    parts: dict[str, dict[str, Any]] = {part: record["results"].get(part, {}) for part in PARTS}
+    parts: dict[str, dict[str, Any]] = {part: record["results"].get(part, {}) for part in ("images", *LONG, "ablation")}
     missing = [part for part in ("images", "curves", "ablation") if not parts[part]]
     if missing:
         raise SystemExit(f"{path}: {missing[0]} is missing; measure it first: detection_small.py {missing[0]}")
-    by_images, long = list(parts["images"].values()), [run for part in PARTS[1:4] for run in parts[part].values()]
+    by_images, long = list(parts["images"].values()), [run for part in LONG for run in parts[part].values()]
     scores = scores_of(by_images)
     chart(scores).savefig(DOCS / "how-many-images.svg", bbox_inches="tight")
     text = TEXT.format(
@@ -51,9 +52,6 @@ def main() -> None:
     )
     (DOCS / "how-many-images.md").write_text(text, encoding="utf-8")
     print(f"wrote {DOCS / 'how-many-images.md'}")
-
-
-PARTS = ("images", "curves", "few", "pretrained", "ablation")
 
 
 def budget(runs: Iterable[dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer, Trace
 from regard.layers.deformable_attention import DeformableAttention
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
-from regard.layers.frozen_norm import FoldedConv, FrozenNorm, fold_norms, freeze_norms
+from regard.layers.frozen_norm import FoldedConv, FrozenNorm, fold_norms, folded, freeze_norms
 from regard.layers.grid import Grid
 from regard.layers.local_attention_2d import LocalAttention2d, StemAttention2d, pooled
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
@@ -39,6 +39,7 @@ __all__ = [
     "Trace",
     "check_tokens",
     "fold_norms",
+    "folded",
     "freeze_norms",
     "pooled",
     "replace_convolutions",

@@ -98,7 +98,7 @@ class Pyramid(nn.Module):
         masks = kept if padded else [None] * len(kept)
         maps = [
             _real(project(_real(one, real)), real)
-            for project, one, real in zip(self.project, features, masks, strict=False)
+            for project, one, real in zip(self.project, features, masks[: len(features)], strict=True)
         ]
         maps[-1] = self._attended(maps[-1], kept[len(maps) - 1], masks[len(maps) - 1])
         for convolution in self.extend:

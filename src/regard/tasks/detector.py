@@ -1,6 +1,5 @@
 """A trained detector in use."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from regard.data import (
     read_image,
 )
 from regard.errors import RegardError
-from regard.layers import fold_norms, freeze_norms
+from regard.layers import folded
 from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
 from regard.tasks.detection_metrics import DetectionEvaluation
 from regard.tasks.detections import Detections, Settling
@@ -60,10 +59,7 @@ class Detector:
 
     def folded(self) -> "Detector":
         """One with the same answers, sooner: batch norms are constants that convolutions take in. Not for training."""
-        model = copy.deepcopy(self.model)
-        freeze_norms(model)
-        fold_norms(model)
-        return Detector(model, self.class_names, self.category_ids, self.preprocessing)
+        return Detector(folded(self.model), self.class_names, self.category_ids, self.preprocessing)
 
     @property
     def device(self) -> torch.device:
