@@ -121,7 +121,10 @@ def rt_detr(num_classes: int = 10) -> RTDETR:
 
 
 def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dict[str, Any]:
-    """AP over the minutes of training, evaluated so many times, evenly, and at the end."""
+    """AP over the minutes of training, evaluated so many times, evenly, and at the end.
+
+    A run that diverged finds nothing from there on.
+    """
     options, task = recipe.train, DetectionTask(recipe)
     torch.manual_seed(recipe.seed)
     model = rt_detr(len(task.data.class_names)) if name == "rt_detr" else task.build_model()
@@ -133,6 +136,7 @@ def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dic
     half = options.precision != "fp32" and has_bf16(torch.device("cpu"))
     batches = iter(task.training_loader(task.order(rank=0, world_size=1)))
     curve: list[dict[str, float]] = []
+    diverged: int | None = None
     while due <= evaluations:
         model.train()
         start = time.perf_counter()
@@ -149,7 +153,11 @@ def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dic
         if average is not None:
             average.update_parameters(model)
         if not (loss.isfinite() and norm.isfinite()):
-            return {"model": name, "seed": recipe.seed, "diverged": step + 1, "curve": curve}
+            diverged = step + 1
+            curve += [
+                {"minutes": minutes * k / evaluations, "ap": 0.0, "ap50": 0.0} for k in range(due, evaluations + 1)
+            ]
+            break
         step += 1
         seconds += time.perf_counter() - start
         if seconds >= 60 * minutes * due / evaluations:
@@ -175,6 +183,7 @@ def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dic
         "epochs": round(step * options.batch_size / len(task.train), 1),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "precision": "bf16" if half else "fp32",
+        "diverged": diverged,  # the step
         "ap": curve[-1]["ap"],
         "ap50": curve[-1]["ap50"],
         "curve": curve,
