@@ -4,8 +4,8 @@ All are trained by one loop on the same images in the same order, with AdamW, a 
 of the weights, and evaluated on the same held-out images; evaluations do not count as training. Each finished run is
 kept in the results file, so that a second call goes on where the first one ended.
 
-Run: .venv/bin/python benchmarks/detection_small.py [speed|curves|few|pretrained|images|ablation ...]
-`images` and `ablation` are many runs, which compare what had the same time of one core: two at a time, on two cores,
+Run: .venv/bin/python benchmarks/detection_small.py [speed|curves|few|pretrained|images|ablation|ablation_few ...]
+`images` and the ablations are many runs, which compare what had the same time of one core: two at a time, on two cores,
 are `--threads 1 --share 1/2` and, beside it, `--threads 1 --share 2/2`.
 """
 
@@ -43,8 +43,9 @@ RECIPES = {"dn_detr": "detr-small", "dn_detr pretrained": "detr-small-pretrained
 ABLATION: dict[str, tuple[str, ...]] = {
     "all parts": (),
     "no denoising": ("model.num_denoising=0",),
+    "noised objects without negatives": ("model.contrastive=false",),
     "learned queries in the place of the best tokens": ("model.two_stage=false",),
-    "queries that are no boxes": (
+    "no boxes as queries, so that queries are learned, none is noised and attention is dense": (
         "model.box_queries=false",
         "model.two_stage=false",
         "model.num_denoising=0",
@@ -224,17 +225,21 @@ def parts(minutes: float, seeds: Sequence[int]) -> dict[str, Part]:
         for n in SIZES
         for m in ("dn_detr", "rt_detr", "detr")
     ]
-    ablation = [
-        (f"{what} seed {s}", "dn_detr", recipe_of("dn_detr", s, *settings), minutes)
-        for s in seeds
-        for what, settings in ABLATION.items()
-    ]
+    ablation, ablation_few = (
+        [
+            (f"{what} seed {s}", "dn_detr", recipe_of("dn_detr", s, f"data.first={first}", *settings), minutes)
+            for s in seeds
+            for what, settings in ABLATION.items()
+        ]
+        for first in (1500, 100)
+    )
     return {
         "curves": Part(curves, max(round(minutes), 1)),
         "few": Part(few, max(round(minutes / 2), 1)),
         "pretrained": Part(pretrained, max(round(minutes), 1)),
         "images": Part(images, 1),
         "ablation": Part(ablation, 1),
+        "ablation_few": Part(ablation_few, 1),
     }
 
 

@@ -23,6 +23,8 @@ NAMES = {
 }
 COLOURS = {"dn_detr": "#2080c3", "dn_detr pretrained": "#009e73", "rt_detr": "#d55e00", "detr": "#8f8f96"}
 LONG = ("curves", "few", "pretrained")  # parts whose runs have all cores and the most minutes
+WHOLE = "all parts"
+ABLATIONS = ("ablation_few", "ablation")
 Runs = list[dict[str, Any]]
 Scores = dict[str, dict[int, list[float]]]
 
@@ -30,8 +32,8 @@ Scores = dict[str, dict[int, list[float]]]
 def main() -> None:
     path = result_path("detection_small")
     record = json.loads(path.read_text(encoding="utf-8"))
-    parts: dict[str, dict[str, Any]] = {part: record["results"].get(part, {}) for part in ("images", *LONG, "ablation")}
-    missing = [part for part in ("images", "curves", "ablation") if not parts[part]]
+    parts: dict[str, dict[str, Any]] = {part: record["results"].get(part, {}) for part in ("images", *LONG, *ABLATIONS)}
+    missing = [part for part in ("images", "curves", *ABLATIONS) if not parts[part]]
     if missing:
         raise SystemExit(f"{path}: {missing[0]} is missing; measure it first: detection_small.py {missing[0]}")
     by_images, long = list(parts["images"].values()), [run for part in LONG for run in parts[part].values()]
@@ -45,8 +47,8 @@ def main() -> None:
         long50=table(scores_of(long, "ap50")),
         long_budget=budget(long),
         minutes=by_minute(parts["curves"].values()),
-        ablation=ablation(parts["ablation"]),
-        ablation_budget=budget(parts["ablation"].values()),
+        ablation=ablation(*(parts[part] for part in ABLATIONS)),
+        ablation_budget=budget(run for part in ABLATIONS for run in parts[part].values()),
         processor=f"an {record['machine']['processor']} with {record['machine']['cores']} cores",
         date=record["date"],
     )
@@ -97,20 +99,20 @@ def by_minute(runs: Iterable[dict[str, Any]]) -> str:
     return markdown(["minute", "seeds", *map(str, range(1, len(rows[0]) - 1))], rows)
 
 
-def ablation(runs: dict[str, dict[str, Any]]) -> str:
-    """What differs, and the AP that is left, all parts first."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for key, run in runs.items():
-        found[key.split(" seed ")[0]].append(run)
-    whole = median(run["ap"] for run in found["all parts"])
-    rows = []
-    for what, of_kind in found.items():
-        ap = median(run["ap"] for run in of_kind)
-        steps = f"{median(run['steps'] for run in of_kind):,.0f}"
-        rows.append(
-            [what, cell([run["ap"] for run in of_kind]), "" if what == "all parts" else f"{ap - whole:+.2f}", steps]
-        )
-    return markdown(["", "AP", "difference", "steps"], rows)
+def ablation(*parts: dict[str, dict[str, Any]]) -> str:
+    """What differs, and the AP that is left with so many scenes and what that is more or less; all parts first."""
+    whats: dict[str, list[str]] = {key.split(" seed ")[0]: [] for part in parts for key in part}
+    heads = [""]
+    for part in parts:
+        found = {what: [run for key, run in part.items() if key.split(" seed ")[0] == what] for what in whats}
+        if not found.get(WHOLE):
+            raise SystemExit(f"an ablation has no run with {WHOLE} to compare with; run detection_small.py {ABLATIONS}")
+        whole = median(run["ap"] for run in found[WHOLE])
+        heads += [f"AP, {found[WHOLE][0]['scenes']:,} scenes", "difference"]
+        for what, cells in whats.items():
+            aps = [run["ap"] for run in found[what]]
+            cells += [cell(aps), f"{median(aps) - whole:+.2f}" if aps and what != WHOLE else ""]
+    return markdown(heads, [[what, *cells] for what, cells in whats.items()])
 
 
 def cell(found: Sequence[float]) -> str:

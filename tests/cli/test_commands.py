@@ -379,6 +379,8 @@ def test_models_lists_each_with_its_size(regard):
     assert found.keys() >= PRESETS.keys()
     for name, millions in (("base_patch16", "86.57"), ("large_patch16", "304.33"), ("huge_patch14", "632.05")):
         assert millions in found[f"vit_{name}_224"]
+    for name, pixels in (("dn_detr_resnet50", "800×1066"), ("dn_detr_mini_lite0", "128×128")):
+        assert found[name][1:3] == [pixels, "px"]
 
 
 @pytest.mark.parametrize(

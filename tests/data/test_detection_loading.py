@@ -15,6 +15,7 @@ from regard.data import (
     DetectionPreprocessing,
     DetectionSource,
     Objects,
+    ReducedScenes,
     TrainingOrder,
     cached,
     detection_evaluation_loader,
@@ -25,7 +26,7 @@ from regard.data import (
 )
 from regard.errors import RegardError
 
-OFF = DetectionAugmentation(flip=False, scales=(), crop=False, colour=0.0, scale_jitter=(1.0, 1.0), mosaic=0.0)
+OFF = DetectionAugmentation(flip=False, scales=(), crop=False, colour=0.0)
 ALL = replace(OFF, flip=True, scales=(40, 52, 64), crop=True, colour=0.3)
 
 
@@ -240,3 +241,27 @@ def test_preprocessing_reads_back():
     assert DetectionPreprocessing.from_dict(preprocessing().to_dict()) == preprocessing()
     with pytest.raises(RegardError, match="missing keys: std"):
         DetectionPreprocessing.from_dict({k: v for k, v in preprocessing().to_dict().items() if k != "std"})
+
+
+def test_images_larger_than_what_is_looked_at_are_reduced():
+    """A COCO file may state another size than an image has; the boxes then are in the image's own pixels."""
+
+    class Misstated(Marked):
+        def read(self, index: int) -> Tensor:
+            image = super().read(index)
+            return image[:, :61, :85] if index == 1 else image
+
+    source = Misstated()
+    source.sizes[1] = (122, 170)
+    reduced = ReducedScenes(source, 62, 75)
+    assert reduced.sizes == [(50, 75), (54, 75), (58, 75), (62, 74), (62, 68), (62, 62), (66, 60)]
+    for index in (0, 1, 2, 4, 6):
+        image = reduced.read(index)
+        assert image.shape[1:] == ((27, 38) if index == 1 else reduced.sizes[index])
+        agree(image / 255, reduced.objects[index].boxes_xyxy[:2])
+        assert reduced.name(index) == source.name(index)
+    small = ReducedScenes(source, 200, 300)
+    assert small.sizes == source.sizes
+    assert torch.equal(small.read(0), source.read(0))
+    with pytest.raises(BadImage, match="image 5"):
+        reduced.read(5)

@@ -144,6 +144,14 @@ def test_a_share_of_the_images_is_mosaics():
     assert all(len(one) == 1 for batch in plain for one in batch.labels)
 
 
+def test_no_mosaic_has_more_objects_than_a_model_has_queries():
+    source = Scenes()
+    for most, mosaics in ((3, False), (4, True)):
+        torch.manual_seed(0)
+        vary = VariedScenes(source, (1.0, 1.0), 1.0, FILL, most=most)
+        assert all((len(vary(FAMILIAR, 3)[1]) > 1) == mosaics for _ in range(10))
+
+
 def test_what_is_new_is_left_alone():
     source = Scenes()
     vary = VariedScenes(source, (0.5, 0.6), 0.0, FILL)

@@ -74,6 +74,16 @@ def test_it_equals_transformers(theirs, place, masked):
         assert_close(mine[name], value, rtol=1e-5, atol=1e-5 * max(1.0, value.abs().max().item()), msg=name)
 
 
+@pytest.mark.parametrize("place", [2, 4])
+def test_gradients_in_double_precision(place):
+    layer = drawn().double()
+    query, memory = torch.randn(1, 2, DIM, dtype=torch.double), torch.randn(1, TOKENS, DIM, dtype=torch.double)
+    reference = torch.rand(1, 2, len(SHAPES), place, dtype=torch.double)
+    given = [tensor.requires_grad_() for tensor in (query, reference, memory)]
+    assert layer(*given, SHAPES).dtype == torch.double
+    assert torch.autograd.gradcheck(lambda q, r, m: layer(q, r, m, SHAPES), given, fast_mode=True)
+
+
 def test_what_is_masked_makes_no_difference():
     layer, query, memory = drawn(), torch.randn(2, QUERIES, DIM), torch.randn(2, TOKENS, DIM)
     reference, mask = torch.rand(2, QUERIES, len(SHAPES), 4), torch.rand(2, TOKENS) < 0.7

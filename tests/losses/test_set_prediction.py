@@ -83,6 +83,10 @@ def test_the_label_loss_is_that_of_the_costs_unless_it_is_named():
     assert loss_of("varifocal")[0].label_loss == "varifocal"
     with pytest.raises(RegardError, match=r"label_loss.*'foca'.*did you mean 'focal'"):
         SetPredictionLoss(5, label_loss="foca")
+    with pytest.raises(RegardError, match=r"label_loss is 'varifocal'; then costs\.focal must be True"):
+        SetPredictionLoss(5, label_loss="varifocal")
+    with pytest.raises(RegardError, match=r"'cross_entropy'; then costs\.focal must be False"):
+        SetPredictionLoss(5, costs=MatchingCosts(focal=True), label_loss="cross_entropy")
 
 
 @pytest.mark.parametrize("label_loss", ["varifocal", "matchability"])

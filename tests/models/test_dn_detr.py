@@ -116,6 +116,16 @@ def test_levels_that_the_backbone_lacks_are_made(strides):
     assert all(parameter.grad is not None for parameter in model.pyramid.parameters())
 
 
+def test_a_backbone_that_rounds_halves_down():
+    """ConvNeXt's maps of 76 × 108 pixels have 9 × 13 and 4 × 6 places, where others' have 10 × 14 and 5 × 7."""
+    model = small(backbone="convnext_atto", frozen_norm=False, strides=(8, 16, 32, 64)).train()
+    found = model(torch.rand(2, 3, 76, 108), real(76, 108, (76, 61), (41, 108)), LABELS, BOXES)
+    assert found.proposals.logits.shape[2] == 9 * 13 + 4 * 6 + 2 * 3 + 1 * 2
+    losses = DNDETRLoss(5)(found, LABELS, BOXES)
+    losses.total.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_in_evaluation_nothing_is_noised():
     model, images = small(), torch.rand(2, 3, 64, 96)
     found = model(images, None, LABELS, BOXES)
@@ -230,7 +240,21 @@ def test_anchors_by_hand():
             for row in range(rows)
             for column in range(columns)
         ]
-        assert_close(found[image], torch.tensor(wanted))
+        sides = torch.tensor([1, 1, 0.9, 0.9])
+        assert_close(found[image], torch.tensor(wanted).minimum(sides))
+
+
+def test_no_anchor_is_as_large_as_its_image():
+    """There a sigmoid is flat: what is proposed could hardly learn its size."""
+    model = lively(strides=(16, 32)).train()
+    with torch.no_grad():
+        for head in (model.proposed_boxes, *model.decoder.box_heads):
+            head.layers[-1].weight.zero_()
+    proposed = model(torch.rand(1, 3, 64, 96)).proposals.boxes_cxcywh
+    assert_close(proposed[..., 3], torch.full_like(proposed[..., 3], 0.9))  # 64 of 64 pixels, and 128
+    assert_close(proposed[0, 0, :24, 2], torch.full((24,), 64 / 96))
+    (gradient,) = torch.autograd.grad(proposed[..., 3].sum(), model.proposed_boxes.layers[-1].bias)
+    assert gradient[3] > 0.05 * proposed.shape[2]
 
 
 def test_what_the_encoder_says_begins_at_the_anchors():
@@ -263,6 +287,20 @@ def test_groups_of_positives_and_negatives(asked, groups):
     assert noised.positive.tolist() == [True, True, False, False] * groups
     assert noised.target.tolist() == [0, 1, 0, 1] * groups
     assert noised.real.tolist() == [[True, False] * 2 * groups, [True] * 4 * groups]
+
+
+@pytest.mark.parametrize(("asked", "groups"), [(1, 1), (5, 2), (12, 6)])
+def test_without_negatives_all_are_to_be_put_right(asked, groups):
+    noised = noised_objects(LABELS, BOXES, 5, asked, contrastive=False)
+    assert noised.labels.shape == (2, groups * 2)
+    assert noised.positive.all()
+    assert noised.group.tolist() == [group for group in range(groups) for _ in range(2)]
+    assert noised.target.tolist() == [0, 1] * groups
+    assert noised.real.tolist() == [[True, False] * groups, [True, True] * groups]
+    model = small(num_denoising=asked, contrastive=False).train()
+    output = model(torch.rand(2, 3, 64, 96), None, LABELS, BOXES)
+    assert output.denoised.noised.positive.all()
+    assert DNDETRLoss(5)(output, LABELS, BOXES).total.isfinite()
 
 
 def test_positives_are_nearer_than_negatives():

@@ -35,6 +35,21 @@ def test_the_parts_and_the_model_are_those_that_the_recipe_asks_for(plain):
     assert [same.val.name(index) for index in range(13)] == [same.train.name(index) for index in range(13)]
 
 
+def test_what_changes_whole_images_does_so_at_the_size_that_is_looked_at():
+    """With room for the most that an image is enlarged by; a training that changes none reads them whole."""
+    varied = DetectionTask(
+        load_recipe(
+            "detr-small", ["data.first=5", "data.shortest=64", "data.longest=80", "augment.scale_jitter=[0.5,1.3]"]
+        )
+    )
+    assert set(varied.train.sizes) == {(84, 84)}  # 64 × 1.3, of scenes of 128
+    assert varied.train.read(3).shape == (3, 84, 84)
+    batch = next(iter(varied.training_loader(varied.order(rank=0, world_size=1))))
+    assert batch.images.shape[2:] == (64, 64)
+    assert all(((boxes > 0) & (boxes < 1)).all() for boxes in batch.boxes_cxcywh)
+    assert set(task("data.first=5").train.sizes) == {(128, 128)}
+
+
 def test_the_loss_is_the_set_loss_of_the_batch(plain):
     torch.manual_seed(0)
     model = plain.build_model().eval()

@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from regard import load
+from regard.tasks import DetectionTask
 from regard.training import Run, train
 
 # What draws for each process apart is off, and so is the bias of keys, whose gradient is zero but for rounding.
@@ -22,13 +25,16 @@ def two(tiny_train):
     """two(folder, *settings) -> the finished command that trains there in two processes."""
 
     def run(folder, *settings) -> subprocess.CompletedProcess[str]:
-        how = tiny_train(folder, *settings)
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "regard"]
-        how["args"] = [sys.executable, *launch, *how["args"][3:]]
-        how["env"] |= {"ACCELERATE_USE_CPU": "true"}
-        return subprocess.run(**how, capture_output=True, check=False)
+        return subprocess.run(**_by_two(tiny_train(folder, *settings)), capture_output=True, check=False)
 
     return run
+
+
+def _by_two(how: dict[str, Any]) -> dict[str, Any]:
+    """A command of regard's, by two processes."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "regard"]
+    args = [sys.executable, *launch, *how["args"][3:]]
+    return how | {"args": args, "env": how["env"] | {"ACCELERATE_USE_CPU": "true"}}
 
 
 @pytest.mark.slow
@@ -61,6 +67,25 @@ def test_two_processes_train_what_one_does(two, recipe, tmp_path):
         for key, tensor in ours.items():
             torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-5)
     assert json.loads((pair.path / "state/step-22/progress.json").read_text(encoding="utf-8"))["samples"] == 22 * 64
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_detector(command, tmp_path):
+    """What they keep is what they evaluated, though each has batch norms of its own images' statistics."""
+    small = (
+        *("model.embed_dim=32", "model.num_heads=4", "data.first=12", "data.validate_on=train", "train.batch_size=4"),
+        *("train.max_steps=4", "train.precision=fp32", "train.device=cpu"),
+    )
+    how = command("train", "detr-small", "--out", tmp_path / "two", *(x for one in small for x in ("--set", one)))
+    finished = subprocess.run(**_by_two(how), capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    run = Run(tmp_path / "two")
+    assert run.summary()["processes"] == 2
+    task = DetectionTask(run.recipe())
+    kept = load(run.path).model
+    wanted = task.metrics([task.evaluate(kept, rank=rank, world_size=2) for rank in range(2)])
+    for name, value in wanted.items():
+        assert run.summary()[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -63,6 +63,9 @@ def _show_pretrained() -> None:
 def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, int]:
     from regard.models import (
         DETR,
+        DNDETR,
+        DETRConfig,
+        DNDETRConfig,
         FNet,
         FNetConfig,
         LanguageModel,
@@ -77,9 +80,9 @@ def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, in
         return f"{config.img_size} px, patch {config.patch_size}", model.flops()
     if isinstance(model, SASAResNet) and isinstance(config, SASAResNetConfig):
         return f"{config.img_size} px", model.flops()
-    if isinstance(model, DETR):
-        size = (800, 1066) if model.backbone.frozen else (128, 128)
-        return f"{size[0]} × {size[1]} px", model.flops(*size)
+    if isinstance(model, DETR | DNDETR) and isinstance(config, DETRConfig | DNDETRConfig):
+        size = (800, 1066) if config.num_queries >= 100 else (128, 128)  # the paper's, and the small ones' scenes
+        return f"{size[0]}×{size[1]} px", model.flops(*size)
     if isinstance(model, FNet) and isinstance(config, FNetConfig):
         return f"{config.max_tokens} tokens", model.flops(config.max_tokens)
     if isinstance(model, LanguageModel) and isinstance(config, LanguageModelConfig):

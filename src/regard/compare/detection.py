@@ -113,7 +113,7 @@ class DetectionView:
     num_held_out = None  # AP is no share of the images
     about = (
         "AP is COCO’s: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
-        "weights. All queries of an image count; nothing is suppressed."
+        "weights. All that the queries of an image say counts, up to COCO’s hundred; nothing is suppressed."
     )
 
     def __init__(self, task: DetectionTask) -> None:

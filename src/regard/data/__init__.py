@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from regard.data.detection_check import check_scenes as check_scenes
     from regard.data.detection_loading import AspectOrder as AspectOrder
     from regard.data.detection_loading import DetectionBatch as DetectionBatch
+    from regard.data.detection_loading import ReducedScenes as ReducedScenes
     from regard.data.detection_loading import cached as cached
     from regard.data.detection_loading import detection_evaluation_loader as detection_evaluation_loader
     from regard.data.detection_loading import detection_training_loader as detection_training_loader
@@ -109,7 +110,7 @@ _OFFERED = {
     "detection": ("DetectionData", "DetectionSource", "JoinedScenes", "Objects", "SelectedScenes"),
     "detection_check": ("DetectionSummary", "check_detection", "check_scenes"),
     "detection_loading": (
-        *("AspectOrder", "DetectionBatch", "cached"),
+        *("AspectOrder", "DetectionBatch", "ReducedScenes", "cached"),
         *("detection_evaluation_loader", "detection_training_loader", "pad"),
     ),
     "detection_opening": ("open_detection",),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regard.data.detection import DetectionSource
-from regard.data.detection_transforms import DetectionTransform
+from regard.data.detection_transforms import DetectionTransform, resized, scaled, scaled_objects
 from regard.data.images import BadImage, OnBadImage
 from regard.data.loading import (
     Skipped,
@@ -188,6 +188,29 @@ class CachedScenes(DetectionSource):
             place.copy_(image)
             self.known[index] = True  # after the pixels: a worker that sees it finds them
         return place
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+
+class ReducedScenes(DetectionSource):
+    """Another source whose images are brought to `shortest` and `longest` pixels where they are larger.
+
+    What changes whole images and their neighbours (`VariedScenes`) need not do so to the pixels of a camera.
+    """
+
+    def __init__(self, source: DetectionSource, shortest: int, longest: int) -> None:
+        self.source, self.image_ids, self.skipped = source, source.image_ids, source.skipped
+        self.sizes = [min(size, resized(*size, shortest, longest)) for size in source.sizes]
+        self.objects = [
+            scaled_objects(*of_image) for of_image in zip(source.objects, source.sizes, self.sizes, strict=True)
+        ]
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        image, stated = self.source.read(index), self.source.sizes[index]
+        # Of an image that has not the size that the data state, the same share.
+        shares = (new / old for new, old in zip(self.sizes[index], stated, strict=True))
+        return scaled(image, [max(round(s * side), 1) for s, side in zip(shares, image.shape[1:], strict=True)])
 
     def name(self, index: int) -> str:
         return self.source.name(index)

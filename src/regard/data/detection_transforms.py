@@ -75,16 +75,13 @@ class DetectionAugmentation:
 
     flip: left and right, half of the time. scales: shorter sides, of which one is drawn (empty: `shortest`).
     crop: half of the time, DETR's: resized to half to three quarters, then cut. colour: strength of changes to
-    brightness, contrast, saturation and hue, 0 to 1 (0: off). scale_jitter: factors by which the image is enlarged or
-    reduced on a canvas of its size ((1, 1): off). mosaic: the share of images that are made of four (0: off).
+    brightness, contrast, saturation and hue, 0 to 1 (0: off). What `VariedScenes` does comes before.
     """
 
     flip: bool
     scales: tuple[int, ...]
     crop: bool
     colour: float
-    scale_jitter: tuple[float, float]
-    mosaic: float
 
 
 def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
@@ -99,7 +96,7 @@ def detection_evaluation_transform(pre: DetectionPreprocessing) -> DetectionTran
 
     def transform(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
         size = resized(image.shape[1], image.shape[2], pre.shortest, pre.longest)
-        return normalise(_resize(image, size)), _scaled(objects, image, size)
+        return normalise(scaled(image, size)), scaled_objects(objects, (image.shape[1], image.shape[2]), size)
 
     return transform
 
@@ -109,7 +106,6 @@ def detection_training_transform(
 ) -> DetectionTransform:
     """As `detection_evaluation_transform`, with random changes drawn from torch's global generator.
 
-    `scale_jitter` and `mosaic` are not of one image as it was read: `VariedScenes` makes them before.
     Boxes are cut where the image is; those of which less than a pixel is left are dropped with their labels.
     """
     from torchvision.transforms import v2
@@ -166,12 +162,14 @@ def _drawn(low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, ()).item())
 
 
-def _resize(image: Tensor, size: Sequence[int]) -> Tensor:
+def scaled(image: Tensor, size: Sequence[int]) -> Tensor:
+    """The image, brought to (height, width)."""
     from torchvision.transforms.v2 import functional
 
     return image if tuple(image.shape[1:]) == tuple(size) else functional.resize(image, list(size), antialias=True)
 
 
-def _scaled(objects: Objects, image: Tensor, size: tuple[int, int]) -> Objects:
-    scale = torch.tensor([size[1] / image.shape[2], size[0] / image.shape[1]]).repeat(2)
+def scaled_objects(objects: Objects, stored: tuple[int, int], size: tuple[int, int]) -> Objects:
+    """The objects of an image that is brought from one (height, width) to another; areas stay as they were stated."""
+    scale = torch.tensor([size[1] / stored[1], size[0] / stored[0]]).repeat(2)
     return Objects(objects.boxes_xyxy * scale, objects.labels, objects.areas, objects.crowd)

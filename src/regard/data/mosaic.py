@@ -27,21 +27,24 @@ class VariedScenes:
     """A source's scenes as a training sees them: a share of them mosaics, the others enlarged or reduced.
 
     What is new needs no change, and is learned from sooner as it is: in epoch e, all but a share e / `FAMILIAR` of the
-    scenes are left alone. So many images, seen a few times, are hardly changed, and few nearly always.
+    scenes are left alone. So many images, seen a few times, are hardly changed, and few nearly always. There is no
+    mosaic of more objects than `most`, the queries of a model.
     """
 
     source: DetectionSource
     scale_jitter: tuple[float, float]
     mosaic: float
     fill: tuple[float, ...]
+    most: int | None = None
 
     def __call__(self, epoch: int, index: int) -> Scene:
         """Scene `index`, changed by numbers drawn from torch's global generator. Raises BadImage."""
         if float(torch.rand(())) >= epoch / FAMILIAR:
             return self._scene(index)
         if float(torch.rand(())) < self.mosaic:
-            others = torch.randint(len(self.source), (3,)).tolist()
-            return mosaic([self._scene(one) for one in (index, *others)], PIECES, self.fill)
+            four = [index, *torch.randint(len(self.source), (3,)).tolist()]
+            if self.most is None or sum(len(self.source.objects[one]) for one in four) <= self.most:
+                return mosaic([self._scene(one) for one in four], PIECES, self.fill)
         return jittered(self._scene(index), self.scale_jitter, self.fill)
 
     def _scene(self, index: int) -> Scene:

@@ -66,7 +66,7 @@ class DeformableAttention(nn.Module):
         if key_mask is not None:
             value = value.masked_fill(~key_mask[..., None], 0.0)
         heads = value.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        weights = self.attention_weights(query).unflatten(2, (self.num_heads, -1)).float().softmax(-1)
+        weights = _precise(self.attention_weights(query)).unflatten(2, (self.num_heads, -1)).softmax(-1)
         weights = weights.unflatten(3, (self.num_levels, self.num_points)).transpose(1, 2)
         locations = self.locations(query, reference, shapes)
         return self.output_proj(deformable_attention(heads, shapes, locations, weights).transpose(1, 2).flatten(2))
@@ -78,7 +78,7 @@ class DeformableAttention(nn.Module):
         shapes: Sequence[tuple[int, int]],
     ) -> Float[Tensor, "batch heads queries levels points 2"]:
         """Where each query looks: (x, y) in [0, 1] of each map."""
-        offsets = self.sampling_offsets(query).float()
+        offsets = _precise(self.sampling_offsets(query))
         offsets = offsets.unflatten(2, (self.num_heads, self.num_levels, self.num_points, 2)).transpose(1, 2)
         reference = reference[:, None, :, :, None]
         if reference.shape[-1] == 2:
@@ -93,3 +93,8 @@ class DeformableAttention(nn.Module):
         of_query = sum(part.weight.numel() for part in (self.sampling_offsets, self.attention_weights))
         places = self.num_levels * self.num_points
         return 2 * (num_queries * (of_query + dim**2) + num_keys * dim**2) + 2 * 5 * num_queries * places * dim
+
+
+def _precise(x: Tensor) -> Tensor:
+    """In float32 at least: half a token is much to be wrong by."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

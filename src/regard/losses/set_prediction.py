@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 
-from regard.errors import unknown
+from regard.errors import RegardError, unknown
 from regard.losses.boxes import generalized_iou, iou, xyxy_of
 from regard.losses.matching import DETR_COSTS, Matches, MatchingCosts, finite_predictions, match
 
@@ -34,8 +34,9 @@ class SetPredictionLoss(nn.Module):
     The class loss is the cross-entropy over `num_classes` and "no object", which comes last and counts
     `no_object_weight`. The others are of a sigmoid for each class (there is no "no object") and divided by the number
     of objects: "focal", which is the default with `costs.focal`; "varifocal" and "matchability", whose target for a
-    matched query is its IoU with the object. L1 and GIoU are of the matched pairs, divided by the number of objects,
-    which is the mean over all processes and at least 1.
+    matched query is its IoU with the object. These three go with `costs.focal`, and with no other costs. L1 and GIoU
+    are of the matched pairs, divided by the number of objects, which is at least 1, and in training the mean over all
+    processes; in evaluation (`eval()`) a process asks no other, since it may have a batch more or be alone.
 
     Everything is computed in float32. A prediction that is not finite is left out of all terms, so that the loss and
     the gradients of the others stay finite; `matches.not_finite` counts such.
@@ -56,6 +57,9 @@ class SetPredictionLoss(nn.Module):
         self.label_loss = label_loss or ("focal" if costs.focal else "cross_entropy")
         if self.label_loss not in LABEL_LOSSES:
             raise unknown("label_loss", self.label_loss, LABEL_LOSSES)
+        if costs.focal == (self.label_loss == "cross_entropy"):
+            wanted = "False: a softmax" if costs.focal else "True: a sigmoid of each class"
+            raise RegardError(f"label_loss is {self.label_loss!r}; then costs.focal must be {wanted}")
         self.num_classes = num_classes
         self.costs = costs
         self.weights = {"loss_ce": label_weight, "loss_bbox": l1_weight, "loss_giou": giou_weight}
@@ -95,7 +99,10 @@ class SetPredictionLoss(nn.Module):
             # Zeros in the place of what is not finite, before anything is computed: 0 · NaN would be NaN.
             logits = logits.masked_fill(~finite[..., None], 0.0)
             boxes_cxcywh = boxes_cxcywh.masked_fill(~finite[..., None], 0.5)
-            num_boxes = _mean_over_processes(sum(len(boxes) for boxes in target_boxes) * repeats, logits.device)
+            num_boxes = torch.tensor(float(repeats * sum(map(len, target_boxes))), device=logits.device)
+            if self.training:
+                num_boxes = _mean_over_processes(num_boxes)
+            num_boxes = num_boxes.clamp(min=1.0)
             counts = finite if counted is None else finite & counted
             terms = {
                 "loss_ce": self._label_loss(logits, boxes_cxcywh, counts, labels, target_boxes, matches, num_boxes),
@@ -200,9 +207,8 @@ def _taken(of_images: Sequence[Tensor], matches: Matches, device: torch.device) 
     return joined[starts[matches.image] + matches.target]
 
 
-def _mean_over_processes(number: int, device: torch.device) -> Float32[Tensor, ""]:
-    mean = torch.tensor(float(number), device=device)
+def _mean_over_processes(mean: Float32[Tensor, ""]) -> Float32[Tensor, ""]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(mean)
         mean /= torch.distributed.get_world_size()
-    return mean.clamp(min=1.0)
+    return mean

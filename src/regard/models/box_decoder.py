@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from regard.errors import unknown
-from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, NormPlace, Skip
+from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, Skip
 from regard.models.pyramid import Memory, matrix_weights
 from regard.ops import sine_boxes
 
@@ -55,7 +55,6 @@ class BoxDecoderLayer(nn.Module):
         cross_attention: str = "deformable",
         num_levels: int = 2,
         num_points: int = 4,
-        norm: NormPlace = "post",
         activation: Activation = "relu",
         dropout: float = 0.0,
     ) -> None:
@@ -64,15 +63,15 @@ class BoxDecoderLayer(nn.Module):
             raise unknown("model.cross_attention", cross_attention, CROSS_ATTENTIONS)
         self.embed_dim = embed_dim
         self.attention = MultiHeadAttention(embed_dim, num_heads)
-        self.skip1 = Skip(embed_dim, norm, dropout)
+        self.skip1 = Skip(embed_dim, "post", dropout)
         self.cross: DeformableAttention | MultiHeadAttention
         if cross_attention == "deformable":
             self.cross = DeformableAttention(embed_dim, num_heads, num_levels=num_levels, num_points=num_points)
         else:
             self.cross = MultiHeadAttention(embed_dim, num_heads)
-        self.skip2 = Skip(embed_dim, norm, dropout)
+        self.skip2 = Skip(embed_dim, "post", dropout)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), activation)
-        self.skip3 = Skip(embed_dim, norm, dropout)
+        self.skip3 = Skip(embed_dim, "post", dropout)
 
     def forward(
         self,

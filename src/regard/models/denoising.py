@@ -14,7 +14,7 @@ BOX_NOISE = 1.0
 
 
 class Noised(NamedTuple):
-    """Queries of every image, group after group; in each group first a positive of each object, then a negative."""
+    """Queries of every image, group after group; in each first a positive of each object, then perhaps a negative."""
 
     labels: Int64[Tensor, "batch noised"]
     """Some of them wrong."""
@@ -33,32 +33,36 @@ def noised_objects(
     boxes_cxcywh: Sequence[Float[Tensor, "_ 4"]],
     num_classes: int,
     num_denoising: int,
+    *,
+    contrastive: bool = True,
 ) -> Noised | None:
     """About `num_denoising` queries an image, in as many groups as that makes, and one at least; None if that is 0.
 
     Without any object there is one group with nothing real in it, so that processes with and without objects compute
     the same sums. A positive's corners move by less than `BOX_NOISE` times half of the box's sides, a negative's by
-    once to twice that (Zhang et al. 2022, section 3.3). Drawn from torch's global generator.
+    once to twice that (Zhang et al. 2022, section 3.3); without `contrastive` there are no negatives, as in DN-DETR.
+    Drawn from torch's global generator.
     """
     if not labels or not num_denoising:
         return None
     device, batch = boxes_cxcywh[0].device, len(labels)
     count = max(len(one) for one in labels)
-    groups, most = (max(num_denoising // (2 * count), 1), count) if count else (1, 1)
+    kinds = (True, False) if contrastive else (True,)
+    groups, most = (max(num_denoising // (len(kinds) * count), 1), count) if count else (1, 1)
     padded_labels, padded_boxes = (pad_sequence(list(part), batch_first=True) for part in (labels, boxes_cxcywh))
     if not count:
         padded_labels, padded_boxes = padded_labels.new_zeros(batch, 1), padded_boxes.new_zeros(batch, 1, 4)
     real = torch.arange(most, device=device) < torch.tensor([len(one) for one in labels], device=device)[:, None]
-    positive = torch.tensor([True, False], device=device).repeat_interleave(most).repeat(groups)
-    wanted = padded_labels.repeat(1, 2 * groups)
+    positive = torch.tensor(kinds, device=device).repeat_interleave(most).repeat(groups)
+    wanted = padded_labels.repeat(1, len(kinds) * groups)
     drawn = torch.randint(num_classes, wanted.shape, device=device)
     changed = torch.rand(wanted.shape, device=device) < LABEL_NOISE
     return Noised(
         torch.where(changed, drawn, wanted),
-        _moved(padded_boxes.float().repeat(1, 2 * groups, 1), positive),
-        real.repeat(1, 2 * groups),
-        torch.arange(groups, device=device).repeat_interleave(2 * most),
-        torch.arange(most, device=device).repeat(2 * groups),
+        _moved(padded_boxes.float().repeat(1, len(kinds) * groups, 1), positive),
+        real.repeat(1, len(kinds) * groups),
+        torch.arange(groups, device=device).repeat_interleave(len(kinds) * most),
+        torch.arange(most, device=device).repeat(len(kinds) * groups),
         positive,
     )
 

@@ -48,6 +48,7 @@ class DNDETRConfig:
     box_queries: bool = True
     two_stage: bool = True
     num_denoising: NonNegativeInt = 100
+    contrastive: bool = True
     cross_attention: Literal["deformable", "dense"] = "deformable"
     num_points: PositiveInt = 4
     label_loss: Literal["focal", "varifocal", "matchability"] = "matchability"
@@ -80,7 +81,8 @@ class DNDETR(nn.Module):
 
     `backbone` is any of timm's with feature maps; one with a single map (`sasa_resnet50`, `dinov2_vits14`) serves where
     `strides` begin with its own. Levels coarser than it has are made. `mixer` takes the place of self-attention among
-    the tokens of the coarsest map. `num_denoising` is the number of noised queries an image, 0 for none.
+    the tokens of the coarsest map. `num_denoising` is the number of noised queries an image, 0 for none;
+    half of them are negatives where it is `contrastive`.
     Raises RegardError for a backbone, a mixer or a combination that cannot serve.
     """
 
@@ -108,6 +110,7 @@ class DNDETR(nn.Module):
         box_queries: bool = True,
         two_stage: bool = True,
         num_denoising: int = 100,
+        contrastive: bool = True,
         cross_attention: str = "deformable",
         num_points: int = 4,
         label_loss: str = "matchability",
@@ -115,7 +118,7 @@ class DNDETR(nn.Module):
         super().__init__()
         require_parts(box_queries=box_queries, two_stage=two_stage, num_denoising=num_denoising, strides=strides)
         self.num_classes, self.num_queries, self.num_denoising = num_classes, num_queries, num_denoising
-        self.label_loss = label_loss
+        self.contrastive, self.label_loss = contrastive, label_loss
         self.backbone = create_backbone(backbone, in_chans=in_chans, frozen_norm=frozen_norm, reductions=tuple(strides))
         shared: dict[str, Any] = {"mlp_ratio": mlp_ratio, "dropout": dropout, "activation": activation}
         self.pyramid = Pyramid(
@@ -182,7 +185,9 @@ class DNDETR(nn.Module):
         sizes = torch.stack([mask.any(1).sum(1), mask.any(2).sum(1)], dim=1).float()
         noised = None
         if self.training and labels is not None and boxes_cxcywh is not None:
-            noised = noised_objects(labels, boxes_cxcywh, self.num_classes, self.num_denoising)
+            noised = noised_objects(
+                labels, boxes_cxcywh, self.num_classes, self.num_denoising, contrastive=self.contrastive
+            )
         return self.detect(features, sizes, padded=padded, noised=noised)
 
     def detect(
@@ -257,8 +262,9 @@ class DNDETR(nn.Module):
 
 # The logit of a class that is not there.
 NOTHING = -1e4
-# Sides of the box that a token starts from, in strides of its map.
-ANCHOR = 4
+# Sides of the box that a token starts from: in strides of its map, and at most, in [0, 1] of the image. One as large as
+# the image would be where a sigmoid is flat, so that its size would hardly learn.
+ANCHOR, LARGEST = 4, 0.9
 
 
 def anchors(
@@ -270,7 +276,8 @@ def anchors(
         y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         centres = (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) * stride
         found.append(torch.cat([centres, torch.full_like(centres, ANCHOR * stride)], dim=1))
-    return torch.cat(found).to(sizes.device) / sizes.repeat(1, 2)[:, None]
+    centres, sides = (torch.cat(found).to(sizes.device) / sizes.repeat(1, 2)[:, None]).split(2, dim=-1)
+    return torch.cat([centres, sides.clamp(max=LARGEST)], dim=-1)
 
 
 def require_parts(*, box_queries: bool, two_stage: bool, num_denoising: int, strides: Sequence[int]) -> None:

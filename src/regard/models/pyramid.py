@@ -33,7 +33,10 @@ class Memory(NamedTuple):
 
 
 class Fuse(nn.Module):
-    """x + act(bn(conv(x))), a convolution of 3 × 3: a second one costs a tenth of a training step and brings less."""
+    """x + act(bn(conv(x))), a convolution of 3 × 3: a second one costs a tenth of a training step and brings less.
+
+    In training, the norm's statistics are of all places of a batch, padding too: how much there is of it counts.
+    """
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -107,7 +110,8 @@ class Pyramid(nn.Module):
             coarser = F.interpolate(maps[level + 1], size=maps[level].shape[-2:])
             maps[level] = self.down[level](_real(maps[level] + coarser, masks[level]), masks[level])
         for level in range(len(maps) - 1):
-            finer = self.shrink[level](maps[level])
+            rows, columns = shapes[level + 1]  # of odd sides, a backbone may round the half down, not up
+            finer = self.shrink[level](maps[level])[..., :rows, :columns]
             maps[level + 1] = self.up[level](_real(maps[level + 1] + finer, masks[level + 1]), masks[level + 1])
         tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)
         positions = None

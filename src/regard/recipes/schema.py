@@ -138,9 +138,15 @@ class AugmentSection(Section):
     colour: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 is off."""
     scale_jitter: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
-    """Factors, the least and the most, by which an image is enlarged or reduced on a canvas of its size."""
+    """Factors, the least and the most, by which an image is enlarged or reduced on a canvas of its size: in epoch e,
+    a share e / 20 of the images, and from the twentieth on all."""
     mosaic: Fraction = 0.0
-    """The share of training images that are made of four."""
+    """Of the images that would be enlarged or reduced, the share that are made of four instead."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether whole images are made anew, alone or of several."""
+        return self.mosaic > 0 or self.scale_jitter != (1.0, 1.0)
 
     @model_validator(mode="after")
     def _in_order(self) -> "AugmentSection":

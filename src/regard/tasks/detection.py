@@ -1,5 +1,6 @@
 """Object detection: the data, the model and the loss that a recipe asks for."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from regard.data import (
     DetectionPreprocessing,
     DetectionSource,
     Finding,
+    ReducedScenes,
     SelectedScenes,
     TrainingOrder,
     VariedScenes,
@@ -60,8 +62,6 @@ class DetectionTask:
         )
         self.config = _config(recipe, num_classes=len(self.data.class_names))
         self.train, self.val = parts_of(self.data, options)
-        if options.cache:
-            self.train = cached(self.train, wanted.in_chans)
         grey = wanted.in_chans == 1
         shortest, longest = options.shortest, options.longest
         if not options.enlarge:
@@ -74,6 +74,11 @@ class DetectionTask:
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
         )
+        if recipe.augment.varies:
+            closer = max(recipe.augment.scale_jitter[1], 1)
+            self.train = ReducedScenes(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
+        if options.cache:
+            self.train = cached(self.train, wanted.in_chans)
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
@@ -136,13 +141,17 @@ class DetectionTask:
                 scales=augment.scales,
                 crop=augment.crop,
                 colour=augment.colour,
-                scale_jitter=augment.scale_jitter,
-                mosaic=augment.mosaic,
             ),
         )
         vary = None
-        if augment.mosaic or augment.scale_jitter != (1.0, 1.0):
-            vary = VariedScenes(self.train, augment.scale_jitter, augment.mosaic, self.preprocessing.mean)
+        if augment.varies:
+            vary = VariedScenes(
+                self.train,
+                augment.scale_jitter,
+                augment.mosaic,
+                self.preprocessing.mean,
+                most=self.config.num_queries,
+            )
         return detection_training_loader(
             self.train, transform, order, recipe.data.num_workers, recipe.data.on_bad_image, vary
         )

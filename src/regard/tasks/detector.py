@@ -123,7 +123,7 @@ class Detector:
         Raises RegardError for a class that the detector does not know.
         """
         meaning = torch.tensor(self._indices(self.class_names if class_names is None else class_names))
-        loss = self._loss().to(self.device)
+        loss = self._loss().to(self.device).eval()
         loader = detection_evaluation_loader(
             source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
         )

@@ -69,6 +69,10 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
     started = time.monotonic() - progress.seconds
 
     def evaluate() -> None:
+        if world_size > 1:
+            # Batch norms have statistics of each process's own images; what is kept are the main one's.
+            for buffer in kept_model.buffers():
+                broadcast(buffer)
         shares = gather_object([task.evaluate(kept_model, rank=rank, world_size=world_size)])
         progress.metrics = task.metrics(shares)
         for share in shares:
