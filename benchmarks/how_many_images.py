@@ -77,7 +77,7 @@ def scores_of(runs: Runs, figure: str = "ap") -> Scores:
     """A figure of each model, number of scenes and seed; a run that diverged counts as nothing found."""
     found: Scores = {name: defaultdict(list) for name in NAMES}
     for run in runs:
-        found[run["model"]][run["scenes"]].append(run.get(figure, 0.0))
+        found[run["model"]][run["scenes"]].append(run[figure])
     return {name: of_model for name, of_model in found.items() if of_model}
 
 
@@ -101,18 +101,24 @@ def by_minute(runs: Iterable[dict[str, Any]]) -> str:
 
 def ablation(*parts: dict[str, dict[str, Any]]) -> str:
     """What differs, and the AP that is left with so many scenes and what that is more or less; all parts first."""
-    whats: dict[str, list[str]] = {key.split(" seed ")[0]: [] for part in parts for key in part}
+    by_what: list[dict[str, Runs]] = [defaultdict(list) for _ in parts]
+    for part, found in zip(parts, by_what, strict=True):
+        for key, run in part.items():
+            found[key.split(" seed ")[0]].append(run)
+    rows = {what: [what] for found in by_what for what in found}
     heads = [""]
-    for part in parts:
-        found = {what: [run for key, run in part.items() if key.split(" seed ")[0] == what] for what in whats}
-        if not found.get(WHOLE):
-            raise SystemExit(f"an ablation has no run with {WHOLE} to compare with; run detection_small.py {ABLATIONS}")
+    for found in by_what:
+        if WHOLE not in found:
+            parts_named = " ".join(ABLATIONS)
+            raise SystemExit(
+                f"an ablation has no run with {WHOLE} to compare with; run detection_small.py {parts_named}"
+            )
         whole = median(run["ap"] for run in found[WHOLE])
         heads += [f"AP, {found[WHOLE][0]['scenes']:,} scenes", "difference"]
-        for what, cells in whats.items():
-            aps = [run["ap"] for run in found[what]]
+        for what, cells in rows.items():
+            aps = [run["ap"] for run in found.get(what, [])]
             cells += [cell(aps), f"{median(aps) - whole:+.2f}" if aps and what != WHOLE else ""]
-    return markdown(heads, [[what, *cells] for what, cells in whats.items()])
+    return markdown(heads, list(rows.values()))
 
 
 def cell(found: Sequence[float]) -> str:
@@ -190,8 +196,8 @@ Minute by minute, 1,500 scenes (the median of the seeds):
 
 ## What each part brings
 
-Each part of `detr-small` taken out or put in another's place, the rest as it is; 1,500 scenes, {ablation_budget} each,
-so that what costs time pays for it:
+Each part of `detr-small` taken out or put in another's place, the rest as it is; {ablation_budget} each, so that
+what costs time pays for it:
 
 {ablation}
 

@@ -96,7 +96,7 @@ def detection_evaluation_transform(pre: DetectionPreprocessing) -> DetectionTran
 
     def transform(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
         size = resized(image.shape[1], image.shape[2], pre.shortest, pre.longest)
-        return normalise(scaled(image, size)), scaled_objects(objects, (image.shape[1], image.shape[2]), size)
+        return normalise(scaled(image, size)), scaled_objects(objects, image.shape[1:], size)
 
     return transform
 
@@ -169,7 +169,7 @@ def scaled(image: Tensor, size: Sequence[int]) -> Tensor:
     return image if tuple(image.shape[1:]) == tuple(size) else functional.resize(image, list(size), antialias=True)
 
 
-def scaled_objects(objects: Objects, stored: tuple[int, int], size: tuple[int, int]) -> Objects:
+def scaled_objects(objects: Objects, stored: Sequence[int], size: Sequence[int]) -> Objects:
     """The objects of an image that is brought from one (height, width) to another; areas stay as they were stated."""
     scale = torch.tensor([size[1] / stored[1], size[0] / stored[0]]).repeat(2)
     return Objects(objects.boxes_xyxy * scale, objects.labels, objects.areas, objects.crowd)

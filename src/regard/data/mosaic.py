@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from regard.data.detection import DetectionSource, Objects
+from regard.data.detection_transforms import scaled, scaled_objects
 
 Scene = tuple[UInt8[Tensor, "channels _ _"], Objects]
 
@@ -88,23 +89,20 @@ def mosaic(scenes: Sequence[Scene], scales: tuple[float, float], fill: Sequence[
 
 def _window(scene: Scene, factor: float, size: tuple[int, int], fill: Sequence[float]) -> Scene:
     """A window of (height, width) somewhere on the scaled scene, or with all of it somewhere inside."""
-    from torchvision.transforms.v2 import functional
-
     image, objects = scene
-    scaled = [max(round(side * factor), 1) for side in image.shape[1:]]
+    large = [max(round(side * factor), 1) for side in image.shape[1:]]
     # The place of the window's corner on the scaled image: below zero where the image is the smaller of the two.
-    top, left = (_place(whole - seen) for whole, seen in zip(scaled, size, strict=True))
+    top, left = (_place(whole - seen) for whole, seen in zip(large, size, strict=True))
     rows, columns = (
         slice(max(start, 0), min(start + seen, whole))
-        for start, seen, whole in zip((top, left), size, scaled, strict=True)
+        for start, seen, whole in zip((top, left), size, large, strict=True)
     )
-    pixels = functional.resize(image, scaled, antialias=True)[:, rows, columns]
+    pixels = scaled(image, large)[:, rows, columns]
     canvas = (torch.tensor(fill)[:, None, None] * 255).round().byte().expand(-1, *size).contiguous()
     up, over = max(-top, 0), max(-left, 0)
     canvas[:, up : up + pixels.shape[1], over : over + pixels.shape[2]] = pixels
 
-    stretch = torch.tensor([scaled[1] / image.shape[2], scaled[0] / image.shape[1]]).repeat(2)
-    whole = objects.boxes_xyxy * stretch - torch.tensor([left, top, left, top])
+    whole = scaled_objects(objects, image.shape[1:], large).boxes_xyxy - torch.tensor([left, top, left, top])
     seen = whole.clamp(min=0).minimum(torch.tensor([size[1], size[0]]).repeat(2))
     kept = _area(seen) >= VISIBLE * _area(whole)
     found = Objects(seen[kept], objects.labels[kept], objects.areas[kept] * factor**2, objects.crowd[kept])

@@ -49,20 +49,21 @@ def noised_objects(
     count = max(len(one) for one in labels)
     kinds = (True, False) if contrastive else (True,)
     groups, most = (max(num_denoising // (len(kinds) * count), 1), count) if count else (1, 1)
+    copies = len(kinds) * groups  # of each object
     padded_labels, padded_boxes = (pad_sequence(list(part), batch_first=True) for part in (labels, boxes_cxcywh))
     if not count:
         padded_labels, padded_boxes = padded_labels.new_zeros(batch, 1), padded_boxes.new_zeros(batch, 1, 4)
     real = torch.arange(most, device=device) < torch.tensor([len(one) for one in labels], device=device)[:, None]
     positive = torch.tensor(kinds, device=device).repeat_interleave(most).repeat(groups)
-    wanted = padded_labels.repeat(1, len(kinds) * groups)
+    wanted = padded_labels.repeat(1, copies)
     drawn = torch.randint(num_classes, wanted.shape, device=device)
     changed = torch.rand(wanted.shape, device=device) < LABEL_NOISE
     return Noised(
         torch.where(changed, drawn, wanted),
-        _moved(padded_boxes.float().repeat(1, len(kinds) * groups, 1), positive),
-        real.repeat(1, len(kinds) * groups),
+        _moved(padded_boxes.float().repeat(1, copies, 1), positive),
+        real.repeat(1, copies),
         torch.arange(groups, device=device).repeat_interleave(len(kinds) * most),
-        torch.arange(most, device=device).repeat(len(kinds) * groups),
+        torch.arange(most, device=device).repeat(copies),
         positive,
     )
 
