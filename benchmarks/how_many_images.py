@@ -17,6 +17,7 @@ from peer import result_path
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = {
     "dn_detr": "`detr-small`",
+    "dn_detr without denoising": "the same without denoising",
     "dn_detr pretrained": "`detr-small-pretrained`",
     "rt_detr": "RT-DETR (transformers)",
     "detr": "plain DETR",
