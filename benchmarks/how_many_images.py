@@ -67,7 +67,7 @@ def budget(runs: Iterable[dict[str, Any]]) -> str:
 
 
 def seeds(runs: Runs) -> str:
-    """Which seeds each model was trained with, and how many steps its slowest and its fastest run made."""
+    """How many runs, which seeds and how many steps its slowest and its fastest run made."""
     by_model: dict[str, Runs] = defaultdict(list)
     for run in runs:
         by_model[run["model"]].append(run)
@@ -75,7 +75,7 @@ def seeds(runs: Runs) -> str:
     for name, found in by_model.items():
         drawn, steps = sorted({run["seed"] for run in found}), [run["steps"] for run in found]
         which = f"seed{'s' * (len(drawn) > 1)} {', '.join(map(str, drawn))}"
-        told.append(f"- {NAMES[name]}: {which}, {min(steps)} to {max(steps)} steps")
+        told.append(f"- {NAMES[name]}: {len(found)} runs, {which}, {min(steps)} to {max(steps)} steps")
     return "\n".join(told)
 
 
