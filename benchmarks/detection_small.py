@@ -28,7 +28,7 @@ from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetCon
 from peer import interleaved, median_ratio, result_path, save
 from regard import create_model
 from regard.data import seed_for
-from regard.layers import folded
+from regard.layers import fused
 from regard.losses import DNDETRLoss
 from regard.recipes import Recipe, load_recipe
 from regard.tasks import DetectionTask
@@ -285,7 +285,7 @@ def speed(turns: int) -> list[dict[str, Any]]:
         }
         training = interleaved(steps, repetitions=turns)
         theirs.eval()
-        used = folded(ours.eval())  # as `regard predict` does
+        used = fused(ours.eval())  # as `regard predict` does
 
         def seeing(model: nn.Module) -> Callable[[], None]:
             def see() -> None:

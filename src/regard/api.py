@@ -14,7 +14,7 @@ from regard.models import PRESETS, ViTConfig, build, configure, create_backbone
 from regard.weights.catalogue import CATALOGUE, chosen_pretrained, find_pretrained
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.hub import fetch_folder
-from regard.weights.loading import load_weights as load_weights
+from regard.weights.load import load_weights as load_weights
 from regard.weights.timm_backbone import load_backbone
 
 if TYPE_CHECKING:
@@ -116,14 +116,14 @@ def convert(
     to: one of `regard.weights.FORMATS`; the destination's suffix says which kind of file: .safetensors, .npz (google),
     or .pth, .pt and .bin, in which `detr` keeps them under "model". RegardError where the format has no such model.
     """
-    from regard.weights.converting import convert_weights
+    from regard.weights.convert import convert_weights
 
     return convert_weights(source, Path(destination), to=to, format=format)
 
 
 def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
     """Puts a run on the Hugging Face hub, with a model card made of its recipe and metrics; returns its address."""
-    from regard.training.publishing import push_run
+    from regard.training.push_to_hub import push_run
 
     return push_run(Path(run), repo, private=private)
 
@@ -206,8 +206,8 @@ def _evaluate_boxes(
     detector: "Detector", options: "DataSection", data: str | None, *, pretrained_name: bool
 ) -> "DetectionEvaluation":
     """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
-    from regard.data import JoinedScenes, open_detection
-    from regard.tasks import annotations_of, parts_of
+    from regard.data import JoinedDetectionSource, open_detection
+    from regard.tasks import annotations_of, splits_of
 
     own = not pretrained_name and (data is None or data == options.address)
     found = open_detection(
@@ -219,9 +219,9 @@ def _evaluate_boxes(
         annotations=annotations_of(options) if own else None,
     )
     if own:
-        _, source = parts_of(found, options)
+        _, source = splits_of(found, options)
     else:
-        source = found.val if found.has_val else JoinedScenes([found.train, found.val])
+        source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
     return detector.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )

@@ -144,7 +144,7 @@ def test_names_stand_in_tables_as_they_are(regard, run, images, tmp_path):
     strange.parent.mkdir()
     strange.write_bytes(images[0].read_bytes())
     told = regard("predict", run, strange)
-    # A long name may be folded over several lines, beside the other columns.
+    # A long name may be fused over several lines, beside the other columns.
     words = [word for line in told.out.splitlines() for word in line.replace("│", " ").split()]
     assert str(strange) in "".join(word for word in words if not word[0].isdigit())
 
@@ -325,8 +325,8 @@ def small_demo(regard, tiny, tmp_path, monkeypatch):
     more = ("model.num_denoising=10", "train.batch_size=4", "train.device=cpu")
     write_recipe(load_recipe("detr-small", [*small, *data, *more]), detector)
     monkeypatch.setattr("regard.cli.compare.DETECTOR_RECIPE", str(detector))
-    monkeypatch.setattr("regard.compare.whole_field", lambda _: (["none"], {}))
-    monkeypatch.setattr("regard.compare.real_look", lambda: None)
+    monkeypatch.setattr("regard.compare.all_candidates", lambda _: (["none"], {}))
+    monkeypatch.setattr("regard.compare.dinov2_picture", lambda: None)
     return lambda *arguments: (regard("demo", "--out", tmp_path / "out", *arguments, *tiny()), tmp_path / "out")
 
 

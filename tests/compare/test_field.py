@@ -2,8 +2,8 @@
 
 import pytest
 
-from regard.compare import Cost, compare, left_out_words, whole_field
-from regard.compare.field import try_out, variant
+from regard.compare import Cost, all_candidates, compare, left_out_message
+from regard.compare.candidates import try_out, variant
 from regard.errors import RegardError
 from regard.mixers import MIXERS
 from regard.recipes import load_recipe
@@ -27,34 +27,34 @@ def never(monkeypatch):
 
 
 def test_all_for_images_is_every_mixer():
-    assert whole_field(load_recipe("vit-digits")) == (list(MIXERS), {})
+    assert all_candidates(load_recipe("vit-digits")) == (list(MIXERS), {})
 
 
 def test_all_for_pairs_is_who_honours_padding_and_the_recurrent_baseline(pairs_recipe):
-    names, left_out = whole_field(pairs_recipe())
+    names, left_out = all_candidates(pairs_recipe())
     assert names == ["attention", "local", "performer", "conv", "lstm", "none", "recurrent_mini"]
     assert left_out.keys() == {"fourier", "mlp"}
-    words = left_out_words(left_out)
+    words = left_out_message(left_out)
     assert words.startswith("Left out, since they cannot serve: fourier: cannot serve `mask` (tried on a batch of 8 ")
     assert "; mlp: is built for one number of tokens" in words
 
 
 def test_all_for_text_is_who_can_be_causal(text_recipe):
-    names, left_out = whole_field(text_recipe())
+    names, left_out = all_candidates(text_recipe())
     assert names == ["attention", "performer"]
     assert left_out.keys() == MIXERS.keys() - set(names)
-    words = left_out_words(left_out)
+    words = left_out_message(left_out)
     assert words.count("cannot be causal") == 1
     assert "local, fourier, mlp, conv, lstm, none: cannot be causal" in words
 
 
 def test_nobody_left_out_takes_no_words():
-    assert left_out_words({}) == ""
+    assert left_out_message({}) == ""
 
 
 def test_a_recipe_that_cannot_be_trained_is_said_before_anyone_is_left_out(pairs_recipe):
     with pytest.raises(RegardError, match="num_heads 5"):
-        whole_field(pairs_recipe("model.num_heads=5"))
+        all_candidates(pairs_recipe("model.num_heads=5"))
 
 
 def test_a_mixer_takes_the_encoders_place_and_a_preset_the_models(pairs_recipe):

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from regard.compare.contender import Contender, Cost, Metric
-from regard.compare.plots import human, spread, three_digits
 from regard.compare.report import write_report
 from regard.compare.table import Interval, proportion_interval, score_interval
+from regard.draw.plots import human, spread, three_digits
 from regard.errors import RegardError
 from regard.recipes import load_recipe
 from regard.tasks import create_task
@@ -344,13 +344,13 @@ def test_labels_are_spread_in_their_order():
 
 @pytest.mark.slow
 def test_a_real_vit_looks_at_a_photograph(monkeypatch):
-    from regard.compare import real, real_look
+    from regard.compare import dinov2_picture, real
 
     source = real.CATALOGUE[real.ENTRY].source
     if source.is_there:
-        picture = real_look()
+        picture = dinov2_picture()
         assert picture.uri.startswith("data:image/png;base64,")
         assert len(picture.uri) > 50_000
         assert "DINOv2" in picture.text
-    monkeypatch.setattr("regard.weights.packages.find_spec", lambda name: None)
-    assert real_look() is None
+    monkeypatch.setattr("regard.weights.package_file.find_spec", lambda name: None)
+    assert dinov2_picture() is None

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from regard.compare import SecondPart, compare, contender, whole_field, write_report
+from regard.compare import SecondPart, all_candidates, compare, contender, write_report
 from regard.compare.cost import measure_here
 from regard.compare.detection import told
-from regard.compare.views import view_of
+from regard.compare.task_views import task_view_of
 from regard.recipes import Recipe, load_recipe
 from regard.tasks import FIGURES, DetectionEvaluation, Detections, Detector, create_task
 from regard.training import Run, load_predictor, train
@@ -111,7 +111,7 @@ def test_it_says_what_was_done_and_on_what(page):
 
 
 def test_what_is_held_out_is_called_so():
-    view = view_of(create_task(recipe()))
+    view = task_view_of(create_task(recipe()))
     facts = dict(view.facts())
     assert view.part == "held-out"
     assert re.fullmatch(r"8 for training, \d+ held out; split that the data bring", facts["Images"])
@@ -172,15 +172,15 @@ def test_film_strips_show_how_boxes_settle(run, page, boxes_run):
 
 
 def test_one_layer_without_a_start_is_no_strip(run, evaluation, monkeypatch):
-    settling = Detector.settling
+    refinement = Detector.settling
 
     def last(detector: Detector, image):
-        found = settling(detector, image)
+        found = refinement(detector, image)
         return replace(found, boxes_xyxy=found.boxes_xyxy[-1:], labels=found.labels[-1:], scores=found.scores[-1:])
 
-    monkeypatch.setattr(Detector, "settling", last)
+    monkeypatch.setattr(Detector, "box_refinement", last)
     monkeypatch.setattr(Detector, "evaluate", lambda *_, **__: evaluation)
-    section = view_of(create_task(Run.open(run).recipe())).section(contender("mine", [run], with_cost=False))
+    section = task_view_of(create_task(Run.open(run).recipe())).section(contender("mine", [run], with_cost=False))
     assert (section.strips, section.begins) == ([], "")
 
 
@@ -224,7 +224,7 @@ def test_many_classes_are_listed_by_their_confusions(run, certain, monkeypatch):
 
 
 def test_what_cannot_be_read_is_in_no_picture(run, evaluation, monkeypatch):
-    view = view_of(create_task(Run.open(run).recipe()))
+    view = task_view_of(create_task(Run.open(run).recipe()))
     read = type(view.val).read
 
     def torn(source, index: int) -> torch.Tensor:
@@ -267,7 +267,7 @@ def test_mixers_of_the_encoder_are_compared(tmp_path):
 
 
 def test_who_can_serve_a_detector():
-    names, left_out = whole_field(recipe())
+    names, left_out = all_candidates(recipe())
     assert {"attention", "performer", "local"} <= set(names)
     assert {"fourier", "conv", "lstm", "mlp"} <= left_out.keys()
     assert "positions" in left_out["fourier"] or "mask" in left_out["fourier"]

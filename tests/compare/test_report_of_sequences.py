@@ -9,8 +9,8 @@ from scipy import stats
 from regard.compare import Contender, Cost, Metric, contender, write_report
 from regard.compare.next_token import prompt_of
 from regard.compare.seq2seq import _differences, _spread
-from regard.compare.view import printable
-from regard.compare.views import view_of
+from regard.compare.task_view import printable
+from regard.compare.task_views import task_view_of
 from regard.data import ByteTokenizer
 from regard.errors import RegardError
 from regard.tasks import Task, create_task
@@ -180,7 +180,7 @@ def test_a_task_without_a_view_is_an_error(pairs_recipe):
             self.recipe = recipe
 
     with pytest.raises(RegardError, match="a report cannot be made of seq2seq: it has no view"):
-        view_of(Strange(pairs_recipe()))
+        task_view_of(Strange(pairs_recipe()))
 
 
 @pytest.mark.parametrize(

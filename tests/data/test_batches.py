@@ -26,7 +26,7 @@ from regard.data import (
     training_loader,
     training_transform,
 )
-from regard.data.folders import FolderImages
+from regard.data.images.folder import FolderImages
 from regard.errors import RegardError
 
 PRE = Preprocessing((8, 8), 1, (0.3,), (0.4,), "bilinear", 1.0)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from regard.data import Annotations, BadImage, coco_file, open_detection
-from regard.data.coco import can_mirror
+from regard.data import Annotations, BadImage, open_detection
+from regard.data.boxes import coco_json
+from regard.data.boxes.coco import can_mirror
 from regard.errors import RegardError
 
 HEIGHT, WIDTH = 23, 37
@@ -285,7 +286,7 @@ def test_a_name_that_only_looks_like_climbing_out(tmp_path):
 
 def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
     file = write(tmp_path, "train", whole())
-    monkeypatch.setattr(coco_file, "LARGEST_FILE", file.stat().st_size - 1)
+    monkeypatch.setattr(coco_json, "LARGEST_FILE", file.stat().st_size - 1)
     with pytest.raises(RegardError, match="GiB are read: leave out the segmentations"):
         open_detection(f"coco:{tmp_path}")
 

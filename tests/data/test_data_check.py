@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from regard.data import Finding, check_data, check_images, check_pairs, check_text
+from regard.data import Issue, check_data, check_images, check_pairs, check_text
 
 
 def save(path: Path, number: int, height: int = 20, width: int = 24) -> None:
@@ -29,7 +29,7 @@ def sound(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def findings(path: Path) -> list[Finding]:
+def issues(path: Path) -> list[Issue]:
     found, _ = check_images(f"folder:{path}")
     return found
 
@@ -53,7 +53,7 @@ def test_images_that_cannot_be_decoded_are_errors(sound):
     whole = (sound / "val/roof/01.png").read_bytes()
     (sound / "val/roof/01.png").write_bytes(whole[:-200])
     found, summary = check_images(f"folder:{sound}")
-    assert [(finding.severity, finding.where) for finding in found] == [
+    assert [(issue.severity, issue.where) for issue in found] == [
         ("error", str(sound / "train/hill/03.png")),
         ("error", str(sound / "val/roof/01.png")),
     ]
@@ -66,7 +66,7 @@ def test_the_same_image_in_both_parts_is_an_error_and_twice_in_one_a_warning(sou
     save(sound / "val/roof/copy.png", 2)
     save(sound / "train/hill/copy.png", 3)
     save(sound / "train/roof/copy.png", 4)
-    within, between_classes, leak = findings(sound)
+    within, between_classes, leak = issues(sound)
     assert (within.severity, within.where) == ("warning", str(sound / "train/hill/copy.png"))
     assert "same pixels as" in within.what
     assert str(sound / "train/hill/03.png") in within.what
@@ -80,11 +80,11 @@ def test_the_same_image_in_both_parts_is_an_error_and_twice_in_one_a_warning(sou
 def test_a_class_with_few_images_is_found(sound, left, severity):
     for path in sorted((sound / "train/hill").iterdir())[left:]:
         path.unlink()
-    first, *rest = findings(sound)
+    first, *rest = issues(sound)
     assert (first.severity, first.where) == (severity, "class hill")
     assert f"only {left} " in first.what
     assert len(rest) == (left == 1)  # 12 against 1 is an imbalance too
-    assert all("class roof has 12" in finding.what for finding in rest)
+    assert all("class roof has 12" in issue.what for issue in rest)
 
 
 def test_odd_images_are_found(sound):
@@ -92,8 +92,8 @@ def test_odd_images_are_found(sound):
     save(sound / "val/hill/long.png", 71, height=20, width=161)
     deep = np.random.default_rng(0).integers(0, 65536, (20, 24)).astype(np.uint16)
     Image.fromarray(deep).save(sound / "train/roof/deep.png")
-    small, long, mixed = findings(sound)
-    assert {finding.severity for finding in (small, long, mixed)} == {"warning"}
+    small, long, mixed = issues(sound)
+    assert {issue.severity for issue in (small, long, mixed)} == {"warning"}
     assert small.where == str(sound / "train/hill/small.png")
     assert small.what == "1 images, this one first: shorter side below a quarter of the usual 20 pixels"
     assert long.where == str(sound / "val/hill/long.png")
@@ -102,7 +102,7 @@ def test_odd_images_are_found(sound):
 
 def test_what_cannot_be_opened_is_one_error(tmp_path):
     found, summary = check_images(f"folder:{tmp_path / 'none'}")
-    assert [finding.severity for finding in found] == ["error"]
+    assert [issue.severity for issue in found] == ["error"]
     assert "no such folder" in found[0].what
     assert summary.num_train == 0
 
@@ -114,9 +114,9 @@ def test_the_check_of_an_address_is_that_of_its_sort(sound):
     found, summary = check_data("numbers")
     assert found == []
     assert str(summary) == "630730 pairs to train on, 50000 held out, of 5 groups (en, nl, fr, de, es)"
-    (finding,), summary = check_data("nmbers")
-    assert (finding.severity, finding.where) == ("error", "nmbers")
-    assert "did you mean 'numbers'" in finding.what
+    (issue,), summary = check_data("nmbers")
+    assert (issue.severity, issue.where) == ("error", "nmbers")
+    assert "did you mean 'numbers'" in issue.what
     assert summary.num_train == 0
 
 
@@ -141,7 +141,7 @@ def test_odd_pairs_are_found(tmp_path):
     val.write_bytes(b"c\t1\nb\t4\na\t9\nd\t\xff\nb\t2\n")
     found, summary = check_data(f"pairs:{tmp_path}")
     tab, bytes_, targets, both = found
-    assert [finding.severity for finding in found] == ["error", "error", "warning", "warning"]
+    assert [issue.severity for issue in found] == ["error", "error", "warning", "warning"]
     assert (tab.what, tab.where) == ("no tab, where one tab separates source and target", f"{train}:3")
     assert (bytes_.what, bytes_.where) == ("is not UTF-8: byte 14 of the file", f"{val}:4")
     assert targets.what == f"2 pairs, this one first: the same source as {train}:1, with another target"
@@ -154,15 +154,15 @@ def test_odd_pairs_are_found(tmp_path):
 def test_held_out_paragraphs_that_are_trained_on_are_found(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("A first one.\n\nAnother one.\n\nA third one.\n\n  Another\n  one.\n\nThe last.")
-    (finding,), _ = check_text(f"text:{file}", val_fraction=0.5)
-    assert (finding.severity, finding.where) == ("warning", f"text:{file}")
-    assert finding.what.endswith("held-out paragraphs are also trained on, this one first: Another one.")
-    assert finding.what.startswith("1 of ")
+    (issue,), _ = check_text(f"text:{file}", val_fraction=0.5)
+    assert (issue.severity, issue.where) == ("warning", f"text:{file}")
+    assert issue.what.endswith("held-out paragraphs are also trained on, this one first: Another one.")
+    assert issue.what.startswith("1 of ")
 
 
 @pytest.mark.parametrize("sort", ["pairs", "text"])
 def test_pairs_and_text_that_cannot_be_opened_are_one_error(tmp_path, sort):
-    (finding,), summary = check_data(f"{sort}:{tmp_path / 'none'}")
-    assert (finding.severity, finding.where) == ("error", f"{sort}:{tmp_path / 'none'}")
-    assert "no such file or folder" in finding.what
+    (issue,), summary = check_data(f"{sort}:{tmp_path / 'none'}")
+    assert (issue.severity, issue.where) == ("error", f"{sort}:{tmp_path / 'none'}")
+    assert "no such file or folder" in issue.what
     assert (summary.num_train, summary.num_val) == (0, 0)

@@ -11,9 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from regard.data import Finding, SelectedScenes, Suspect, check_data, check_detection, check_scenes, open_detection
-from regard.data.box_check import CENTRED, CORNERS, SIZED, suspect_format
-from regard.data.detection import FileScenes
+from regard.data import (
+    Issue,
+    SelectedDetectionSource,
+    Suspect,
+    check_data,
+    check_detection,
+    check_opened_detection,
+    open_detection,
+)
+from regard.data.boxes.sources import FileDetectionSource
+from regard.data.checks.box_geometry import CENTRED, CORNERS, SIZED, suspect_format
 
 HEIGHT, WIDTH = 41, 53
 IMAGES = {"train": 11, "val": 3}
@@ -50,45 +58,49 @@ def save(path: Path, values: dict[str, dict]) -> None:
         (path / "annotations" / f"instances_{part}.json").write_text(json.dumps(whole))
 
 
-def check(path: Path, values: dict[str, dict], **options) -> tuple[list[Finding], list[Suspect]]:
+def check(path: Path, values: dict[str, dict], **options) -> tuple[list[Issue], list[Suspect]]:
     save(path, values)
-    findings, _, suspects = check_detection(f"coco:{path}", **options)
-    return findings, suspects
+    issues, _, suspects = check_detection(f"coco:{path}", **options)
+    return issues, suspects
 
 
 def only(path: Path, values: dict[str, dict], severity: str, part: str | None, **options) -> str:
-    """What the only finding says."""
-    findings, _ = check(path, values, **options)
-    assert [finding.severity for finding in findings] == [severity], findings
-    assert findings[0].where == (f"coco:{path}" if part is None else str(path / f"annotations/instances_{part}.json"))
-    assert "\n" not in findings[0].what
-    return findings[0].what
+    """What the only issue says."""
+    issues, _ = check(path, values, **options)
+    assert [issue.severity for issue in issues] == [severity], issues
+    assert issues[0].where == (f"coco:{path}" if part is None else str(path / f"annotations/instances_{part}.json"))
+    assert "\n" not in issues[0].what
+    return issues[0].what
 
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_sound_data_have_no_findings(tmp_path, sound, pixels):
     save(tmp_path, sound)
-    findings, summary, suspects = check_detection(f"coco:{tmp_path}", num_queries=2, pixels=pixels)
-    assert (findings, suspects) == ([], [])
+    issues, summary, suspects = check_detection(f"coco:{tmp_path}", num_queries=2, pixels=pixels)
+    assert (issues, suspects) == ([], [])
     assert str(summary) == (
         "11 images with 22 boxes to train on, 3 with 6 held out, 2 classes, at most 2 boxes in an image"
     )
     assert summary.class_counts == {"cat": 11, "dog": 11}
     data = open_detection(f"coco:{tmp_path}")
-    assert check_detection(data, pixels=pixels) == check_scenes(data, pixels=pixels) == (findings, summary, suspects)
-    assert check_data(f"coco:{tmp_path}") == (findings, summary)
+    assert (
+        check_detection(data, pixels=pixels)
+        == check_opened_detection(data, pixels=pixels)
+        == (issues, summary, suspects)
+    )
+    assert check_data(f"coco:{tmp_path}") == (issues, summary)
 
 
 def test_digit_scenes_are_sound():
-    findings, summary, _ = check_detection("digit-scenes", num_queries=25, pixels=False)
-    assert [finding for finding in findings if finding.severity == "error"] == []
+    issues, summary, _ = check_detection("digit-scenes", num_queries=25, pixels=False)
+    assert [issue for issue in issues if issue.severity == "error"] == []
     assert summary.num_train > 100
 
 
 def test_what_cannot_be_opened_is_one_error(tmp_path):
-    findings, summary, suspects = check_detection(f"coco:{tmp_path / 'none'}")
-    assert [finding.severity for finding in findings] == ["error"]
-    assert "no such folder" in findings[0].what
+    issues, summary, suspects = check_detection(f"coco:{tmp_path / 'none'}")
+    assert [issue.severity for issue in issues] == ["error"]
+    assert "no such folder" in issues[0].what
     assert (summary.num_train, suspects) == (0, [])
     assert check_data("cocoo:x")[0][0].severity == "error"
 
@@ -182,9 +194,9 @@ def test_a_file_with_corners_is_an_error_with_pictures(tmp_path, sound):
         for entry in part["annotations"]:
             left, top, width, height = entry["bbox"]
             entry["bbox"] = [left + 8, top + 8, min(left + 8 + width, WIDTH), min(top + 8 + height, HEIGHT)]
-    findings, suspects = check(tmp_path, sound)
-    assert findings[0].severity == "error"
-    assert "would as (left, top, right, bottom)" in findings[0].what
+    issues, suspects = check(tmp_path, sound)
+    assert issues[0].severity == "error"
+    assert "would as (left, top, right, bottom)" in issues[0].what
     assert suspects[0].why == "perhaps another format"
 
 
@@ -192,9 +204,9 @@ def test_a_file_with_shares_is_an_error(tmp_path, sound):
     for part in sound.values():
         for entry in part["annotations"]:
             entry["bbox"] = [value / 60 for value in entry["bbox"]]
-    findings, _ = check(tmp_path, sound)
-    assert [finding.severity for finding in findings] == ["error", "error"]
-    assert all("shares of the image" in finding.what for finding in findings)
+    issues, _ = check(tmp_path, sound)
+    assert [issue.severity for issue in issues] == ["error", "error"]
+    assert all("shares of the image" in issue.what for issue in issues)
 
 
 def test_corners_of_other_formats_are_checked_too(tmp_path, sound):
@@ -205,13 +217,13 @@ def test_corners_of_other_formats_are_checked_too(tmp_path, sound):
     def found(source, misread):
         stated = [replace(objects, boxes_xyxy=misread(objects.boxes_xyxy)) for objects in source.objects]
         files = [Path(source.name(index)) for index in range(len(source))]
-        return FileScenes(files, source.sizes, stated, channels=3)
+        return FileDetectionSource(files, source.sizes, stated, channels=3)
 
     for misread, said in ((lambda boxes: boxes, []), (sized, ["as (left, top, width", "turned inside out"])):
         other = replace(data, address="voc:x", train=found(data.train, misread), val=found(data.val, lambda x: x))
-        findings = [finding for finding in check_scenes(other)[0] if finding.severity == "error"]
-        assert [finding.where for finding in findings] == ["voc:x, train"] * len(said)
-        assert all(text in finding.what for text, finding in zip(said, findings, strict=True))
+        issues = [issue for issue in check_opened_detection(other)[0] if issue.severity == "error"]
+        assert [issue.where for issue in issues] == ["voc:x, train"] * len(said)
+        assert all(text in issue.what for text, issue in zip(said, issues, strict=True))
 
 
 def sized(boxes: torch.Tensor) -> torch.Tensor:
@@ -227,21 +239,21 @@ def test_ids_that_repeat(tmp_path, sound):
     assert "1 category ids repeat" in only(tmp_path, sound, "error", "train")
     train["categories"].pop()
     train["images"][4]["id"] = 1
-    findings, _ = check(tmp_path, sound)
-    assert [finding.severity for finding in findings] == ["error", "error", "warning"]
-    assert findings[0].what == "1 image ids repeat, where an annotation must be of one: 1"
-    assert findings[1].what.endswith("are left out: image_id 5")
-    assert "1 of 11 images are without objects" in findings[2].what
+    issues, _ = check(tmp_path, sound)
+    assert [issue.severity for issue in issues] == ["error", "error", "warning"]
+    assert issues[0].what == "1 image ids repeat, where an annotation must be of one: 1"
+    assert issues[1].what.endswith("are left out: image_id 5")
+    assert "1 of 11 images are without objects" in issues[2].what
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id"])
 def test_ids_that_lead_nowhere(tmp_path, sound, key):
     for entry in sound["val"]["annotations"][::2]:
         entry[key] = 987654
-    findings, _ = check(tmp_path, sound)
-    assert findings[0].severity == "error"
-    assert findings[0].what.startswith("3 of 6 annotations")
-    assert findings[0].what.endswith(f"left out: {key} 987654")
+    issues, _ = check(tmp_path, sound)
+    assert issues[0].severity == "error"
+    assert issues[0].what.startswith("3 of 6 annotations")
+    assert issues[0].what.endswith(f"left out: {key} 987654")
 
 
 def test_one_file_for_several_images(tmp_path, sound):
@@ -261,9 +273,9 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize("pixels", [True, False])
 def test_images_that_are_not_as_stated(tmp_path, sound, pixels):
     damage(tmp_path)
-    findings, suspects = check(tmp_path, sound, pixels=pixels)
-    assert {finding.severity for finding in findings} == {"error"}
-    missing, unreadable, other = (finding.what for finding in findings)
+    issues, suspects = check(tmp_path, sound, pixels=pixels)
+    assert {issue.severity for issue in issues} == {"error"}
+    missing, unreadable, other = (issue.what for issue in issues)
     assert missing.startswith(f"1 of 11 images are missing: {tmp_path / 'train/1.png'}")
     assert unreadable.startswith(f"{1 + pixels} of 11 images cannot be read: {tmp_path / 'train/2.png'}: not an image")
     assert ("3.png" in unreadable) == pixels
@@ -280,9 +292,9 @@ def test_bad_images_that_are_left_out_are_a_warning(tmp_path, sound):
 
 def test_images_that_lie_elsewhere(tmp_path, sound):
     (tmp_path / "train").rename(tmp_path / "pictures")
-    findings, _ = check(tmp_path, sound)
-    assert findings[0].what.startswith("11 of 11 images are missing: ")
-    assert "data.train_images" in findings[0].what
+    issues, _ = check(tmp_path, sound)
+    assert issues[0].what.startswith("11 of 11 images are missing: ")
+    assert "data.train_images" in issues[0].what
 
 
 def test_parts_that_share_images(tmp_path, sound):
@@ -301,24 +313,24 @@ def test_one_shared_image_among_many_is_a_warning(tmp_path, sound):
         sound["val"]["images"][number]["file_name"] = name
     sound["val"]["annotations"] = [entry | {"image_id": 3} for entry in sound["val"]["annotations"]]
     (tmp_path / "val/150.png").write_bytes((tmp_path / "train/5.png").read_bytes())
-    findings, _ = check(tmp_path, sound)
-    assert {finding.severity for finding in findings} == {"warning"}
-    assert any("1 of 101 held-out images" in finding.what for finding in findings)
+    issues, _ = check(tmp_path, sound)
+    assert {issue.severity for issue in issues} == {"warning"}
+    assert any("1 of 101 held-out images" in issue.what for issue in issues)
 
 
 def test_copies_are_found_where_the_part_was_split_off(tmp_path, sound):
     for number in range(1, 11):
         (tmp_path / f"train/{number}.png").write_bytes((tmp_path / "train/11.png").read_bytes())
-    findings, _ = check(tmp_path, {"train": sound["train"]})
-    assert [(finding.severity, finding.where) for finding in findings] == [("error", f"coco:{tmp_path}")]
+    issues, _ = check(tmp_path, {"train": sound["train"]})
+    assert [(issue.severity, issue.where) for issue in issues] == [("error", f"coco:{tmp_path}")]
 
 
 def test_evaluating_on_what_is_trained_on_is_meant(tmp_path, sound):
     save(tmp_path, sound)
     data = open_detection(f"coco:{tmp_path}")
-    few = SelectedScenes(data.train, range(5))
-    findings, summary, _ = check_scenes(replace(data, train=few, val=few))
-    assert findings == []
+    few = SelectedDetectionSource(data.train, range(5))
+    issues, summary, _ = check_opened_detection(replace(data, train=few, val=few))
+    assert issues == []
     assert (summary.num_train, summary.num_val, summary.boxes_val) == (5, 5, 10)
 
 
@@ -327,8 +339,8 @@ def test_of_selected_images_only_those_are_looked_at(tmp_path, sound):
     (tmp_path / "train/9.png").unlink()
     data = open_detection(f"coco:{tmp_path}")
     for count, wanted in ((8, 0), (9, 1)):
-        few = replace(data, train=SelectedScenes(data.train, range(count)))
-        assert len(check_scenes(few)[0]) == wanted
+        few = replace(data, train=SelectedDetectionSource(data.train, range(count)))
+        assert len(check_opened_detection(few)[0]) == wanted
 
 
 def test_classes_without_examples(tmp_path, sound):
@@ -341,9 +353,9 @@ def test_classes_without_examples(tmp_path, sound):
 def test_a_class_of_crowds_alone_has_no_example(tmp_path, sound):
     for entry in sound["train"]["annotations"][1::2]:
         entry["iscrowd"] = 1
-    findings, _ = check(tmp_path, sound)
-    assert {finding.severity for finding in findings} == {"warning"}
-    absent, crowds = (finding.what for finding in findings)
+    issues, _ = check(tmp_path, sound)
+    assert {issue.severity for issue in issues} == {"warning"}
+    absent, crowds = (issue.what for issue in issues)
     assert absent == "1 of 2 classes are without examples: dog"
     assert crowds.startswith("11 boxes are crowds")
 

@@ -15,7 +15,7 @@ from regard.data import (
     DetectionPreprocessing,
     DetectionSource,
     Objects,
-    ReducedScenes,
+    ResizedDetectionSource,
     TrainingOrder,
     cached,
     detection_evaluation_loader,
@@ -253,14 +253,14 @@ def test_images_larger_than_what_is_looked_at_are_reduced():
 
     source = Misstated()
     source.sizes[1] = (122, 170)
-    reduced = ReducedScenes(source, 62, 75)
+    reduced = ResizedDetectionSource(source, 62, 75)
     assert reduced.sizes == [(50, 75), (54, 75), (58, 75), (62, 74), (62, 68), (62, 62), (66, 60)]
     for index in (0, 1, 2, 4, 6):
         image = reduced.read(index)
         assert image.shape[1:] == ((27, 38) if index == 1 else reduced.sizes[index])
         agree(image / 255, reduced.objects[index].boxes_xyxy[:2])
         assert reduced.name(index) == source.name(index)
-    small = ReducedScenes(source, 200, 300)
+    small = ResizedDetectionSource(source, 200, 300)
     assert small.sizes == source.sizes
     assert torch.equal(small.read(0), source.read(0))
     with pytest.raises(BadImage, match="image 5"):

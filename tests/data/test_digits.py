@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from regard.data import InMemoryImages, Selected, open_images
-from regard.data.sources import split_indices
+from regard.data.images.sources import split_indices
 from regard.errors import RegardError
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from regard.data import BadImage, check_header, from_pil, read_image
-from regard.data.images import has_deep_pixels
+from regard.data.images.files import has_deep_pixels
 from regard.errors import RegardError
 
 

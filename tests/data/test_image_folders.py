@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-import regard.data.folders as folders
+import regard.data.images.folder as folders
 from regard.data import BadImage, open_images
 from regard.errors import RegardError
 

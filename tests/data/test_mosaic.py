@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from regard.data import Objects, TrainingOrder, VariedScenes, detection_training_loader
-from regard.data.detection import DetectionSource
-from regard.data.images import BadImage
-from regard.data.mosaic import FAMILIAR, PIECES, VISIBLE, jittered, mosaic
+from regard.data import MosaicAndJitter, Objects, TrainingOrder, detection_training_loader
+from regard.data.boxes.mosaic import FAMILIAR, PIECES, VISIBLE, jittered, mosaic
+from regard.data.boxes.sources import DetectionSource
+from regard.data.images.files import BadImage
 
 FILL = (0.2, 0.4, 0.6)
 GROUND = 10
@@ -67,7 +67,7 @@ def test_what_is_mostly_cut_away_is_not_annotated():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_mosaic_has_four_scenes_around_a_corner(seed, monkeypatch):
-    monkeypatch.setattr("regard.data.mosaic.VISIBLE", 0.0)
+    monkeypatch.setattr("regard.data.boxes.mosaic.VISIBLE", 0.0)
     torch.manual_seed(seed)
     # Objects as large as their images: each quarter is bright all over, and one box of its own label.
     sizes = [(64, 96), (31, 67), (101, 43), (64, 96)]
@@ -84,7 +84,7 @@ def test_a_mosaic_has_four_scenes_around_a_corner(seed, monkeypatch):
 
 
 def test_crowds_stay_crowds_and_images_without_objects_serve(monkeypatch):
-    monkeypatch.setattr("regard.data.mosaic.VISIBLE", 0.0)
+    monkeypatch.setattr("regard.data.boxes.mosaic.VISIBLE", 0.0)
     empty = (
         torch.zeros(3, 40, 40, dtype=torch.uint8),
         Objects(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0), torch.zeros(0).bool()),
@@ -112,7 +112,7 @@ class Scenes(DetectionSource):
         return f"scene {index}"
 
 
-def batches(vary: VariedScenes | None, source: Scenes, count: int, on_bad_image: str = "stop"):
+def batches(vary: MosaicAndJitter | None, source: Scenes, count: int, on_bad_image: str = "stop"):
     """Of `count` epochs, the first of them when all are familiar."""
 
     def as_it_is(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
@@ -126,7 +126,7 @@ def batches(vary: VariedScenes | None, source: Scenes, count: int, on_bad_image:
 
 def test_they_are_a_function_of_seed_epoch_and_index():
     source = Scenes()
-    vary = VariedScenes(source, (0.7, 1.4), 0.5, FILL)
+    vary = MosaicAndJitter(source, (0.7, 1.4), 0.5, FILL)
     first, again = batches(vary, source, 3), batches(vary, source, 3)
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one.images, other.images)
@@ -136,11 +136,13 @@ def test_they_are_a_function_of_seed_epoch_and_index():
 def test_a_share_of_the_images_is_mosaics():
     source = Scenes()
     counts = [
-        len(one) for batch in batches(VariedScenes(source, (1.0, 1.0), 0.5, FILL), source, 20) for one in batch.labels
+        len(one)
+        for batch in batches(MosaicAndJitter(source, (1.0, 1.0), 0.5, FILL), source, 20)
+        for one in batch.labels
     ]
     several = sum(count > 1 for count in counts) / len(counts)
     assert 0.3 < several < 0.65
-    plain = batches(VariedScenes(source, (1.0, 1.0), 0.0, FILL), source, 4)
+    plain = batches(MosaicAndJitter(source, (1.0, 1.0), 0.0, FILL), source, 4)
     assert all(len(one) == 1 for batch in plain for one in batch.labels)
 
 
@@ -148,13 +150,13 @@ def test_no_mosaic_has_more_objects_than_a_model_has_queries():
     source = Scenes()
     for most, mosaics in ((3, False), (4, True)):
         torch.manual_seed(0)
-        vary = VariedScenes(source, (1.0, 1.0), 1.0, FILL, most=most)
+        vary = MosaicAndJitter(source, (1.0, 1.0), 1.0, FILL, most=most)
         assert all((len(vary(FAMILIAR, 3)[1]) > 1) == mosaics for _ in range(10))
 
 
 def test_what_is_new_is_left_alone():
     source = Scenes()
-    vary = VariedScenes(source, (0.5, 0.6), 0.0, FILL)
+    vary = MosaicAndJitter(source, (0.5, 0.6), 0.0, FILL)
     changed = []
     for epoch in (0, FAMILIAR // 2, FAMILIAR, 5 * FAMILIAR):
         torch.manual_seed(0)
@@ -166,7 +168,7 @@ def test_what_is_new_is_left_alone():
 
 def test_a_mosaic_with_an_image_that_cannot_be_read():
     source = Scenes(bad=2)
-    vary = VariedScenes(source, (1.0, 1.0), 1.0, FILL)
+    vary = MosaicAndJitter(source, (1.0, 1.0), 1.0, FILL)
     with pytest.raises(BadImage, match="scene 2: is broken"):
         batches(vary, source, 4)
     skipped = batches(vary, source, 4, on_bad_image="skip")

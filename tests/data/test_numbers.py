@@ -39,7 +39,7 @@ def test_words_are_made_when_they_are_read_and_once(monkeypatch):
         made.append((number, language))
         return f"{number} in {language}"
 
-    monkeypatch.setattr("regard.data.numbers.number_words", words)
+    monkeypatch.setattr("regard.data.text.numbers.number_words", words)
     pairs = open_pairs("numbers", val_fraction=0.5).val
     assert made == []
     first = pairs.pair(3)

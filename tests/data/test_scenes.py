@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from regard.data import make_folder, open_detection
-from regard.data.scenes import COUNTS, MOST, SIDE, open_digit_scenes
+from regard.data.boxes.digit_scenes import COUNTS, MOST, SIDE, open_digit_scenes
 from regard.errors import RegardError
 
 

@@ -5,7 +5,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from regard.data import open_text
-from regard.data.text import paragraphs
+from regard.data.text.corpus import paragraphs
 from regard.errors import RegardError
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from regard.data import open_images
-from regard.data.opening import default_root
-from regard.data.torchvision_sets import SETS, _class_names, _labels
+from regard.data.images.torchvision import SETS, _class_names, _labels
+from regard.data.open import default_root
 from regard.errors import RegardError
 
 

@@ -16,7 +16,7 @@ from regard.data import (
     open_images,
     training_transform,
 )
-from regard.data.transforms import Shift
+from regard.data.images.transforms import Shift
 from regard.errors import RegardError
 
 PRE = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from regard.draw.png import png_bytes
 from regard.errors import RegardError
 from regard.explain import alignment_figure
-from regard.explain.pictures import png_bytes
 
 SOURCE, TARGET = tuple("een $ twee"), ("1", "2", "end")
 

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from regard.draw.png import png_bytes
 from regard.errors import RegardError
 from regard.explain import embeddings_figure, local_layers, mixing, model_figure, windows_figure
 from regard.explain.local_layers import offsets, pick_layer, positional_logits, window_at
 from regard.explain.local_pictures import EMBEDDINGS, MOST_LAYERS, WINDOWS
-from regard.explain.pictures import png_bytes
 from regard.layers import Grid, LocalAttention2d
 from regard.models import build, configure
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from regard.draw.png import png_bytes, save_png, to_data_uri
 from regard.errors import RegardError
 from regard.explain import Mixing, mixing
 from regard.explain.pictures import (
@@ -11,10 +12,7 @@ from regard.explain.pictures import (
     KINDS,
     heads_figure,
     mixing_figure,
-    png_bytes,
-    save_png,
-    telling_tokens,
-    to_data_uri,
+    representative_tokens,
     token_at,
     token_name,
 )
@@ -83,9 +81,9 @@ def test_a_token_that_is_not_there_is_an_error():
 
 
 def test_the_telling_tokens_are_class_token_light_patch_centre_and_corner(image):
-    assert telling_tokens(image, GRID) == [0, token_at(GRID, 1, 3), token_at(GRID, 1, 2), token_at(GRID, 0, 0)]
-    assert telling_tokens(255 - image, Grid(3, 5)) == [8, 7, 0]  # a dark patch in a light image tells as much
-    assert telling_tokens(image, Grid(1, 1)) == [0]  # each once
+    assert representative_tokens(image, GRID) == [0, token_at(GRID, 1, 3), token_at(GRID, 1, 2), token_at(GRID, 0, 0)]
+    assert representative_tokens(255 - image, Grid(3, 5)) == [8, 7, 0]  # a dark patch in a light image tells as much
+    assert representative_tokens(image, Grid(1, 1)) == [0]  # each once
 
 
 def test_a_mixer_with_a_matrix_shows_the_matrix(image, mixings):

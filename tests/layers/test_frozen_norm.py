@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from regard.layers import FoldedConv, FrozenNorm, fold_norms, freeze_norms
+from regard.layers import FrozenNorm, FusedConv, freeze_norms, fuse_norms
 
 
 def with_statistics(model: nn.Module) -> nn.Module:
@@ -34,7 +34,7 @@ def test_features_equal_timms(name):
     images = torch.randn(2, 3, 67, 53)
     wanted = wanted_model(images)[-1]
     assert_close(model(images)[-1], wanted, rtol=1e-4, atol=1e-4)
-    fold_norms(model)
+    fuse_norms(model)
     model.train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -51,12 +51,10 @@ def test_features_equal_timms(name):
 def test_resnets_are_folded_whole():
     model = timm.create_model("resnet26d", features_only=True)
     freeze_norms(model)
-    fold_norms(model)
+    fuse_norms(model)
     norms = [module for module in model.modules() if isinstance(module, FrozenNorm)]
-    folded = [module for module in model.modules() if isinstance(module, FoldedConv)]
-    assert (
-        len(folded) == sum(norm.folded for norm in norms) >= len(norms) - 1
-    )  # a deep stem's last conv is in a sequence
+    fused = [module for module in model.modules() if isinstance(module, FusedConv)]
+    assert len(fused) == sum(norm.fused for norm in norms) >= len(norms) - 1  # a deep stem's last conv is in a sequence
 
 
 @pytest.fixture
@@ -64,8 +62,8 @@ def pair() -> tuple[nn.Sequential, nn.Sequential]:
     plain = with_statistics(nn.Sequential(nn.Conv2d(3, 5, 3, bias=True), nn.BatchNorm2d(5, eps=0.1)))
     frozen = copy.deepcopy(plain)
     freeze_norms(frozen)
-    fold_norms(frozen)
-    assert isinstance(frozen[0], FoldedConv)
+    fuse_norms(frozen)
+    assert isinstance(frozen[0], FusedConv)
     return plain, frozen
 
 

@@ -16,8 +16,8 @@ from regard.losses import (
     varifocal_loss,
     xyxy_of,
 )
-from regard.models.box_decoder import Answers
-from regard.models.denoising import Noised, noised_objects
+from regard.models.box_decoder import Predictions
+from regard.models.denoising_queries import DenoisingQueries, make_denoising_queries
 from regard.models.dn_detr import Denoised, DNDETROutput
 
 CLASSES = 5
@@ -25,11 +25,11 @@ WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 KINDS = ("focal", "varifocal", "matchability")
 
 
-def answers(layers: int, queries: int, seed: int) -> Answers:
+def answers(layers: int, queries: int, seed: int) -> Predictions:
     draw = torch.Generator().manual_seed(seed)
     logits = torch.randn(layers, 2, queries, CLASSES, generator=draw)
     boxes = torch.rand(layers, 2, queries, 4, generator=draw) * 0.5 + 0.1
-    return Answers(logits.requires_grad_(), boxes.requires_grad_())
+    return Predictions(logits.requires_grad_(), boxes.requires_grad_())
 
 
 def objects(counts: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
@@ -39,7 +39,7 @@ def objects(counts: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def output(counts: tuple[int, ...] = (3, 1), *, groups: int = 2, proposals: bool = True) -> DNDETROutput:
-    noised = noised_objects(*objects(counts), CLASSES, 2 * max(*counts, 1) * groups)
+    noised = make_denoising_queries(*objects(counts), CLASSES, 2 * max(*counts, 1) * groups)
     denoised = None
     if noised is not None:
         denoised = Denoised(answers(3, noised.labels.shape[1], 2), noised)
@@ -68,7 +68,9 @@ def test_decoder_and_proposals_are_set_losses(label_loss):
     assert torch.equal(found.matches.query, wanted.matches.query)
 
 
-def by_hand(given: Answers, noised: Noised, layer: int, counts: tuple[int, ...], groups: int) -> dict[str, float]:
+def by_hand(
+    given: Predictions, noised: DenoisingQueries, layer: int, counts: tuple[int, ...], groups: int
+) -> dict[str, float]:
     """One query after the other: a positive is its object, whatever the others are; a negative is nothing."""
     labels, boxes = objects(counts)
     found = dict.fromkeys(WEIGHTS, 0.0)
@@ -117,7 +119,7 @@ def test_negatives_have_no_box_and_what_fills_up_has_no_part(label_loss):
 def test_more_groups_of_the_same_answers_count_no_more(label_loss):
     targets, given = objects((3, 1)), output(groups=1)
     said, noised = given.denoised
-    twice = Noised(
+    twice = DenoisingQueries(
         noised.labels.repeat(1, 2),
         noised.boxes_cxcywh.repeat(1, 2, 1),
         noised.real.repeat(1, 2),
@@ -125,7 +127,7 @@ def test_more_groups_of_the_same_answers_count_no_more(label_loss):
         noised.target.repeat(2),
         noised.positive.repeat(2),
     )
-    more = given._replace(denoised=Denoised(Answers(*(part.repeat(1, 1, 2, 1) for part in said)), twice))
+    more = given._replace(denoised=Denoised(Predictions(*(part.repeat(1, 1, 2, 1) for part in said)), twice))
     loss = DNDETRLoss(CLASSES, label_loss=label_loss)
     wanted = loss(given, *targets).named
     for name, value in loss(more, *targets).named.items():

@@ -63,7 +63,7 @@ def test_outputs_losses_and_assignments_equal_the_originals(name):
     images = torch.from_numpy(np.random.default_rng(7).random((2, 3, 192, 256), dtype=np.float32))
     mask = real(192, 256, (192, 256), (128, 200))
     images[1] = images[1] * mask[1]
-    for grad in (False, True):  # with folded weights that are kept, and with those that learn
+    for grad in (False, True):  # with fused weights that are kept, and with those that learn
         with torch.set_grad_enabled(grad):
             found = model(images, mask)
         assert_close(found.logits[-1], golden[f"{name}.pred_logits"], rtol=0, atol=1e-5)

@@ -12,10 +12,15 @@ from regard import create_model
 from regard.errors import RegardError
 from regard.losses import DNDETRLoss
 from regard.models import DNDETR
-from regard.models.box_decoder import EPSILON, BoxChange
-from regard.models.denoising import LABEL_NOISE, Noised, may_see, noised_objects
+from regard.models.box_decoder import EPSILON, BoxDelta
+from regard.models.denoising_queries import (
+    LABEL_NOISE,
+    DenoisingQueries,
+    denoising_attention_mask,
+    make_denoising_queries,
+)
 from regard.models.dn_detr import DNDETROutput, anchors
-from regard.models.pyramid import Memory
+from regard.models.hybrid_encoder import Memory
 
 SMALL = {
     "num_classes": 5,
@@ -280,7 +285,7 @@ def test_queries_do_not_teach_the_choice():
 
 @pytest.mark.parametrize(("asked", "groups"), [(1, 1), (4, 1), (11, 2), (12, 3), (100, 25)])
 def test_groups_of_positives_and_negatives(asked, groups):
-    noised = noised_objects(LABELS, BOXES, 5, asked)
+    noised = make_denoising_queries(LABELS, BOXES, 5, asked)
     assert noised.labels.shape == (2, groups * 4)
     assert noised.boxes_cxcywh.shape == (2, groups * 4, 4)
     assert noised.group.tolist() == [group for group in range(groups) for _ in range(4)]
@@ -291,7 +296,7 @@ def test_groups_of_positives_and_negatives(asked, groups):
 
 @pytest.mark.parametrize(("asked", "groups"), [(1, 1), (5, 2), (12, 6)])
 def test_without_negatives_all_are_to_be_put_right(asked, groups):
-    noised = noised_objects(LABELS, BOXES, 5, asked, contrastive=False)
+    noised = make_denoising_queries(LABELS, BOXES, 5, asked, contrastive=False)
     assert noised.labels.shape == (2, groups * 2)
     assert noised.positive.all()
     assert noised.group.tolist() == [group for group in range(groups) for _ in range(2)]
@@ -306,7 +311,7 @@ def test_without_negatives_all_are_to_be_put_right(asked, groups):
 def test_positives_are_nearer_than_negatives():
     """Before the image's edge cuts them: corners are less than half a side away, or from there up to a whole one."""
     boxes = torch.tensor([[0.5, 0.45, 0.2, 0.1]])
-    noised = noised_objects([torch.tensor([3])], [boxes], 5, 2000)
+    noised = make_denoising_queries([torch.tensor([3])], [boxes], 5, 2000)
     found, half = noised.boxes_cxcywh[0], boxes[0, 2:] / 2
     corners = torch.cat([found[:, :2] - found[:, 2:] / 2, found[:, :2] + found[:, 2:] / 2], dim=1)
     assert (found[:, 2:] >= 0).all()
@@ -331,14 +336,14 @@ def test_positives_are_nearer_than_negatives():
 
 def test_noised_boxes_stay_in_the_image():
     boxes = torch.tensor([[0.05, 0.5, 0.1, 1.0], [0.9, 0.98, 0.2, 0.04]])
-    found = noised_objects([torch.tensor([0, 1])], [boxes], 5, 400).boxes_cxcywh
+    found = make_denoising_queries([torch.tensor([0, 1])], [boxes], 5, 400).boxes_cxcywh
     assert (found[..., :2] - found[..., 2:] / 2 >= -1e-6).all()
     assert (found[..., :2] + found[..., 2:] / 2 <= 1 + 1e-6).all()
 
 
 def test_a_share_of_the_labels_is_wrong():
     """A quarter is drawn anew, of which one in five is right by chance."""
-    noised = noised_objects([torch.tensor([3])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]])], 5, 4000)
+    noised = make_denoising_queries([torch.tensor([3])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]])], 5, 4000)
     wrong = (noised.labels != 3).float().mean().item()
     assert abs(wrong - LABEL_NOISE * 4 / 5) < 0.03
     assert set(noised.labels.unique().tolist()) == set(range(5))
@@ -346,19 +351,19 @@ def test_a_share_of_the_labels_is_wrong():
 
 def test_without_objects_there_is_a_group_with_nothing_real():
     """So that a process whose images have no objects computes the same sums as the others."""
-    noised = noised_objects([NONE[0]] * 3, [NONE[1]] * 3, 5, 12)
+    noised = make_denoising_queries([NONE[0]] * 3, [NONE[1]] * 3, 5, 12)
     assert noised.real.tolist() == [[False, False]] * 3
     assert noised.group.tolist() == [0, 0]
-    assert noised_objects([], [], 5, 12) is None
+    assert make_denoising_queries([], [], 5, 12) is None
 
 
 def test_none_are_asked_for():
-    assert noised_objects(LABELS, BOXES, 5, 0) is None
+    assert make_denoising_queries(LABELS, BOXES, 5, 0) is None
 
 
 def test_who_may_see_whom():
-    noised = noised_objects(LABELS, BOXES, 5, 8)  # two groups of 2 + 2, of which image 0 has every other
-    found = may_see(noised, 3)
+    noised = make_denoising_queries(LABELS, BOXES, 5, 8)  # two groups of 2 + 2, of which image 0 has every other
+    found = denoising_attention_mask(noised, 3)
     assert found.shape == (2, 1, 11, 11)
     for image, query, key in itertools.product(range(2), range(11), range(11)):
         if query < 3 or key < 3:
@@ -369,7 +374,7 @@ def test_who_may_see_whom():
         assert found[image, 0, query, key].item() == wanted, (image, query, key)
 
 
-def start_and_memory(model: DNDETR, noised: Noised) -> tuple[Tensor, Tensor, Memory]:
+def start_and_memory(model: DNDETR, noised: DenoisingQueries) -> tuple[Tensor, Tensor, Memory]:
     """What the decoder gets; contents and boxes of all queries can be asked for their gradients."""
     memory = model.pyramid(maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]]))
     x, boxes, _ = model._chosen(memory, torch.tensor([[61.0, 67.0], [97.0, 41.0]]))
@@ -382,9 +387,9 @@ def start_and_memory(model: DNDETR, noised: Noised) -> tuple[Tensor, Tensor, Mem
 def test_no_query_sees_what_it_must_not(cross_attention):
     """By gradients, of each group's answers to each group's contents and boxes; -1 are the matched queries."""
     model = lively(cross_attention=cross_attention).train()
-    noised = noised_objects(LABELS, BOXES, 5, 12)
+    noised = make_denoising_queries(LABELS, BOXES, 5, 12)
     x, start, memory = start_and_memory(model, noised)
-    answers = model.decoder(x, start, memory, attn_mask=may_see(noised, 7))
+    answers = model.decoder(x, start, memory, attn_mask=denoising_attention_mask(noised, 7))
     group = torch.cat([torch.full((7,), -1), noised.group])
     for of_answer in (-1, 0, 1, 2):
         chosen = (group == of_answer)[:, None]
@@ -401,9 +406,9 @@ def test_no_query_sees_what_it_must_not(cross_attention):
 @pytest.mark.parametrize("cross_attention", ["deformable", "dense"])
 def test_noised_queries_see_the_others_of_their_group_but_nothing_that_fills_up(cross_attention):
     model = lively(cross_attention=cross_attention).train()
-    noised = noised_objects(LABELS, BOXES, 5, 4)
+    noised = make_denoising_queries(LABELS, BOXES, 5, 4)
     x, start, memory = start_and_memory(model, noised)
-    answers = model.decoder(x, start, memory, attn_mask=may_see(noised, 7))
+    answers = model.decoder(x, start, memory, attn_mask=denoising_attention_mask(noised, 7))
     for image, filled in ((0, [1, 3]), (1, [])):
         (gradient,) = torch.autograd.grad(answers.logits[-1, image, 7].sum(), x, retain_graph=True)
         seen = gradient[image].abs().sum(1)
@@ -417,7 +422,7 @@ def test_noised_queries_see_the_others_of_their_group_but_nothing_that_fills_up(
 def test_the_whole_models_matched_answers_have_no_gradient_to_the_ground_truth(cross_attention):
     model = lively(cross_attention=cross_attention).train()
     features, sizes = maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]])
-    noised = noised_objects(LABELS, BOXES, 5, 12)
+    noised = make_denoising_queries(LABELS, BOXES, 5, 12)
     noised.boxes_cxcywh.requires_grad_()
     found = model.detect(features, sizes, noised=noised)
     leaves = (model.label_embedding.weight, noised.boxes_cxcywh)
@@ -436,7 +441,7 @@ def test_matched_answers_are_the_same_with_and_without_noised_ones(cross_attenti
     features, sizes = maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]])
     wanted = every(model.detect(features, sizes))
     for asked in (4, 12):
-        found = every(model.detect(features, sizes, noised=noised_objects(LABELS, BOXES, 5, asked)))
+        found = every(model.detect(features, sizes, noised=make_denoising_queries(LABELS, BOXES, 5, asked)))
         for name, value in wanted.items():
             assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
@@ -445,7 +450,7 @@ def test_matched_answers_are_the_same_with_and_without_noised_ones(cross_attenti
 
 
 def test_the_change_of_a_box_by_hand():
-    change = BoxChange(8)
+    change = BoxDelta(8)
     x, boxes = torch.randn(3, 5, 8), torch.rand(3, 5, 4)
     boxes[0, 0] = torch.tensor([0.0, 1.0, -0.1, 1.3])
     assert_close(change(x, boxes), boxes.clamp(EPSILON, 1 - EPSILON))  # nothing at the start

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from regard.errors import RegardError
 from regard.ops import attention, local_attention, native_state
-from regard.ops.local_case import Case, check
+from regard.ops.local.arguments import Case, check
 
 BATCH, HEADS, ROW_DIM, COL_DIM = 2, 3, 4, 7
 DIM = ROW_DIM + COL_DIM

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from regard.files import cache_folder
 from regard.ops.native import load_library
-from regard.ops.native.library import cache_folder
 
 TRY = """
 import torch

@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.ops import favor_attention, favor_chunks, favor_features, favor_step, favor_weights, orthogonal_projection
-from regard.ops.favor_features import log_features
+from regard.ops import favor_attention, favor_features, favor_step, favor_weights, orthogonal_projection
+from regard.ops.favor import chunked
+from regard.ops.favor.features import log_features
 
 BATCH, HEADS, HEAD_DIM, VALUE_DIM, FEATURES = 2, 3, 5, 7, 11
 TOKENS = [1, 13, 64, 131]  # below, at and beyond the chunk of the causal form
@@ -359,7 +360,7 @@ def test_relu_features_are_what_they_say():
 @pytest.mark.parametrize("with_mask", [False, True])
 @pytest.mark.parametrize("piece", [1, 1000, 2**19])
 def test_chunks_equal_the_definition_in_values_and_gradients(kind, with_mask, piece, monkeypatch):
-    monkeypatch.setattr(favor_chunks, "FEATURES", piece)
+    monkeypatch.setattr(chunked, "FEATURES", piece)
     q, k, v = (part.requires_grad_() for part in inputs(131, torch.float64, keys=157))
     mask = padding(157) if with_mask else None
     results = []

@@ -151,7 +151,7 @@ def test_a_resolved_recipe_states_every_default(written, tmp_path):
 
 def test_a_default_has_one_home():
     # The augmentation of `regard.data` takes the same values, and has no defaults of its own. What is of several images
-    # at once is made elsewhere: in batches, and by `VariedScenes`.
+    # at once is made elsewhere: in batches, and by `MosaicAndJitter`.
     elsewhere = {"mixup", "cutmix", "scale_jitter", "mosaic"}
     for task, kind in (("classification", Augmentation), ("detection", DetectionAugmentation)):
         assert {field.name for field in fields(kind)} == {*AUGMENTATIONS[task]} - elsewhere

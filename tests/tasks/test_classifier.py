@@ -114,7 +114,7 @@ def test_a_data_set_is_evaluated_by_the_names_of_its_classes(classifier):
 
 
 def test_what_is_skipped_is_told(classifier, tmp_path):
-    from regard.data.folders import FolderImages
+    from regard.data.images.folder import FolderImages
 
     Image.effect_noise((40, 40), 80).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])

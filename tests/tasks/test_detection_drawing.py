@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from regard.tasks.detection_drawing import COLOURS, draw_boxes
+from regard.draw.boxes import COLOURS, draw_boxes
 
 
 def covered(size: tuple[int, int], text: float) -> float:

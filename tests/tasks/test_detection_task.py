@@ -82,7 +82,7 @@ def test_digits_are_never_mirrored(plain):
 
 
 def test_a_frozen_backbone_without_weights_is_worth_a_word():
-    told = [finding.what for finding in task("model.frozen_norm=true", "data.first=13").check()]
+    told = [issue.what for issue in task("model.frozen_norm=true", "data.first=13").check()]
     assert any("model.pretrained_backbone=true" in what for what in told)
     assert not task("data.first=13").check()
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from regard.data import BadImage, DetectionPreprocessing, open_detection
 from regard.errors import RegardError
-from regard.layers import FoldedConv
+from regard.layers import FusedConv
 from regard.models import DETROutput, build, configure
 from regard.tasks import Detections, Detector
 
@@ -16,7 +16,7 @@ NAMES, IDS = ("ant", "bee"), (18, 44)
 
 
 class Fixed(nn.Module):
-    """Answers alike for each image: four queries over two layers."""
+    """Predictions alike for each image: four queries over two layers."""
 
     def __init__(self, logits: Tensor, boxes: Tensor) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ def test_how_boxes_settle_is_what_each_layer_says():
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.95, 0.9, 0.2, 0.1]])
     one = detector(torch.tensor([[3.0, 0, 0], [0, 4.0, 0]]), boxes)
     image = torch.zeros(3, 100, 200, dtype=torch.uint8)
-    settling = one.settling(image)
-    assert settling.steps == ("layer 1", "layer 2")
-    assert settling.start_xyxy is None
-    assert settling.class_names == NAMES
+    refinement = one.box_refinement(image)
+    assert refinement.steps == ("layer 1", "layer 2")
+    assert refinement.start_xyxy is None
+    assert refinement.class_names == NAMES
     found = one.predict([image], threshold=0.0)[0]
-    assert found.labels.tolist() == [1, 0]  # the surest first, where `settling` keeps the queries' order
+    assert found.labels.tolist() == [1, 0]  # the surest first, where `refinement` keeps the queries' order
     for layer in range(2):
-        assert_close(settling.boxes_xyxy[layer].flip(0), found.boxes_xyxy)
-        assert_close(settling.scores[layer].flip(0), found.scores)
-        assert settling.labels[layer].tolist() == [0, 1]
+        assert_close(refinement.boxes_xyxy[layer].flip(0), found.boxes_xyxy)
+        assert_close(refinement.scores[layer].flip(0), found.scores)
+        assert refinement.labels[layer].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("two_stage", [True, False])
@@ -79,15 +79,15 @@ def test_boxes_settle_from_where_the_queries_begin(two_stage):
     model = build(config).eval()
     pre = DetectionPreprocessing(64, 64, 3, (0.5,) * 3, (0.5,) * 3)
     one = Detector(model, [str(digit) for digit in range(10)], range(10), pre)
-    settling = one.settling(torch.randint(0, 256, (3, 50, 100), dtype=torch.uint8))
-    assert settling.steps == ("proposal" if two_stage else "start", "layer 1", "layer 2", "layer 3")
-    assert settling.start_xyxy.shape == (7, 4)
-    assert settling.boxes_xyxy.shape == (3, 7, 4)
-    assert ((settling.scores > 0) & (settling.scores < 1)).all()  # sigmoids
+    refinement = one.box_refinement(torch.randint(0, 256, (3, 50, 100), dtype=torch.uint8))
+    assert refinement.steps == ("proposal" if two_stage else "start", "layer 1", "layer 2", "layer 3")
+    assert refinement.start_xyxy.shape == (7, 4)
+    assert refinement.boxes_xyxy.shape == (3, 7, 4)
+    assert ((refinement.scores > 0) & (refinement.scores < 1)).all()  # sigmoids
     # A change of a box begins at none, so that an untrained decoder leaves each where it was.
-    assert_close(settling.boxes_xyxy[0], settling.start_xyxy, rtol=0, atol=0.02)
+    assert_close(refinement.boxes_xyxy[0], refinement.start_xyxy, rtol=0, atol=0.02)
     limits = torch.tensor([100.0, 50.0, 100.0, 50.0])
-    assert ((settling.boxes_xyxy >= 0) & (settling.boxes_xyxy <= limits)).all()
+    assert ((refinement.boxes_xyxy >= 0) & (refinement.boxes_xyxy <= limits)).all()
 
 
 @pytest.mark.parametrize("name", ["dn_detr_mini", "detr_mini", "sasa"])
@@ -104,14 +104,14 @@ def test_folded_it_answers_the_same_and_the_first_can_go_on_learning(name):
             nn.init.uniform_(module.weight, 0.5, 1.5)
     first = Detector(model, ("a", "b"), (1, 2), DetectionPreprocessing(64, 96, 3, (0.5,) * 3, (0.5,) * 3))
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    second = first.folded()
+    second = first.fused()
     image = torch.randint(0, 256, (3, 61, 89), dtype=torch.uint8)
-    wanted, found = (one.settling(image) for one in (first, second))
+    wanted, found = (one.box_refinement(image) for one in (first, second))
     assert_close(found.boxes_xyxy, wanted.boxes_xyxy, rtol=1e-3, atol=1e-2)
     assert_close(found.scores, wanted.scores, rtol=1e-3, atol=1e-4)
     assert norms == sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) > 0
     assert not any(isinstance(module, nn.BatchNorm2d) for module in second.model.modules())
-    assert any(isinstance(module, FoldedConv) for module in second.model.modules())
+    assert any(isinstance(module, FusedConv) for module in second.model.modules())
     assert all(parameter.requires_grad for parameter in first.model.parameters())
 
 

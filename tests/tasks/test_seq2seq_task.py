@@ -9,7 +9,7 @@ from regard.errors import RegardError
 from regard.models import RecurrentSeq2Seq
 from regard.recipes import load_recipe
 from regard.tasks import TASKS, PairEvaluation, Task, Translator, create_task
-from regard.tasks.seq2seq import SPARE_TOKENS
+from regard.tasks.seq2seq.task import SPARE_TOKENS
 
 TINY = ("model.embed_dim=16", "model.num_heads=2", "model.depth=1", "model.decoder_depth=1", "train.batch_size=8")
 
@@ -120,7 +120,7 @@ class Alternating(PairSource):
 def test_the_sample_for_the_tokenizer_is_of_every_language(monkeypatch):
     source = Alternating()
     pairs = TextPairs("numbers", source, source, ("en", "nl", "fr", "de", "es"), "char")
-    monkeypatch.setattr("regard.tasks.seq2seq.open_pairs", lambda *_, **__: pairs)
+    monkeypatch.setattr("regard.tasks.seq2seq.task.open_pairs", lambda *_, **__: pairs)
     found = create_task(load_recipe("seq2seq-numbers", TINY))
     assert source.read == {"en", "nl", "fr", "de", "es"}
     assert found._longest_target == 5

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from regard import evaluate, load
-from regard.data import Finding
+from regard.data import Issue
 from regard.errors import RegardError
 from regard.recipes import Recipe, TrainSection, load_recipe
 from regard.tasks import DetectionTask
@@ -79,7 +79,7 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(finished, tmp_path)
 
 
 def _Stop(after: int):  # noqa: N802 (stands for a class of its own)
-    from regard.training.bar import Bar
+    from regard.training.progress import Bar
 
     class Stop(Bar):
         steps = 0
@@ -110,14 +110,14 @@ def test_what_a_run_keeps_is_enough_to_predict(finished):
 
 
 def test_an_error_in_the_data_stops_a_run_before_it_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(DetectionTask, "check", lambda _: [Finding("error", "a box is inside out", "image 3")])
+    monkeypatch.setattr(DetectionTask, "check", lambda _: [Issue("error", "a box is inside out", "image 3")])
     with pytest.raises(RegardError, match="image 3: a box is inside out"):
         train(recipe(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_warning_does_not(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(DetectionTask, "check", lambda _: [Finding("warning", "a single class", "the data")])
+    monkeypatch.setattr(DetectionTask, "check", lambda _: [Issue("warning", "a single class", "the data")])
     summary = train(recipe("train.max_steps=1"), tmp_path / "run")
     assert "warning: the data: a single class" in capsys.readouterr().err
     assert summary["steps"] == 1

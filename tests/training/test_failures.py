@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import regard.training.log
 import regard.training.loop
+import regard.training.metrics_log
 import regard.training.run
 import regard.training.state
 from regard.errors import RegardError
+from regard.files import write_whole
 from regard.tasks import ClassificationTask
 from regard.training import Run, load_classifier, train
-from regard.training.files import write_whole
 
 SAVING = ("train.max_steps=9", "train.save_every_steps=4", "train.ema_decay=0.9")
 

@@ -7,7 +7,7 @@ import regard
 from regard.errors import RegardError
 from regard.recipes import load_recipe
 from regard.training import train
-from regard.training.finite import watch_finite
+from regard.training.nan_watch import watch_finite
 
 IMAGES = torch.rand(2, 1, 8, 8)
 

@@ -28,7 +28,7 @@ def stopped(recipe, tmp_path, monkeypatch):
     """stopped(step, *settings) -> a run that was broken off before that step's record."""
 
     def run(step: int, *settings: str) -> Path:
-        from regard.training.log import MetricsLog
+        from regard.training.metrics_log import MetricsLog
 
         write = MetricsLog.write
 

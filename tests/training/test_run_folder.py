@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from regard.errors import RegardError
+from regard.files import remove_leftovers
 from regard.mixers import MIXERS
 from regard.models import build
 from regard.recipes import load_recipe, read_recipe
 from regard.training import Bar, Run, default_run_folder, load_classifier, train
-from regard.training.files import remove_leftovers
 
 # Loss of the first ten steps of `vit-digits` with seed 0 and batches of 64.
 GOLDEN_LOSSES = [2.387026, 2.483897, 2.60666, 2.371522, 2.351575, 2.358012, 2.252335, 2.259922, 2.178144, 2.194552]
@@ -282,7 +282,7 @@ def test_tensorboard_gets_the_same_figures(trained):
 
 
 def test_without_tensorboard_nothing_is_missing(trained, monkeypatch):
-    monkeypatch.setattr("regard.training.log.find_spec", lambda name: None)
+    monkeypatch.setattr("regard.training.metrics_log.find_spec", lambda name: None)
     run = trained("run")
     assert not (run.path / "tensorboard").exists()
     assert len(run.history()) == 7

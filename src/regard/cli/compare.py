@@ -119,8 +119,8 @@ def _compare(
 
     `real`: the comparison ends with a real ViT's look at a photograph, where its package is installed.
     """
+    from regard.compare import all_candidates, dinov2_picture, left_out_message, write_report
     from regard.compare import compare as run_comparison
-    from regard.compare import left_out_words, real_look, whole_field, write_report
     from regard.mixers import MIXERS
     from regard.recipes import load_recipe
     from regard.tasks import TASKS
@@ -129,10 +129,10 @@ def _compare(
     resolved = load_recipe(recipe, settings or (), address=data)
     left_out: dict[str, str] = {}
     if mixers == "all":
-        names, left_out = whole_field(resolved)
+        names, left_out = all_candidates(resolved)
     else:
         names = [name.strip() for name in mixers.split(",") if name.strip()]
-    told = left_out_words(left_out)
+    told = left_out_message(left_out)
     if told:
         typer.echo(told, err=True)
     folder = out or default_run_folder("compare")
@@ -149,7 +149,7 @@ def _compare(
         contenders=contenders,
         command=shlex.join(command),
         notes=[told] if told else [],
-        picture=real_look() if real else None,
+        picture=dinov2_picture() if real else None,
     )
     write()
     _show_table(contenders, TASKS[resolved.task].unit)

@@ -20,7 +20,7 @@ def right(name: str) -> Column:
 
 
 def show(table: Table) -> None:
-    """Prints a table; names of files and classes stand as they are, and long ones are folded, not cut."""
+    """Prints a table; names of files and classes stand as they are, and long ones are fused, not cut."""
     for column in table.columns:
         column.overflow = "fold"
     Console(markup=False, emoji=False, highlight=False).print(table)
@@ -46,7 +46,7 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
     """NAME.json and NAME.csv in `folder`, where there is one."""
     if folder is None:
         return
-    from regard.training.files import write_json, write_whole
+    from regard.files import write_json, write_whole
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{name}.json", whole)

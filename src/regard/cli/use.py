@@ -108,7 +108,7 @@ def predict(
     if not files:
         raise RegardError("predict: name an image file, or a folder of them")
     if isinstance(predictor, Detector):
-        predict_boxes(predictor.folded(), _image_files(files), threshold, out, as_json=as_json, as_csv=as_csv)
+        predict_boxes(predictor.fused(), _image_files(files), threshold, out, as_json=as_json, as_csv=as_csv)
         return
     _predict_images(predictor, files, top, out, as_json=as_json, as_csv=as_csv)
 

@@ -1,9 +1,9 @@
 """Comparing models fairly: the same data, split and budget; cost measured apart; and the report."""
 
+from regard.compare.candidates import all_candidates, left_out_message
 from regard.compare.contender import Contender, Cost, Metric
+from regard.compare.dinov2_figure import Picture, dinov2_picture
 from regard.compare.experiment import compare, contender
-from regard.compare.field import left_out_words, whole_field
-from regard.compare.real import Picture, real_look
 from regard.compare.report import SecondPart, write_report
 from regard.compare.table import Interval, proportion_interval, score_interval
 
@@ -14,12 +14,12 @@ __all__ = [
     "Metric",
     "Picture",
     "SecondPart",
+    "all_candidates",
     "compare",
     "contender",
-    "left_out_words",
+    "dinov2_picture",
+    "left_out_message",
     "proportion_interval",
-    "real_look",
     "score_interval",
-    "whole_field",
     "write_report",
 ]

@@ -7,12 +7,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from regard.compare.contender import Contender
-from regard.compare.plots import image_uri, inline_svg
-from regard.compare.view import device_of, short_name, split_words
+from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import ImageSource
-from regard.data.transforms import ResizeAndCrop
+from regard.data.images.transforms import ResizeAndCrop
+from regard.draw.plots import image_uri, inline_svg
 from regard.errors import RegardError
-from regard.explain import mixing, mixing_figure, telling_tokens
+from regard.explain import mixing, mixing_figure, representative_tokens
 from regard.models import ViT
 from regard.recipes import Recipe
 from regard.tasks import ClassificationTask, Classifier
@@ -161,6 +161,6 @@ def _mixing_svg(classifier: Classifier, image: Tensor) -> str:
         return ""
     prepared = classifier.prepare(image).to(classifier.device)
     seen = ResizeAndCrop(classifier.preprocessing)(image)
-    tokens = telling_tokens(seen, model.grid)
+    tokens = representative_tokens(seen, model.grid)
     found = [mixing(model, prepared, layer=layer, tokens=tokens) for layer in range(len(model.blocks))]
     return inline_svg(mixing_figure(seen, found))

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from regard.compare.classification import commonest
 from regard.compare.contender import Contender
-from regard.compare.plots import inline_svg, picture_uri
-from regard.compare.view import device_of, short_name, split_words
+from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import DetectionSource
+from regard.draw.boxes import draw_boxes
+from regard.draw.plots import inline_svg, picture_uri
 from regard.errors import RegardError
-from regard.explain import confusion_figure, pr_figure, queries_figure, settling_figure, telling_queries
+from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
 from regard.models import DETR
 from regard.recipes import Recipe
-from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, parts_of
-from regard.tasks.detection_drawing import draw_boxes
-from regard.tasks.detection_metrics import BACKGROUND
+from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, splits_of
+from regard.tasks.detection.metrics import BACKGROUND
 from regard.training import Run, load_predictor
 
 NUM_IMAGES = 8
@@ -119,7 +119,7 @@ class DetectionView:
     def __init__(self, task: DetectionTask) -> None:
         self.task = task
         self.data = task.data
-        self.train, self.val = parts_of(task.data, task.recipe.data)
+        self.train, self.val = splits_of(task.data, task.recipe.data)
 
     @property
     def part(self) -> str:
@@ -198,12 +198,12 @@ class DetectionView:
         strips, begins = [], ""
         for index in sorted(range(len(counts)), key=lambda index: -min(counts[index], SEVERAL))[:NUM_STRIPS]:
             image = self.val.read(read[index])
-            settling = detector.settling(image)
-            if len(settling.steps) < 2:
+            refinement = detector.box_refinement(image)
+            if len(refinement.steps) < 2:
                 break
-            begins = settling.steps[0] if settling.start_xyxy is not None else ""
-            svg = inline_svg(settling_figure(image, settling, threshold=THRESHOLD))
-            shown = len(telling_queries(settling, THRESHOLD))
+            begins = refinement.steps[0] if refinement.start_xyxy is not None else ""
+            svg = inline_svg(box_refinement_figure(image, refinement, threshold=THRESHOLD))
+            shown = len(confident_queries(refinement, THRESHOLD))
             strips.append(Strip(short_name(found.found[index].name), svg, counts[index], shown))
         return strips, begins
 

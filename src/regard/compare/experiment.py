@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from regard.compare.candidates import check_names, try_out, variant
 from regard.compare.contender import Contender, Metric
 from regard.compare.cost import measure
-from regard.compare.field import check_names, try_out, variant
 from regard.errors import RegardError
 from regard.recipes import Recipe
 from regard.tasks import TASKS

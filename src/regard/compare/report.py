@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from regard.compare.contender import Contender
-from regard.compare.plots import (
+from regard.compare.dinov2_figure import Picture
+from regard.compare.table import columns_of, interval_words, listed, score_interval
+from regard.compare.task_view import TaskView
+from regard.compare.task_views import task_view_of
+from regard.draw.plots import (
     Point,
     Series,
     color_of,
@@ -17,15 +21,11 @@ from regard.compare.plots import (
     points_figure,
     smooth,
 )
-from regard.compare.real import Picture
-from regard.compare.table import columns_of, interval_words, listed, score_interval
-from regard.compare.view import View
-from regard.compare.views import view_of
 from regard.errors import RegardError
+from regard.files import write_whole
 from regard.recipes import Recipe, TrainSection
 from regard.tasks import create_task
 from regard.training import Run
-from regard.training.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,15 @@ def _second(part: SecondPart, folder: Path) -> dict[str, Any]:
     }
 
 
-def _shared_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> View:
+def _shared_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> TaskView:
     """The data of all runs, opened once. RegardError where two runs were not held to the same samples."""
     for run, recipe in zip(runs, recipes, strict=True):
         if (recipe.task, recipe.data) != (recipes[0].task, recipes[0].data):
             raise RegardError(f"{run.path} and {runs[0].path}: not trained on the same data; see [data] in recipe.toml")
-    return view_of(create_task(recipes[0]))
+    return task_view_of(create_task(recipes[0]))
 
 
-def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], view: View) -> str:
+def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], view: TaskView) -> str:
     """One sentence that says what was done."""
     models = list(dict.fromkeys(recipe.model.name for recipe in recipes))
     budget = listed(dict.fromkeys(_budget(recipe.train) for recipe in recipes))
@@ -149,7 +149,7 @@ def _with_mixers(model: str, recipes: Sequence[Recipe]) -> str:
     return model if len(mixers) == 1 else f"{model} with {len(mixers)} token mixers in turn"
 
 
-def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], view: View) -> list[tuple[str, str]]:
+def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], view: TaskView) -> list[tuple[str, str]]:
     machines = dict.fromkeys(_machine(summary["machine"]) for summary in summaries)
     versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in summary["versions"].items()) for summary in summaries)
     return [
@@ -160,7 +160,7 @@ def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], view:
     ]
 
 
-def _training_facts(recipes: Sequence[Recipe], view: View) -> list[tuple[str, str]]:
+def _training_facts(recipes: Sequence[Recipe], view: TaskView) -> list[tuple[str, str]]:
     train = recipes[0].train
     return [
         ("Model", listed(dict.fromkeys(recipe.model.name for recipe in recipes))),
@@ -187,7 +187,7 @@ def _machine(values: dict[str, Any]) -> str:
     return f"{processor}, {values['memory_gb']} GB of memory, {accelerator}, {values['system']}"
 
 
-def _plots(contenders: Sequence[Contender], view: View) -> list[tuple[str, str]]:
+def _plots(contenders: Sequence[Contender], view: TaskView) -> list[tuple[str, str]]:
     """(what the plot shows, its SVG)"""
     metric = contenders[0].metric
     on, percent = f"{view.part} {metric.words}", metric.is_proportion
@@ -220,7 +220,7 @@ def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def _point(contender: Contender, view: View) -> Point:
+def _point(contender: Contender, view: TaskView) -> Point:
     found = score_interval(contender.metric, contender.scores, view.num_held_out)
     low, high = found.mean if found.low is None else found.low, found.mean if found.high is None else found.high
     return Point(contender.name, float(contender.flops), found.mean, low, high)

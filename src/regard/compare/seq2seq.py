@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from regard.compare.contender import Contender
-from regard.compare.plots import inline_svg
-from regard.compare.view import device_of, printable, short_name, split_words
+from regard.compare.task_view import device_of, printable, short_name, split_words
 from regard.data import PairSource
+from regard.draw.plots import inline_svg
 from regard.errors import RegardError
 from regard.explain import alignment_figure
 from regard.tasks import GroupFigures, PairEvaluation, Seq2SeqTask, Translator

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regard.compare.contender import Contender, Metric
-from regard.compare.plots import human, three_digits
-from regard.compare.view import View
+from regard.compare.task_view import TaskView
+from regard.draw.plots import human, three_digits
 from regard.errors import RegardError
 
 CONFIDENCE = 0.95
@@ -35,7 +35,7 @@ class Column:
         return [text == best for text in self.texts()]
 
 
-def columns_of(contenders: Sequence[Contender], view: View) -> list[Column]:
+def columns_of(contenders: Sequence[Contender], view: TaskView) -> list[Column]:
     """Times are in the unit that suits the longest of them; what was measured of no contender has no column."""
     metric = contenders[0].metric
     found = [score_interval(metric, contender.scores, view.num_held_out) for contender in contenders]
@@ -72,7 +72,7 @@ def columns_of(contenders: Sequence[Contender], view: View) -> list[Column]:
     return columns
 
 
-def interval_words(contenders: Sequence[Contender], view: View) -> str:
+def interval_words(contenders: Sequence[Contender], view: TaskView) -> str:
     """Which interval the table gives; "" where it gives none."""
     counts = {len(contender.scores) for contender in contenders}
     words = []

@@ -1,59 +1,22 @@
-"""`regard data check`: read all data once, and say what would spoil a training. Images are checked here."""
+"""`regard data check`: from a data address to what would spoil a training on it."""
 
-import hashlib
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Literal
-
-from torch import Tensor
 
 from regard.data.addresses import SORTS, parse_address
-from regard.data.check_texts import PairSummary, TextSummary, check_pairs, check_text
-from regard.data.detection_check import DetectionSummary, check_detection
-from regard.data.finding import Finding
-from regard.data.folders import FolderImages
-from regard.data.images import BadImage, has_deep_pixels
-from regard.data.opening import open_images
-from regard.data.sources import ImageClasses, ImageSource
+from regard.data.boxes.coco import Annotations
+from regard.data.boxes.sources import DetectionData
+from regard.data.checks.boxes import DetectionSummary, Found, check_opened_detection
+from regard.data.checks.images import Summary, check_opened_images
+from regard.data.checks.issue import Issue
+from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
+from regard.data.images.files import OnBadImage
+from regard.data.open import open_detection, open_images, open_pairs, open_text
 from regard.errors import RegardError
-
-FEW_IMAGES = 10  # a class with fewer is worth a warning
-IMBALANCE = 10  # the largest class has this many times the images of the smallest
-MUCH_SMALLER = 4  # the shorter side is this many times shorter than that of the median image
-EXTREME_ASPECT = 8  # the longer side is this many times the shorter
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How much data there is: the images that can be decoded, and their sizes as (height, width), most common first."""
-
-    num_train: int
-    num_val: int
-    class_counts: dict[str, int]
-    sizes: dict[tuple[int, int], int]
-
-    def __str__(self) -> str:
-        return f"{self.num_train} images to train on, {self.num_val} held out, {len(self.class_counts)} classes"
-
-
-@dataclass
-class _Part:
-    """What decoding a part has shown: of each readable image its name, label, size and a hash of its pixels."""
-
-    names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    hashes: list[str] = field(default_factory=list)
-    deep: list[bool] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
-
 
 AnySummary = Summary | DetectionSummary | PairSummary | TextSummary
 
 
-def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding], AnySummary]:
+def check_data(address: str, *, root: Path | None = None) -> tuple[list[Issue], AnySummary]:
     """Read all data of an address, of any sort: as `check_images`, `check_detection`, `check_pairs` and `check_text`.
 
     The summary, as a string, says in one line how much there is.
@@ -61,10 +24,10 @@ def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding]
     try:
         kind = parse_address(address).kind
     except RegardError as error:
-        return [Finding("error", str(error), address)], Summary(0, 0, {}, {})
+        return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
     if kind in SORTS["images with boxes"]:
-        findings, summary, _ = check_detection(address)
-        return findings, summary
+        issues, summary, _ = check_detection(address)
+        return issues, summary
     if kind in SORTS["pairs of texts"]:
         return check_pairs(address)
     if kind in SORTS["text"]:
@@ -74,11 +37,10 @@ def check_data(address: str, *, root: Path | None = None) -> tuple[list[Finding]
 
 def check_images(
     address: str, *, channels: int = 3, val_fraction: float = 0.25, split_seed: int = 0, root: Path | None = None
-) -> tuple[list[Finding], Summary]:
+) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
-    A set that cannot be opened at all is one error, with an empty summary. Raises RegardError for a bad address only
-    in this way.
+    A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
     """
     try:
         images = open_images(
@@ -90,88 +52,59 @@ def check_images(
             root=root,
         )
     except RegardError as error:
-        return [Finding("error", str(error), address)], Summary(0, 0, {}, {})
-    train, val = _decode(images.train), _decode(images.val)
-    sizes = Counter(train.sizes + val.sizes)
-    labels = Counter(train.labels + val.labels)
-    summary = Summary(
-        num_train=len(train.names),
-        num_val=len(val.names),
-        class_counts={name: labels[label] for label, name in enumerate(images.class_names)},
-        sizes=dict(sizes.most_common()),
-    )
-    unreadable = [Finding("error", *reversed(message.split(": ", 1))) for message in train.bad + val.bad]
-    return unreadable + _duplicates(train, val) + _class_sizes(images, train, val) + _odd_images(train, val), summary
+        return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
+    return check_opened_images(images)
 
 
-def _decode(source: ImageSource) -> _Part:
-    part = _Part(bad=list(source.skipped))
-    for index in range(len(source)):
-        try:
-            image = source.read(index)
-        except BadImage as error:
-            part.bad.append(str(error))
-            continue
-        part.names.append(source.name(index))
-        part.labels.append(source.labels[index])
-        part.sizes.append((image.shape[1], image.shape[2]))
-        part.hashes.append(_hash(image))
-        part.deep.append(isinstance(source, FolderImages) and has_deep_pixels(source.paths[index]))
-    return part
+def check_detection(
+    address: str | DetectionData,
+    *,
+    num_queries: int | None = None,
+    annotations: Annotations | None = None,
+    val_fraction: float = 0.25,
+    split_seed: int = 0,
+    on_bad_image: OnBadImage = "stop",
+    pixels: bool = True,
+) -> Found:
+    """Read all images and boxes of an address, or of opened data, as `check_opened_detection` does.
+
+    annotations, val_fraction, split_seed, on_bad_image: how an address is opened. Data that cannot be opened at all are
+    one error, with an empty summary.
+    """
+    if isinstance(address, DetectionData):
+        return check_opened_detection(address, num_queries=num_queries, pixels=pixels)
+    try:
+        data = open_detection(
+            address,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_image=on_bad_image,
+            annotations=annotations,
+        )
+    except RegardError as error:
+        return [Issue("error", str(error), address)], DetectionSummary(0, 0, 0, 0, 0, {}), []
+    return check_opened_detection(data, num_queries=num_queries, pixels=pixels)
 
 
-def _hash(image: Tensor) -> str:
-    return hashlib.blake2b(str(tuple(image.shape)).encode() + image.numpy().tobytes(), digest_size=16).hexdigest()
+def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0) -> tuple[list[Issue], PairSummary]:
+    """Read all pairs of an address, split as a training with these arguments would.
+
+    Data that cannot be opened at all are one error, with an empty summary.
+    """
+    try:
+        pairs = open_pairs(address, val_fraction=val_fraction, split_seed=split_seed, on_bad_line="skip")
+    except RegardError as error:
+        return [Issue("error", str(error), address)], PairSummary(0, 0, ())
+    return check_opened_pairs(pairs)
 
 
-def _duplicates(train: _Part, val: _Part) -> list[Finding]:
-    """Images with the same pixels: within the training part, and (worse) in both parts."""
-    findings = []
-    first: dict[str, int] = {}
-    for index, (digest, name, label) in enumerate(zip(train.hashes, train.names, train.labels, strict=True)):
-        original = first.setdefault(digest, index)
-        if original != index:
-            other = "" if train.labels[original] == label else " and another class"
-            findings.append(Finding("warning", f"same pixels{other} as {train.names[original]}, also in train", name))
-    for digest, name in zip(val.hashes, val.names, strict=True):
-        if digest in first:
-            findings.append(
-                Finding("error", f"in val, with the same pixels as {train.names[first[digest]]} in train", name)
-            )
-    return findings
+def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Issue], TextSummary]:
+    """Read the text of an address, split as a training with this argument would.
 
-
-def _class_sizes(images: ImageClasses, train: _Part, val: _Part) -> list[Finding]:
-    findings = []
-    counts = Counter(train.labels if images.has_val else train.labels + val.labels)
-    numbers = {name: counts[label] for label, name in enumerate(images.class_names)}
-    for name, number in numbers.items():
-        if number < FEW_IMAGES:
-            severity: Literal["error", "warning"] = "error" if number < 2 else "warning"
-            findings.append(Finding(severity, f"only {number} readable images", f"class {name}"))
-    least, most = min(numbers, key=numbers.__getitem__), max(numbers, key=numbers.__getitem__)
-    if numbers[most] > IMBALANCE * numbers[least]:
-        what = f"{numbers[least]} images, where class {most} has {numbers[most]}"
-        findings.append(Finding("warning", what, f"class {least}"))
-    return findings
-
-
-def _odd_images(train: _Part, val: _Part) -> list[Finding]:
-    """One finding for each kind of oddity, with the first image that shows it."""
-    names, sizes, deep = train.names + val.names, train.sizes + val.sizes, train.deep + val.deep
-    if not names:
-        return []
-    usual = median(min(size) for size in sizes)
-    small = [i for i, size in enumerate(sizes) if min(size) * MUCH_SMALLER < usual]
-    long = [i for i, size in enumerate(sizes) if max(size) > EXTREME_ASPECT * min(size)]
-    mixed = [i for i, is_deep in enumerate(deep) if is_deep] if not all(deep) else []
-    kinds = [
-        (small, f"shorter side below a quarter of the usual {usual:g} pixels"),
-        (long, f"longer than {EXTREME_ASPECT} times their width or height; a crop shows little of them"),
-        (mixed, "grey with more than 8 bits, among images of 8 bits"),
-    ]
-    return [
-        Finding("warning", f"{len(found)} images, this one first: {what}", names[found[0]])
-        for found, what in kinds
-        if found
-    ]
+    Text that cannot be opened is one error, with an empty summary.
+    """
+    try:
+        text = open_text(address, val_fraction=val_fraction)
+    except RegardError as error:
+        return [Issue("error", str(error), address)], TextSummary(0, 0)
+    return check_opened_text(text)

@@ -1,6 +1,8 @@
 """Looking into models: mixing matrices, influence, windows of local attention, and pictures of them."""
 
+from regard.draw.png import save_png
 from regard.explain.alignment import alignment_figure
+from regard.explain.box_refinement import box_refinement_figure, confident_queries
 from regard.explain.detection_pictures import confusion_figure, pr_figure, queries_figure
 from regard.explain.drawing import PictureKind, model_figure
 from regard.explain.favor_error import FavorError, favor_error
@@ -8,8 +10,7 @@ from regard.explain.influence import influence, influence_error
 from regard.explain.local_layers import LocalLayer, local_layers
 from regard.explain.local_pictures import embeddings_figure, windows_figure
 from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, token_name
-from regard.explain.pictures import heads_figure, mixing_figure, save_png, telling_tokens
-from regard.explain.settling import settling_figure, telling_queries
+from regard.explain.pictures import heads_figure, mixing_figure, representative_tokens
 
 __all__ = [
     "FavorError",
@@ -18,6 +19,8 @@ __all__ = [
     "Mixing",
     "PictureKind",
     "alignment_figure",
+    "box_refinement_figure",
+    "confident_queries",
     "confusion_figure",
     "embeddings_figure",
     "favor_error",
@@ -31,10 +34,8 @@ __all__ = [
     "parse_token",
     "pr_figure",
     "queries_figure",
+    "representative_tokens",
     "save_png",
-    "settling_figure",
-    "telling_queries",
-    "telling_tokens",
     "token_at",
     "token_name",
     "windows_figure",

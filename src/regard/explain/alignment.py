@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
+from regard.draw.sheet import HEAT, INK
 from regard.errors import RegardError
-from regard.explain.sheet import HEAT, INK
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from regard.explain.sheet import INK
+from regard.draw.sheet import INK
 
 if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
     import matplotlib.axes

@@ -10,7 +10,7 @@ from regard.errors import RegardError, unknown
 from regard.explain.local_layers import LocalLayer, local_layers, pick_layer
 from regard.explain.local_pictures import embeddings_figure, windows_figure
 from regard.explain.mixing import mixing, parse_token
-from regard.explain.pictures import mixing_figure, telling_tokens
+from regard.explain.pictures import mixing_figure, representative_tokens
 from regard.models import ViT
 
 if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
@@ -42,7 +42,9 @@ def model_figure(
     if kind == "window" or kind == "embeddings":
         return _local_figure(_local_layers(model, image, layer), seen, tokens, kind, title)
     if isinstance(model, ViT):
-        chosen = [parse_token(text, model.grid) for text in tokens] if tokens else telling_tokens(seen, model.grid)
+        chosen = (
+            [parse_token(text, model.grid) for text in tokens] if tokens else representative_tokens(seen, model.grid)
+        )
         layers = range(len(model.blocks)) if layer is None else [layer]
         found = [mixing(model, image, layer=number, tokens=chosen, kind=kind) for number in layers]
         return mixing_figure(seen, found, tokens=chosen, title=title)

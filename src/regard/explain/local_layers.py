@@ -11,7 +11,7 @@ from regard.errors import RegardError
 from regard.layers import Grid, LocalAttention2d
 from regard.mixers.local import Local
 from regard.models import ViT
-from regard.ops.local_windows import neighbours
+from regard.ops.local.windows import neighbours
 
 
 @dataclass(frozen=True)

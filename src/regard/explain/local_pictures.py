@@ -9,10 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from regard.errors import RegardError
-from regard.explain.local_layers import LocalLayer, Window, offsets, positional_logits, window_at
-from regard.explain.pictures import telling_tokens
-from regard.explain.sheet import (
+from regard.draw.sheet import (
     HEAT,
     INK,
     LINE,
@@ -24,6 +21,9 @@ from regard.explain.sheet import (
     sheet,
     write_below,
 )
+from regard.errors import RegardError
+from regard.explain.local_layers import LocalLayer, Window, offsets, positional_logits, window_at
+from regard.explain.pictures import representative_tokens
 
 if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
     import matplotlib.axes
@@ -61,13 +61,13 @@ def windows_figure(
     A line holds layers whose windows cover the same part of the image; where the grid or the window changes, another
     begins. `image` is the picture as the model sees it, before normalisation. `queries` are (row, column) on the grid
     of the first layer; in a layer with another grid it is the pixel around the same point of the image. Unless given,
-    they are those of `telling_tokens`. Each heat map has a scale of its own, from zero to the number beneath it.
+    they are those of `representative_tokens`. Each heat map has a scale of its own, from zero to the number beneath it.
     RegardError for no layer, or a pixel that is not there.
     """
     if not layers:
         raise RegardError("a picture of windows shows at least one layer, got none")
     grid = layers[0].grid
-    chosen = [divmod(token, grid.width) for token in telling_tokens(image, grid)] if queries is None else queries
+    chosen = [divmod(token, grid.width) for token in representative_tokens(image, grid)] if queries is None else queries
     lines = [(_on(query, layers[0], line[0]), line) for query in chosen for line in _lines(layers)]
     columns = 2 + max(len(line) for _, line in lines)
     prefix = any(layer.prefix_k is not None for layer in layers)

@@ -1,19 +1,15 @@
 """Pictures of what tokens take from each other. A picture says which sense of "take" it shows."""
 
-import base64
-import io
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from regard.draw.sheet import HEAT, INK, LINE, PANEL, as_share, draw_scale, frame, imshow, sheet, write_below
 from regard.errors import RegardError
 from regard.explain.mixing import Kind, Mixing, token_at, token_name
-from regard.explain.sheet import HEAT, INK, LINE, PANEL, as_share, draw_scale, frame, imshow, sheet, write_below
 from regard.layers import Grid
 
 if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
@@ -28,7 +24,7 @@ KINDS: dict[Kind, str] = {
 HEADS = "mixing matrix of each head: what token i takes from token j"
 
 
-def telling_tokens(image: UInt8[Tensor, "channels height width"], grid: Grid) -> list[int]:
+def representative_tokens(image: UInt8[Tensor, "channels height width"], grid: Grid) -> list[int]:
     """The class token where there is one, the patch that differs most from the image's mean colour, centre, corner."""
     pixels = image.float()
     difference = (pixels - pixels.mean((1, 2), keepdim=True)).square().sum(0, keepdim=True)
@@ -46,7 +42,7 @@ def mixing_figure(
 ) -> "matplotlib.figure.Figure":
     """A row for each query token i, a column for each mixing: a heat map of what i takes from every patch j.
 
-    `image` is the picture as the model sees it, before normalisation. `tokens` are those of `telling_tokens`
+    `image` is the picture as the model sees it, before normalisation. `tokens` are those of `representative_tokens`
     that the mixings have rows for, unless given. Each
     heat map has a colour scale of its own, from zero to the number beneath it; what a token takes from the class token
     and registers is written there too. RegardError for no mixing, mixings of several grids, a token that is not there.
@@ -91,32 +87,9 @@ def heads_figure(
     return figure
 
 
-def png_bytes(figure: "matplotlib.figure.Figure", dpi: int = 150) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a title's letter becomes a box: no harm
-        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
-
-
-def to_data_uri(figure: "matplotlib.figure.Figure", dpi: int = 150) -> str:
-    """The PNG as an address that holds it, for `<img src>`."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(figure, dpi)).decode()
-
-
-def save_png(figure: "matplotlib.figure.Figure", path: Path, dpi: int = 150) -> None:
-    """Writes a PNG file, whole or not at all. RegardError where it cannot be written."""
-    from regard.training.files import write_whole
-
-    png = png_bytes(figure, dpi)
-    write_whole(path, lambda beside: beside.write_bytes(png))
-
-
 def _shown(image: Tensor, mixings: Sequence[Mixing]) -> list[int]:
     known = set.intersection(*(set(mixing.tokens) for mixing in mixings))
-    telling = [token for token in telling_tokens(image, mixings[0].grid) if token in known]
+    telling = [token for token in representative_tokens(image, mixings[0].grid) if token in known]
     return telling or sorted(known)[:4]
 
 

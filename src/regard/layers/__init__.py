@@ -3,14 +3,14 @@
 from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer, Trace
 from regard.layers.deformable_attention import DeformableAttention
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
-from regard.layers.frozen_norm import FoldedConv, FrozenNorm, fold_norms, folded, freeze_norms
+from regard.layers.frozen_norm import FrozenNorm, FusedConv, freeze_norms, fuse_norms, fused
 from regard.layers.grid import Grid
 from regard.layers.local_attention_2d import LocalAttention2d, StemAttention2d, pooled
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 from regard.layers.patch_embed import PatchEmbed
 from regard.layers.positions import LearnedPositions, SinePositions
 from regard.layers.replace import replace_convolutions
-from regard.layers.transformer_layers import DecoderLayer, EncoderLayer, NormPlace, Skip
+from regard.layers.transformer_layers import DecoderLayer, EncoderLayer, NormPlace, Residual
 
 __all__ = [
     "MLP",
@@ -20,8 +20,8 @@ __all__ = [
     "DeformableAttention",
     "DropPath",
     "EncoderLayer",
-    "FoldedConv",
     "FrozenNorm",
+    "FusedConv",
     "Grid",
     "KeyValueCache",
     "LayerScale",
@@ -31,16 +31,16 @@ __all__ = [
     "NormPlace",
     "PatchEmbed",
     "PositionKind",
+    "Residual",
     "SinePositions",
-    "Skip",
     "StemAttention2d",
     "TokenEmbedding",
     "TokenMixer",
     "Trace",
     "check_tokens",
-    "fold_norms",
-    "folded",
     "freeze_norms",
+    "fuse_norms",
+    "fused",
     "pooled",
     "replace_convolutions",
 ]

@@ -18,7 +18,7 @@ class FrozenNorm(nn.Module):
         channels = norm.num_features
         self.eps = norm.eps
         self.act: nn.Module = getattr(norm, "act", nn.Identity())
-        self.folded = False
+        self.fused = False
         self.weight: Tensor
         self.bias: Tensor
         self.running_mean: Tensor
@@ -38,13 +38,13 @@ class FrozenNorm(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        if self.folded:
+        if self.fused:
             return self.act(x)
         scale, shift = (part[:, None, None].to(x.dtype) for part in self.scale_and_shift())
         return self.act(x * scale + shift)
 
 
-class FoldedConv(nn.Conv2d):
+class FusedConv(nn.Conv2d):
     """A convolution that does the work of the frozen norm behind it: conv(x, W · scale) + shift.
 
     W learns as before, since the scale is a constant. Without gradients, W · scale is kept until a tensor changes.
@@ -63,7 +63,7 @@ class FoldedConv(nn.Conv2d):
             conv.padding_mode,
         )
         self.weight, self.bias = conv.weight, conv.bias
-        norm.folded = True
+        norm.fused = True
         self._norm = (norm,)  # in a tuple: the norm stays where it is in the state dict
         self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
 
@@ -95,7 +95,7 @@ def freeze_norms(model: nn.Module) -> None:
             freeze_norms(child)
 
 
-def fold_norms(model: nn.Module) -> None:
+def fuse_norms(model: nn.Module) -> None:
     """Lets plain convolutions take in the frozen norms behind them.
 
     Those are taken for pairs that all ResNets and their kin run one after the other: `conv1` and `bn1`, `conv2` and
@@ -110,13 +110,13 @@ def fold_norms(model: nn.Module) -> None:
         for conv_name, norm_name in pairs:
             conv, norm = children[conv_name], children.get(norm_name)
             plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
-            if plain and isinstance(norm, FrozenNorm) and not norm.folded:
-                setattr(module, conv_name, FoldedConv(conv, norm))  # type: ignore[arg-type] # type() says it is one
+            if plain and isinstance(norm, FrozenNorm) and not norm.fused:
+                setattr(module, conv_name, FusedConv(conv, norm))  # type: ignore[arg-type] # type() says it is one
 
 
-def folded(model: nn.Module) -> nn.Module:
+def fused(model: nn.Module) -> nn.Module:
     """A copy that gives the same in evaluation mode, sooner: its norms are constants. Not for training."""
     model = copy.deepcopy(model)
     freeze_norms(model)
-    fold_norms(model)
+    fuse_norms(model)
     return model

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.ops import local_attention, stem_attention
-from regard.ops.local_windows import check_window, num_offsets
+from regard.ops.local.windows import check_window, num_offsets
 
 
 class LocalAttention2d(nn.Module):

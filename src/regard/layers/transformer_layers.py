@@ -12,7 +12,7 @@ from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 NormPlace = Literal["post", "pre"]
 
 
-class Skip(nn.Module):
+class Residual(nn.Module):
     """The connection around a sub-layer f: norm(x + f(x)) (post-norm, the paper's), or x + f(norm(x)) (pre-norm).
 
     In two halves, y = before(x) and after(x, f(y)), so that f is written where it is called. What f adds goes through
@@ -54,9 +54,9 @@ class EncoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.mixer = mixer
-        self.skip1 = Skip(embed_dim, norm, dropout, norm_eps)
+        self.skip1 = Residual(embed_dim, norm, dropout, norm_eps)
         self.mlp = MLP(embed_dim, hidden_dim, activation)
-        self.skip2 = Skip(embed_dim, norm, dropout, norm_eps)
+        self.skip2 = Residual(embed_dim, norm, dropout, norm_eps)
 
     def forward(
         self,
@@ -101,11 +101,11 @@ class DecoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.mixer = mixer
-        self.skip1 = Skip(embed_dim, norm, dropout)
+        self.skip1 = Residual(embed_dim, norm, dropout)
         self.cross = MultiHeadAttention(embed_dim, num_heads)
-        self.skip2 = Skip(embed_dim, norm, dropout)
+        self.skip2 = Residual(embed_dim, norm, dropout)
         self.mlp = MLP(embed_dim, hidden_dim, activation)
-        self.skip3 = Skip(embed_dim, norm, dropout)
+        self.skip3 = Residual(embed_dim, norm, dropout)
 
     def forward(
         self,

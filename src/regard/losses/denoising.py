@@ -15,7 +15,7 @@ SIGMOID_COSTS = MatchingCosts(label=2.0, focal=True)
 
 # What the loss reads of a model's output; `regard.models.DNDETROutput` and its parts are such.
 @runtime_checkable
-class Answers(Protocol):
+class Predictions(Protocol):
     @property
     def logits(self) -> Tensor: ...
     @property
@@ -23,7 +23,7 @@ class Answers(Protocol):
 
 
 @runtime_checkable
-class Noised(Protocol):
+class DenoisingQueries(Protocol):
     @property
     def real(self) -> Tensor: ...
     @property
@@ -37,15 +37,15 @@ class Noised(Protocol):
 @runtime_checkable
 class Denoised(Protocol):
     @property
-    def answers(self) -> Answers: ...
+    def answers(self) -> Predictions: ...
     @property
-    def noised(self) -> Noised: ...
+    def noised(self) -> DenoisingQueries: ...
 
 
 @runtime_checkable
-class Output(Answers, Protocol):
+class Output(Predictions, Protocol):
     @property
-    def proposals(self) -> Answers | None: ...
+    def proposals(self) -> Predictions | None: ...
     @property
     def denoised(self) -> Denoised | None: ...
 
@@ -53,7 +53,7 @@ class Output(Answers, Protocol):
 class DNDETRLoss(nn.Module):
     """The set loss of the decoder's layers, of the encoder's proposals as one layer more, and of the noised queries.
 
-    Noised queries are not matched: each is held to the object that it was made of, a negative to none
+    DenoisingQueries queries are not matched: each is held to the object that it was made of, a negative to none
     (Zhang et al. 2022, section 3.3). `total` is the sum of all, `named` what the three are made of: `loss_ce`, ... of
     the decoder, `loss_ce_enc`, ... of the proposals, `loss_ce_dn`, ... of the noised. Errors as `match`.
     """

@@ -8,7 +8,7 @@ from regard.errors import RegardError
 from regard.layers.grid import Grid
 from regard.mixers.base import HeadMixer
 from regard.ops import local_attention, local_attention_weights
-from regard.ops.local_attention import can_be_compiled
+from regard.ops.local.attention import can_be_compiled
 
 
 class Local(HeadMixer):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from regard.layers.grid import Grid
 from regard.mixers.base import HeadMixer
 from regard.ops import FavorState, favor_attention, favor_step, favor_weights, orthogonal_projection
-from regard.ops.favor_features import check_kind
+from regard.ops.favor.features import check_kind
 
 
 class Performer(HeadMixer):

@@ -10,12 +10,12 @@ from regard.errors import RegardError, unknown
 from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
+from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
 from regard.models.presets import PRESETS, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from regard.models.sasa_resnet import SASAResNet, SASAResNetConfig
-from regard.models.stacks import TransformerDecoder, TransformerEncoder
 from regard.models.transformer import Transformer, TransformerConfig, TransformerState
 from regard.models.vit import ViT, ViTConfig
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from regard.errors import RegardError, unknown
-from regard.layers.frozen_norm import fold_norms, freeze_norms
+from regard.layers.frozen_norm import freeze_norms, fuse_norms
 from regard.layers.grid import Grid
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
 from regard.models.vit import DINOV2, ViT
@@ -26,7 +26,7 @@ class TimmBackbone(nn.Module):
     """The last feature map of any of timm's models that has feature maps (`features_only`), with random weights.
 
     dilated: the last stage keeps the resolution of the one before and dilates instead (DETR's DC5).
-    frozen_norm: batch norms are constants, folded into their convolutions, as DETR has them for pretrained weights.
+    frozen_norm: batch norms are constants, fused into their convolutions, as DETR has them for pretrained weights.
     reductions: of the maps that `every_level` gives; what comes after the last of them is left out of the network.
     `out_chans` are the last map's channels, `reduction` how many pixels of the image a pixel of it stands for;
     `level_chans` and `reductions` say so of each map.
@@ -52,7 +52,7 @@ class TimmBackbone(nn.Module):
         self.out_chans, self.reduction = self.level_chans[-1], self.reductions[-1]
         if frozen_norm:
             freeze_norms(self.body)
-            fold_norms(self.body)
+            fuse_norms(self.body)
         self.body.to(memory_format=torch.channels_last)  # convolutions on a CPU are a fifth faster so
 
     def forward(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from regard.errors import unknown
-from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, Skip
-from regard.models.pyramid import Memory, matrix_weights
+from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, Residual
+from regard.models.hybrid_encoder import Memory, matrix_weights
 from regard.ops import sine_boxes
 
 CROSS_ATTENTIONS = ("deformable", "dense")
@@ -18,7 +18,7 @@ CROSS_ATTENTIONS = ("deformable", "dense")
 EPSILON = 1e-4
 
 
-class BoxChange(nn.Module):
+class BoxDelta(nn.Module):
     """Three linear maps with ReLU between: what is added to the logits of a box. Nothing, at the start."""
 
     def __init__(self, embed_dim: int) -> None:
@@ -63,15 +63,15 @@ class BoxDecoderLayer(nn.Module):
             raise unknown("model.cross_attention", cross_attention, CROSS_ATTENTIONS)
         self.embed_dim = embed_dim
         self.attention = MultiHeadAttention(embed_dim, num_heads)
-        self.skip1 = Skip(embed_dim, "post", dropout)
+        self.skip1 = Residual(embed_dim, "post", dropout)
         self.cross: DeformableAttention | MultiHeadAttention
         if cross_attention == "deformable":
             self.cross = DeformableAttention(embed_dim, num_heads, num_levels=num_levels, num_points=num_points)
         else:
             self.cross = MultiHeadAttention(embed_dim, num_heads)
-        self.skip2 = Skip(embed_dim, "post", dropout)
+        self.skip2 = Residual(embed_dim, "post", dropout)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), activation)
-        self.skip3 = Skip(embed_dim, "post", dropout)
+        self.skip3 = Residual(embed_dim, "post", dropout)
 
     def forward(
         self,
@@ -100,7 +100,7 @@ class BoxDecoderLayer(nn.Module):
         return own + self.cross.flops(num_queries, num_keys)
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """What every layer says of every query."""
 
     logits: Float[Tensor, "layers batch queries classes"]
@@ -124,8 +124,8 @@ class BoxDecoder(nn.Module):
         self.embed_dim, self.refine = embed_dim, refine
         self.layers: Sequence[BoxDecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment] # it is one, but not by name
         self.label_heads = nn.ModuleList(label_head(embed_dim, num_classes) for _ in layers)
-        self.box_heads: Sequence[BoxChange] = nn.ModuleList(  # type: ignore[assignment]
-            BoxChange(embed_dim) for _ in layers
+        self.box_heads: Sequence[BoxDelta] = nn.ModuleList(  # type: ignore[assignment]
+            BoxDelta(embed_dim) for _ in layers
         )
         if refine:
             self.place = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
@@ -138,7 +138,7 @@ class BoxDecoder(nn.Module):
         *,
         positions: Float[Tensor, "batch queries embed_dim"] | None = None,
         attn_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
-    ) -> Answers:
+    ) -> Predictions:
         """`positions` are the queries' own, without `refine`; `attn_mask` is True where a query may see another."""
         logits, boxes = [], []
         known = now = boxes_cxcywh
@@ -156,7 +156,7 @@ class BoxDecoder(nn.Module):
             if self.refine:
                 # One that the next layer's loss may move, and no box before it; and one that is constant.
                 now, known = _moved(known, change), boxes[-1].detach()
-        return Answers(torch.stack(logits), torch.stack(boxes))
+        return Predictions(torch.stack(logits), torch.stack(boxes))
 
     def flops(self, num_queries: int, num_keys: int) -> int:
         heads = matrix_weights(self.label_heads) + sum(map(matrix_weights, self.box_heads))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.layers import Activation, Grid, NormPlace
 from regard.models.backbone import create_backbone
-from regard.models.stacks import TransformerDecoder, TransformerEncoder
+from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.ops import masked_sine_positions
 
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.layers import Activation
 from regard.models.backbone import create_backbone
-from regard.models.box_decoder import Answers, BoxChange, BoxDecoder, BoxDecoderLayer, label_head
-from regard.models.denoising import Noised, may_see, noised_objects
+from regard.models.box_decoder import BoxDecoder, BoxDecoderLayer, BoxDelta, Predictions, label_head
+from regard.models.denoising_queries import DenoisingQueries, denoising_attention_mask, make_denoising_queries
 from regard.models.detr import check_pixels
-from regard.models.pyramid import Memory, Pyramid, matrix_weights
+from regard.models.hybrid_encoder import HybridEncoder, Memory, matrix_weights
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class DNDETRConfig:
 class Denoised(NamedTuple):
     """What every layer says of the noised queries, and what they were made of."""
 
-    answers: Answers
-    noised: Noised
+    answers: Predictions
+    noised: DenoisingQueries
 
 
 class DNDETROutput(NamedTuple):
@@ -68,7 +68,7 @@ class DNDETROutput(NamedTuple):
     """A sigmoid of each is the score of a class; there is no "no object"."""
     boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
     """(centre x, centre y, width, height), in [0, 1] of the image without its padding."""
-    proposals: Answers | None
+    proposals: Predictions | None
     """What the encoder says of every token, as one layer; None without `two_stage`."""
     chosen_boxes: Float[Tensor, "batch queries 4"]
     """What the queries start from."""
@@ -77,7 +77,7 @@ class DNDETROutput(NamedTuple):
 
 
 class DNDETR(nn.Module):
-    """Features of several strides -> `Pyramid` -> queries that are boxes -> `BoxDecoder`.
+    """Features of several strides -> `HybridEncoder` -> queries that are boxes -> `BoxDecoder`.
 
     `backbone` is any of timm's with feature maps; one with a single map (`sasa_resnet50`, `dinov2_vits14`) serves where
     `strides` begin with its own. Levels coarser than it has are made. `mixer` takes the place of self-attention among
@@ -121,7 +121,7 @@ class DNDETR(nn.Module):
         self.contrastive, self.label_loss = contrastive, label_loss
         self.backbone = create_backbone(backbone, in_chans=in_chans, frozen_norm=frozen_norm, reductions=tuple(strides))
         shared: dict[str, Any] = {"mlp_ratio": mlp_ratio, "dropout": dropout, "activation": activation}
-        self.pyramid = Pyramid(
+        self.pyramid = HybridEncoder(
             self.backbone.level_chans,
             strides,
             embed_dim,
@@ -147,7 +147,7 @@ class DNDETR(nn.Module):
         if two_stage:
             self.propose = nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
             self.proposed_labels = label_head(embed_dim, num_classes)
-            self.proposed_boxes = BoxChange(embed_dim)
+            self.proposed_boxes = BoxDelta(embed_dim)
         else:
             self.queries = nn.Embedding(num_queries, embed_dim)
             self.query_boxes = nn.Parameter(
@@ -185,7 +185,7 @@ class DNDETR(nn.Module):
         sizes = torch.stack([mask.any(1).sum(1), mask.any(2).sum(1)], dim=1).float()
         noised = None
         if self.training and labels is not None and boxes_cxcywh is not None:
-            noised = noised_objects(
+            noised = make_denoising_queries(
                 labels, boxes_cxcywh, self.num_classes, self.num_denoising, contrastive=self.contrastive
             )
         return self.detect(features, sizes, padded=padded, noised=noised)
@@ -196,7 +196,7 @@ class DNDETR(nn.Module):
         sizes: Float[Tensor, "batch 2"],
         *,
         padded: bool = True,
-        noised: Noised | None = None,
+        noised: DenoisingQueries | None = None,
     ) -> DNDETROutput:
         """All after the backbone; `sizes` are each image's own (width, height) in pixels, the rest is padding.
 
@@ -211,15 +211,15 @@ class DNDETR(nn.Module):
         if noised is not None:
             x = torch.cat([x, self.label_embedding(noised.labels).to(x.dtype)], dim=1)
             start = torch.cat([boxes, noised.boxes_cxcywh], dim=1)
-            attn_mask = may_see(noised, count)
+            attn_mask = denoising_attention_mask(noised, count)
         found = self.decoder(x, start, memory, positions=positions, attn_mask=attn_mask)
         denoised = None
         if noised is not None:
-            denoised = Denoised(Answers(*(part[:, :, count:] for part in found)), noised)
-        matched = Answers(*(part[:, :, :count] for part in found))
+            denoised = Denoised(Predictions(*(part[:, :, count:] for part in found)), noised)
+        matched = Predictions(*(part[:, :, :count] for part in found))
         return DNDETROutput(*matched, proposals=proposals, chosen_boxes=boxes, denoised=denoised)
 
-    def _chosen(self, memory: Memory, sizes: Tensor) -> tuple[Tensor, Tensor, Answers | None]:
+    def _chosen(self, memory: Memory, sizes: Tensor) -> tuple[Tensor, Tensor, Predictions | None]:
         """What the queries hold and their boxes: those of the best tokens; and what the encoder says of every token.
 
         Nothing of padding is said to be an object, so that it scores least.
@@ -231,9 +231,9 @@ class DNDETR(nn.Module):
         boxes = self.proposed_boxes(seen, anchors(memory.shapes, self.pyramid.strides, sizes))
         best = logits.amax(-1).topk(min(self.num_queries, logits.shape[1]), dim=1).indices[..., None]
         x, start = (of_all.detach().take_along_dim(best, 1) for of_all in (seen, boxes))
-        return x, start, Answers(logits[None], boxes[None])
+        return x, start, Predictions(logits[None], boxes[None])
 
-    def _learned(self, memory: Memory) -> tuple[Tensor, Tensor, Answers | None]:
+    def _learned(self, memory: Memory) -> tuple[Tensor, Tensor, Predictions | None]:
         """What the queries hold and their boxes, the same for every image."""
         batch = len(memory.tokens)
         x = self.queries.weight.to(memory.tokens.dtype).expand(batch, -1, -1)

@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
-from regard.models.stacks import TransformerEncoder
+from regard.models.encoder_decoder import TransformerEncoder
 
 EPSILON = 1e-12
 """Of all norms, as in BERT."""

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.layers import Activation, NormPlace, PositionKind, TokenEmbedding
-from regard.models.stacks import TransformerEncoder
+from regard.models.encoder_decoder import TransformerEncoder
 from regard.models.transformer import check_mask
 
 

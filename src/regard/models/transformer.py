@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import Activation, KeyValueCache, NormPlace, PositionKind, TokenEmbedding
-from regard.models.stacks import TransformerDecoder, TransformerEncoder
+from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 
 Sharing = Literal["all", "output", "none"]
 

@@ -6,15 +6,14 @@ prefix tokens (class token, registers).
 
 from regard.ops.attention import attention, attention_weights
 from regard.ops.deformable_attention import deformable_attention
-from regard.ops.favor import FavorState, favor_attention, favor_step, favor_weights
-from regard.ops.favor_features import favor_features, orthogonal_projection
+from regard.ops.favor.attention import FavorState, favor_attention, favor_step, favor_weights
+from regard.ops.favor.features import favor_features, orthogonal_projection
 from regard.ops.fourier import fourier_mixing
-from regard.ops.local import local_attention_weights, relative_logits, window_mask
-from regard.ops.local_attention import LocalImpl, local_attention
-from regard.ops.local_native import native_state
-from regard.ops.masked_position import masked_sine_positions
-from regard.ops.position import resample_positions, sine_boxes, sine_positions, sine_positions_2d
-from regard.ops.stem_attention import stem_attention
+from regard.ops.local.attention import LocalImpl, local_attention
+from regard.ops.local.dense_weights import local_attention_weights, relative_logits, window_mask
+from regard.ops.local.native import native_state
+from regard.ops.local.stem import stem_attention
+from regard.ops.position import masked_sine_positions, resample_positions, sine_boxes, sine_positions, sine_positions_2d
 
 __all__ = [
     "FavorState",

@@ -85,7 +85,7 @@ def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _explained(error: ValidationError, file: str, overrides: Mapping[str, Any]) -> RegardError:
-    """One line for the first of pydantic's findings: where the value came from, its key, what is allowed."""
+    """One line for the first of pydantic's issues: where the value came from, its key, what is allowed."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
     message = first["msg"].removeprefix("Value error, ")
@@ -105,7 +105,7 @@ def _explained(error: ValidationError, file: str, overrides: Mapping[str, Any]) 
 
 
 def _is_about(name: str, value: object, key: str, error: Mapping[str, Any]) -> bool:
-    """Whether pydantic's finding at `key` is about what `--set name=value` put there."""
+    """Whether pydantic's issue at `key` is about what `--set name=value` put there."""
     if name == key or (error["type"] == "extra_forbidden" and name.startswith(f"{key}.")):
         return True
     parts = name.split(".")

@@ -1,27 +1,31 @@
 """What is learned: each task owns its loss, its metrics, and how a prediction is shown."""
 
 from regard.recipes import Recipe
-from regard.tasks.classification import ClassificationTask
-from regard.tasks.classifier import Classifier, Prediction
-from regard.tasks.detection import DetectionTask, annotations_of, parts_of
-from regard.tasks.detection_metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
-from regard.tasks.detections import Detections, Settling
-from regard.tasks.detector import Detector
+from regard.tasks.classification.metrics import ClassFigures, Evaluation
+from regard.tasks.classification.predictor import Classifier
+from regard.tasks.classification.result import Prediction
+from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
+from regard.tasks.detection.predictor import Detector
+from regard.tasks.detection.result import BoxRefinement, Detections
+from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
 from regard.tasks.features import features_of, nearest_neighbours
-from regard.tasks.metrics import ClassFigures, Evaluation
-from regard.tasks.next_token import NextTokenTask
+from regard.tasks.next_token.metrics import TextEvaluation
+from regard.tasks.next_token.predictor import Writer
+from regard.tasks.next_token.task import NextTokenTask
 from regard.tasks.pretrained import preprocessing_of, pretrained_predictor
-from regard.tasks.seq2seq import Seq2SeqTask
+from regard.tasks.seq2seq.metrics import GroupFigures, PairEvaluation
+from regard.tasks.seq2seq.predictor import Translator
+from regard.tasks.seq2seq.result import Alignment, Translation
+from regard.tasks.seq2seq.task import Seq2SeqTask
 from regard.tasks.task import Task
-from regard.tasks.text_metrics import GroupFigures, PairEvaluation, TextEvaluation
-from regard.tasks.translator import Alignment, Translation, Translator
-from regard.tasks.writer import Writer
 
 __all__ = [
     "FIGURES",
     "PREDICTORS",
     "TASKS",
     "Alignment",
+    "BoxRefinement",
     "ClassAP",
     "ClassFigures",
     "ClassificationTask",
@@ -38,7 +42,6 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Seq2SeqTask",
-    "Settling",
     "Task",
     "TextEvaluation",
     "Translation",
@@ -48,9 +51,9 @@ __all__ = [
     "create_task",
     "features_of",
     "nearest_neighbours",
-    "parts_of",
     "preprocessing_of",
     "pretrained_predictor",
+    "splits_of",
 ]
 
 Predictor = Classifier | Detector | Translator | Writer

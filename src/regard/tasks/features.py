@@ -21,7 +21,7 @@ from regard.errors import RegardError
 from regard.models import SASAResNet, ViT
 
 
-class KeptFeatures:
+class CachedFeatures:
     """A ViT of which the head alone learns: what the head reads is computed once for each image (a linear probe)."""
 
     def __init__(self, model: ViT) -> None:

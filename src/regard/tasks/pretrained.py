@@ -4,8 +4,8 @@ from torch import nn
 
 from regard.data import DetectionPreprocessing, Preprocessing
 from regard.models import DETR, ViT
-from regard.tasks.classifier import Classifier
-from regard.tasks.detector import Detector
+from regard.tasks.classification.predictor import Classifier
+from regard.tasks.detection.predictor import Detector
 from regard.weights import class_names, pretrained
 
 

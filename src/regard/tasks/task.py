@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from regard.data import Finding, TrainingOrder
+from regard.data import Issue, TrainingOrder
 from regard.recipes import Recipe
 
 
@@ -27,7 +27,7 @@ class Task(Protocol):
     def skipped(self) -> tuple[str, ...]:
         """The data that were left out at opening, since they could not be read."""
 
-    def check(self) -> Sequence[Finding]:
+    def check(self) -> Sequence[Issue]:
         """What is wrong with the data, before anything is trained: errors stop a run, warnings are told."""
 
     def build_model(self) -> nn.Module: ...

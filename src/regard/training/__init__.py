@@ -1,9 +1,9 @@
 """The one training loop, what it optimises with, and the run folder."""
 
-from regard.training.bar import Bar
-from regard.training.loading import load_classifier, load_predictor
+from regard.training.load_run import load_classifier, load_predictor
 from regard.training.loop import train
 from regard.training.machine import is_main_process, machine, memory_above_mb, versions
+from regard.training.progress import Bar
 from regard.training.run import Run, default_run_folder
 
 __all__ = [

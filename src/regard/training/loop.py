@@ -13,16 +13,16 @@ from torch import nn
 
 from regard.data import seed_for
 from regard.errors import RegardError
+from regard.files import remove_leftovers, write_json
 from regard.mixers import redraw_features
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
-from regard.training.bar import Bar
 from regard.training.budget import Budget, learning_rate
-from regard.training.files import remove_leftovers, write_json
-from regard.training.finite import watch_finite
-from regard.training.log import MetricsLog
 from regard.training.machine import has_bf16, machine, peak_memory_mb, versions
+from regard.training.metrics_log import MetricsLog
+from regard.training.nan_watch import watch_finite
 from regard.training.optim import create_average, create_optimizer
+from regard.training.progress import Bar
 from regard.training.run import Run
 from regard.training.state import Progress, State
 
@@ -160,13 +160,13 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None
 
 def _require_sound(task: Task, bar: Bar) -> None:
     """RegardError for data that would spoil the training; what only may is told."""
-    findings = task.check()
-    errors = [f"{finding.where}: {finding.what}" for finding in findings if finding.severity == "error"]
+    issues = task.check()
+    errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more: see `regard data check`)" if len(errors) > 1 else ""
         raise RegardError(errors[0] + more)
-    for finding in findings:
-        bar.tell(f"warning: {finding.where}: {finding.what}")
+    for issue in issues:
+        bar.tell(f"warning: {issue.where}: {issue.what}")
 
 
 def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:

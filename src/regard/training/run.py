@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from regard.errors import RegardError
+from regard.files import write_json, write_whole
 from regard.recipes import Recipe, read_recipe, write_recipe
-from regard.training.files import write_json, write_whole
 
 
 class Run:

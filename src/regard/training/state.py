@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
 from regard.errors import RegardError
-from regard.training.files import flush, write_json, write_whole
+from regard.files import flush, write_json, write_whole
 
 
 @dataclass

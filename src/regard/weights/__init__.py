@@ -4,12 +4,12 @@ from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, c
 from regard.weights.detr import load_detr_weights
 from regard.weights.files import read_npz, read_safetensors, read_weights, require_fit
 from regard.weights.formats import FORMATS, understand, written_as
-from regard.weights.loading import Loaded, find_weights, load_weights
-from regard.weights.original_detr import from_original_detr
+from regard.weights.formats.original_detr import from_original_detr
+from regard.weights.formats.torch_transformer import from_torch_transformer
+from regard.weights.formats.transformers_detr import from_transformers_detr
+from regard.weights.formats.transformers_fnet import from_transformers_fnet
+from regard.weights.load import Loaded, find_weights, load_weights
 from regard.weights.timm_backbone import load_pretrained_backbone
-from regard.weights.torch_transformer import from_torch_transformer
-from regard.weights.transformers_detr import from_transformers_detr
-from regard.weights.transformers_fnet import from_transformers_fnet
 
 __all__ = [
     "CATALOGUE",

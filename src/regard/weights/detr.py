@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from regard.weights.loading import Loaded, Source, load_weights
+from regard.weights.load import Loaded, Source, load_weights
 
 
 def load_detr_weights(model: nn.Module, source: Source, *, reset_head: bool = False) -> Loaded:

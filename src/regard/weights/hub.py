@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regard.errors import RegardError
-from regard.ops.native.library import cache_folder
+from regard.files import cache_folder
 
 PREFIX = "hf-hub:"
 ADDRESS = "https://huggingface.co"

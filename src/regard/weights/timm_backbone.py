@@ -7,7 +7,7 @@ from regard.models import DETR, DNDETR, Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
 from regard.weights.files import require_fit
-from regard.weights.loading import load_weights
+from regard.weights.load import load_weights
 
 _KEY = "model.pretrained_backbone"
 

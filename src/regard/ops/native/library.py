@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from regard.files import cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O2", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
@@ -88,11 +89,6 @@ def _compiled(source: Path, compiler: str, folder: Path) -> Path:
     made = folder / "library.so"
     _run(compiler, *FLAGS, str(source), "-o", str(made))
     return made
-
-
-def cache_folder() -> Path:
-    """`regard` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regard"
 
 
 def _run(*command: str) -> str:

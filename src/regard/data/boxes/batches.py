@@ -1,0 +1,215 @@
+"""Batches of images with boxes: padded to the largest, with a mask that says what is real."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from regard.data.boxes.mosaic import MosaicAndJitter, Scene
+from regard.data.boxes.sources import DetectionSource
+from regard.data.boxes.transforms import DetectionTransform
+from regard.data.images.batches import Skipped
+from regard.data.images.files import BadImage, OnBadImage
+from regard.data.order import TrainingOrder, batches_of_a_share, drawing_from, endless_batches, seed_for
+from regard.errors import RegardError
+
+
+@dataclass(slots=True)
+class DetectionSample:
+    """One image, ready for the model, and its objects, crowds aside."""
+
+    image: Float32[Tensor, "channels height width"]
+    labels: Int64[Tensor, " objects"]
+    boxes_cxcywh: Float32[Tensor, "objects 4"]
+    index: int
+    stored_size: tuple[int, int]
+    name: str
+
+
+@dataclass
+class DetectionBatch:
+    """What a loader yields. `skipped` says which images could not be read and why; they are in no other field."""
+
+    images: Float[Tensor, "batch channels height width"]
+    mask: Bool[Tensor, "batch height width"]
+    """True where a pixel is an image's own, False where it is padding."""
+    labels: list[Tensor]
+    boxes_cxcywh: list[Tensor]
+    """In [0, 1] of the image without its padding."""
+    indices: list[int]
+    """In the source."""
+    stored_sizes: list[tuple[int, int]]
+    """(height, width) of the images as they were read."""
+    names: list[str]
+    skipped: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "DetectionBatch":
+        """The same batch with its tensors on `device`."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        labels, boxes = ([moved(one) for one in many] for many in (self.labels, self.boxes_cxcywh))
+        return replace(self, images=moved(self.images), mask=moved(self.mask), labels=labels, boxes_cxcywh=boxes)
+
+    def pin_memory(self) -> "DetectionBatch":
+        """The same batch with its pixels in page-locked memory; a DataLoader asks for it."""
+        return replace(self, images=self.images.pin_memory(), mask=self.mask.pin_memory())
+
+
+def pad(
+    images: Sequence[Float32[Tensor, "channels _ _"]],
+) -> tuple[Float32[Tensor, "batch channels height width"], Bool[Tensor, "batch height width"]]:
+    """Images in the upper left of the smallest rectangle that holds them all, zeros around; and what is real there."""
+    height, width = (max((image.shape[axis] for image in images), default=0) for axis in (1, 2))
+    channels = images[0].shape[0] if images else 0
+    batch = torch.zeros(len(images), channels, height, width)
+    mask = torch.zeros(len(images), height, width, dtype=torch.bool)
+    for image, place, real in zip(images, batch, mask, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+        real[: image.shape[1], : image.shape[2]] = True
+    return batch, mask
+
+
+def collate_detection(items: Sequence[DetectionSample | Skipped]) -> DetectionBatch:
+    """Join samples into a batch, without those that were skipped."""
+    samples = [item for item in items if isinstance(item, DetectionSample)]
+    images, mask = pad([sample.image for sample in samples])
+    return DetectionBatch(
+        images,
+        mask,
+        labels=[sample.labels for sample in samples],
+        boxes_cxcywh=[sample.boxes_cxcywh for sample in samples],
+        indices=[sample.index for sample in samples],
+        stored_sizes=[sample.stored_size for sample in samples],
+        names=[sample.name for sample in samples],
+        skipped=[item.reason for item in items if isinstance(item, Skipped)],
+    )
+
+
+class TrainingDetectionImages(Dataset[DetectionSample | Skipped]):
+    """Scenes by (epoch, index). What `transform` and `vary` draw from torch's global generator depends on them and on
+    `seed`."""
+
+    def __init__(
+        self,
+        source: DetectionSource,
+        transform: DetectionTransform,
+        seed: int,
+        on_bad_image: OnBadImage,
+        vary: MosaicAndJitter | None = None,
+    ) -> None:
+        self.source, self.transform, self.seed, self.on_bad_image = source, transform, seed, on_bad_image
+        self.vary = vary
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: tuple[int, int]) -> DetectionSample | Skipped:
+        epoch, index = key
+        with drawing_from(seed_for(self.seed, epoch, index)):
+            vary = None if self.vary is None else partial(self.vary, epoch)
+            return _sample(self.source, self.transform, index, self.on_bad_image, vary)
+
+
+class EvaluationDetectionImages(Dataset[DetectionSample | Skipped]):
+    """Scenes by index, with a transform that draws nothing."""
+
+    def __init__(self, source: DetectionSource, transform: DetectionTransform, on_bad_image: OnBadImage) -> None:
+        self.source, self.transform, self.on_bad_image = source, transform, on_bad_image
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> DetectionSample | Skipped:
+        return _sample(self.source, self.transform, index, self.on_bad_image)
+
+
+def _sample(
+    source: DetectionSource,
+    transform: DetectionTransform,
+    index: int,
+    on_bad_image: OnBadImage,
+    scene: Callable[[int], Scene] | None = None,
+) -> DetectionSample | Skipped:
+    try:
+        image, objects = (source.read(index), source.objects[index]) if scene is None else scene(index)
+    except BadImage as error:
+        if on_bad_image == "stop":
+            raise
+        return Skipped(str(error))
+    seen, objects = transform(image, objects)
+    own = ~objects.crowd
+    corners = objects.boxes_xyxy[own] / torch.tensor([seen.shape[2], seen.shape[1]]).repeat(2)
+    start, end = corners[:, :2], corners[:, 2:]
+    boxes = torch.cat([(start + end) / 2, end - start], dim=1)
+    size = (image.shape[1], image.shape[2])
+    return DetectionSample(seen, objects.labels[own], boxes, index, size, source.name(index))
+
+
+class AspectOrder(TrainingOrder):
+    """A TrainingOrder whose steps take images that are all wide or all tall, as far as they go.
+
+    Within an epoch, images are drawn as ever; one that comes waits until a whole step of its kind is there, and what
+    is left of both kinds makes the last steps. `sizes` are (height, width).
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__(len(sizes), batch_size, seed, rank=rank, world_size=world_size, accumulate=accumulate)
+        self.wide = [width >= height for height, width in sizes]
+
+    def _order(self, epoch: int, batch_size: int) -> list[int]:
+        order: list[int] = []
+        waiting: dict[bool, list[int]] = {True: [], False: []}
+        for index in super()._order(epoch, batch_size):
+            kind = waiting[self.wide[index]]
+            kind.append(index)
+            if len(kind) == batch_size:
+                order += kind
+                kind.clear()
+        return order + waiting[True] + waiting[False]
+
+
+def detection_training_loader(
+    source: DetectionSource,
+    transform: DetectionTransform,
+    order: TrainingOrder,
+    num_workers: int,
+    on_bad_image: OnBadImage,
+    vary: MosaicAndJitter | None = None,
+) -> DataLoader[DetectionSample | Skipped]:
+    """Batches without end, as `order` says; augmented by its seed."""
+    scenes = TrainingDetectionImages(source, transform, order.seed, on_bad_image, vary)
+    return endless_batches(scenes, order, num_workers, collate_detection)
+
+
+def detection_evaluation_loader(
+    source: DetectionSource,
+    transform: DetectionTransform,
+    batch_size: int,
+    num_workers: int,
+    on_bad_image: OnBadImage,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[DetectionSample | Skipped]:
+    """Each image once over all processes: `rank` gets every `world_size`-th, in order, `batch_size` at a time."""
+    if len(source) == 0:
+        raise RegardError("evaluation: there are no images")
+    scenes = EvaluationDetectionImages(source, transform, on_bad_image)
+    return batches_of_a_share(scenes, len(source), batch_size, num_workers, collate_detection, rank, world_size)

@@ -1,0 +1,165 @@
+"""What every kind of data with boxes becomes: numbered images with objects, in a training and a validation part."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+
+from regard.data.images.files import read_image
+from regard.errors import RegardError
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is annotated in one image, in pixels of the image as it is stored (upright)."""
+
+    boxes_xyxy: Float32[Tensor, "objects 4"]
+    labels: Int64[Tensor, " objects"]
+    """Indices of `DetectionData.class_names`."""
+    areas: Float32[Tensor, " objects"]
+    """As the data state them (COCO's are of the segment), else of the box; evaluation sorts by them."""
+    crowd: Bool[Tensor, " objects"]
+    """Regions that stand for many objects: not trained on, and ignored in evaluation as COCO does."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class DetectionSource(ABC):
+    """Images with objects, read one at a time. All but the pixels is known without reading image i.
+
+    `skipped` names the images that were left out because they cannot be read, each with the reason.
+    """
+
+    objects: Sequence[Objects]
+    image_ids: Sequence[int]
+    """The data's own ids, which COCO results name; counted from 1 where the data have none."""
+    sizes: Sequence[tuple[int, int]]
+    """(height, width)."""
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    @abstractmethod
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        """Image `index`, of its own size. It may be shared: don't write to it. Raises BadImage."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call image `index` in a message: a path as given, or `digit-scenes[17]`."""
+
+
+class SelectedDetectionSource(DetectionSource):
+    """Some images of another source, in the order of `indices`; they keep their names and ids."""
+
+    def __init__(self, source: DetectionSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = tuple(indices)
+        self.objects = [source.objects[index] for index in self.indices]
+        self.image_ids = [source.image_ids[index] for index in self.indices]
+        self.sizes = [source.sizes[index] for index in self.indices]
+        self.skipped = source.skipped
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        return self.source.read(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.indices[index])
+
+
+class JoinedDetectionSource(DetectionSource):
+    """Several sources, one after another."""
+
+    def __init__(self, sources: Sequence[DetectionSource]) -> None:
+        self.parts = [(source, index) for source in sources for index in range(len(source))]
+        self.objects = [source.objects[index] for source, index in self.parts]
+        self.image_ids = [source.image_ids[index] for source, index in self.parts]
+        self.sizes = [source.sizes[index] for source, index in self.parts]
+        self.skipped = tuple(name for source in sources for name in source.skipped)
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        source, inner = self.parts[index]
+        return source.read(inner)
+
+    def name(self, index: int) -> str:
+        source, inner = self.parts[index]
+        return source.name(inner)
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """Images with boxes. Label i means `class_names[i]`, which the data themselves call `category_ids[i]`.
+
+    `has_val` is True where the data came with their own held-out part, and False where `val` was split off by seed.
+    """
+
+    address: str
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    train: DetectionSource
+    val: DetectionSource
+    has_val: bool
+    can_flip: bool
+    """Whether left and right may be exchanged: not where the classes are written signs, as digits are."""
+
+
+def split_detection(count: int, *, val_fraction: float, split_seed: int, where: str) -> tuple[list[int], list[int]]:
+    """Indices of a training and a validation part, both sorted, drawn by seed. RegardError with too few images."""
+    if not 0 < val_fraction < 1:
+        raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
+    if count < 2:
+        raise RegardError(f"{where}: {count} images; two are needed, one to train on and one to evaluate on")
+    num_val = min(max(math.ceil(count * val_fraction), 1), count - 1)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(split_seed)).tolist()
+    return sorted(order[num_val:]), sorted(order[:num_val])
+
+
+def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
+    """The boxes inside of an image of (height, width); those without extent there are left out."""
+    height, width = size
+    boxes = objects.boxes_xyxy.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=torch.float32))
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return Objects(boxes[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
+
+
+class FileDetectionSource(DetectionSource):
+    """Image files with objects as some format states them: `stated`, which `objects` are those that can be used of."""
+
+    def __init__(
+        self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], stated: Sequence[Objects], channels: int
+    ) -> None:
+        self.files, self.sizes, self.stated, self.channels = list(files), list(sizes), list(stated), channels
+        self.objects = [clipped(objects, size) for objects, size in zip(stated, sizes, strict=True)]
+        self.image_ids = range(1, len(self.files) + 1)
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        return read_image(self.files[index], self.channels)
+
+    def name(self, index: int) -> str:
+        return str(self.files[index])
+
+
+def in_two_splits(
+    address: str,
+    class_names: Sequence[str],
+    train: DetectionSource,
+    val: DetectionSource | None,
+    *,
+    val_fraction: float,
+    split_seed: int,
+    can_flip: bool = True,
+) -> DetectionData:
+    """Data whose classes have no ids of their own; without a `val`, a part is split off by seed."""
+    names = tuple(class_names)
+    has_val = val is not None
+    if val is None:
+        source = train
+        kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
+        train, val = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
+    return DetectionData(address, names, tuple(range(len(names))), train, val, has_val=has_val, can_flip=can_flip)

@@ -1,0 +1,35 @@
+"""What can be wrong with a COCO file itself: ids that repeat or lead nowhere."""
+
+import numpy as np
+
+from regard.data.boxes.coco_json import CocoFile
+from regard.data.checks.issue import Issue
+from regard.data.checks.suspect_images import examples
+
+
+def check_ids(file: CocoFile) -> list[Issue]:
+    """Ids that repeat (annotations' are used for nothing: only a warning), and annotations of no image or category."""
+    where, issues = str(file.path), []
+    categories = np.array(file.category_ids, dtype=np.int64)
+    for what, ids in (("image", file.image_ids), ("category", categories)):
+        if repeated := _repeated(ids):
+            told = f"{what} ids repeat, where an annotation must be of one: {examples(repeated)}"
+            issues.append(Issue("error", f"{len(repeated)} {told}", where))
+    if repeated := _repeated(file.ids):
+        issues.append(Issue("warning", f"{len(repeated)} annotation ids repeat: {examples(repeated)}", where))
+    for what, ids, known in (("image", file.of_image, file.image_ids), ("category", file.of_category, categories)):
+        strange = ~np.isin(ids, known)
+        if strange.any():
+            ids_told = examples([str(value) for value in np.unique(ids[strange]).tolist()])
+            told = f"annotations name no {what} of the file, and are left out: {what}_id {ids_told}"
+            issues.append(Issue("error", f"{strange.sum()} of {len(ids)} {told}", where))
+    values, counts = np.unique(np.array(file.file_names, dtype=object), return_counts=True)
+    if repeated := values[counts > 1].tolist():
+        told = f"file names are of several images, each with objects of its own: {examples(repeated)}"
+        issues.append(Issue("warning", f"{len(repeated)} {told}", where))
+    return issues
+
+
+def _repeated(ids: np.ndarray) -> list[str]:
+    values, counts = np.unique(ids, return_counts=True)
+    return [str(value) for value in values[counts > 1].tolist()]

@@ -1,0 +1,111 @@
+"""The image files of a set with boxes: whether they are there, can be read, and are what is stated of them."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+from regard.data.boxes.coco import CocoImages, other_size
+from regard.data.boxes.sources import DetectionData, DetectionSource, FileDetectionSource, SelectedDetectionSource
+from regard.data.checks.issue import Issue
+from regard.data.checks.suspect_images import DRAWN, Suspect, examples
+from regard.data.images.files import BadImage, check_header
+
+MISSING = "are missing"
+UNREADABLE = "cannot be read"
+OTHER_SIZE = "are of another size than stated"
+
+
+def origin(source: DetectionSource) -> tuple[DetectionSource, Sequence[int]]:
+    """The source that selected images come from, and which of its images they are."""
+    indices: Sequence[int] = range(len(source))
+    while isinstance(source, SelectedDetectionSource):
+        indices, source = [source.indices[index] for index in indices], source.source
+    return source, indices
+
+
+def files_of(source: DetectionSource) -> list[Path]:
+    """The file of each image; none for images that are drawn."""
+    whole, indices = origin(source)
+    if isinstance(whole, CocoImages):
+        return [whole.file.file(index) for index in indices]
+    return [whole.files[index] for index in indices] if isinstance(whole, FileDetectionSource) else []
+
+
+def without_bad_images(data: DetectionData) -> DetectionData:
+    """Data without the images that are missing, unreadable by their header, or of another size than stated.
+
+    Each part lists its own in `skipped`. Those whose pixels turn out to be damaged are still in.
+    """
+    return replace(data, train=_readable(data.train), val=_readable(data.val))
+
+
+def _readable(source: DetectionSource) -> DetectionSource:
+    bad = {index: message for index, _, message in _faults(source, pixels=False)}
+    if not bad:
+        return source
+    kept = SelectedDetectionSource(source, [index for index in range(len(source)) if index not in bad])
+    kept.skipped = (*source.skipped, *bad.values())
+    return kept
+
+
+def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[list[Issue], list[Suspect]]:
+    """Images that are missing, cannot be read, or are of another size than stated; those left out are told too.
+
+    pixels: decodes every image; else headers are read.
+    """
+    issues: list[Issue] = []
+    suspects: list[Suspect] = []
+    if source.skipped:
+        told = f"{len(source.skipped)} images are left out: {examples(source.skipped)}"
+        issues.append(Issue("warning", told, where))
+    faults = list(_faults(source, pixels=pixels))
+    for kind in (MISSING, UNREADABLE, OTHER_SIZE):
+        found = [(index, message) for index, of_kind, message in faults if of_kind == kind]
+        if not found:
+            continue
+        told = examples([message for _, message in found])
+        if kind == MISSING and len(found) == len(source) and isinstance(origin(source)[0], CocoImages):
+            told += "; data.train_images and data.val_images say where they are"
+        issues.append(Issue("error", f"{len(found)} of {len(source)} images {kind}: {told}", where))
+        if kind == OTHER_SIZE:
+            suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in found[:DRAWN]]
+    return issues, suspects
+
+
+def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str, str]]:
+    """(index, kind, message) of each image that cannot be used."""
+    for index, file in enumerate(files_of(source)):
+        try:
+            size, stated = check_header(file), source.sizes[index]
+            if size != stated:
+                yield index, OTHER_SIZE, f"{source.name(index)} {other_size(size, stated)}"
+            elif pixels:
+                source.read(index)
+        except BadImage as error:
+            yield index, UNREADABLE if file.exists() else MISSING, str(error)
+
+
+def shared_files(train: DetectionSource, val: DetectionSource) -> list[tuple[str, str]]:
+    """Names of a held-out image and of one to train on, for each pair of files with the same bytes."""
+    by_length: dict[int, list[tuple[int, Path]]] = defaultdict(list)
+    for index, file in enumerate(files_of(train)):
+        if file.is_file():
+            by_length[file.stat().st_size].append((index, file))
+    digests: dict[int, dict[bytes, int]] = {}
+    found = []
+    for index, file in enumerate(files_of(val)):
+        length = file.stat().st_size if file.is_file() else -1
+        if length not in by_length:
+            continue
+        if length not in digests:  # few lengths are met with in both parts, so few files are read
+            digests[length] = {_digest(other): number for number, other in reversed(by_length[length])}
+        twin = digests[length].get(_digest(file))
+        if twin is not None:
+            found.append((val.name(index), train.name(twin)))
+    return found
+
+
+def _digest(file: Path) -> bytes:
+    return blake2b(file.read_bytes(), digest_size=16).digest()

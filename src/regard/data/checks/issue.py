@@ -1,0 +1,13 @@
+"""What a check of data has found."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What is wrong and where: an image, a line, a class, the address. An error spoils a training or its evaluation."""
+
+    severity: Literal["error", "warning"]
+    what: str
+    where: str

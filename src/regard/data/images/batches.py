@@ -1,0 +1,140 @@
+"""Batches for training and evaluation.
+
+Order and augmentation are functions of (seed, epoch, sample): nothing has to be stored to resume a run in the middle
+of an epoch, and neither the number of workers nor the number of processes changes what is trained on.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from regard.data.images.files import BadImage, OnBadImage
+from regard.data.images.sources import ImageSource
+from regard.data.images.transforms import Transform
+from regard.data.order import TrainingOrder, batches_of_a_share, drawing_from, endless_batches, seed_for
+
+
+@dataclass(slots=True)
+class Sample:
+    """One image, ready for the model."""
+
+    image: Float[Tensor, "channels height width"]
+    label: int
+    name: str
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Stands where an image could not be read; `reason` begins with its name."""
+
+    reason: str
+
+
+class TrainingImages(Dataset[Sample | Skipped]):
+    """Images by (epoch, index). What `transform` draws from torch's global generator depends on them and on `seed`.
+
+    The global generator is left as it was. Under "stop" an unreadable image raises BadImage.
+    """
+
+    def __init__(self, source: ImageSource, transform: Transform, seed: int, on_bad_image: OnBadImage) -> None:
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+        self.on_bad_image = on_bad_image
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Skipped:
+        epoch, index = key
+        with drawing_from(seed_for(self.seed, epoch, index)):
+            return _sample(self.source, self.transform, index, self.on_bad_image)
+
+
+class EvaluationImages(Dataset[Sample | Skipped]):
+    """Images by index, with a transform that draws nothing. Under "stop" an unreadable image raises BadImage."""
+
+    def __init__(self, source: ImageSource, transform: Transform, on_bad_image: OnBadImage) -> None:
+        self.source = source
+        self.transform = transform
+        self.on_bad_image = on_bad_image
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample | Skipped:
+        return _sample(self.source, self.transform, index, self.on_bad_image)
+
+
+def _sample(source: ImageSource, transform: Transform, index: int, on_bad_image: OnBadImage) -> Sample | Skipped:
+    try:
+        image = source.read(index)
+    except BadImage as error:
+        if on_bad_image == "stop":
+            raise
+        return Skipped(str(error))
+    return Sample(transform(image), source.labels[index], source.name(index))
+
+
+@dataclass
+class Batch:
+    """What a loader yields. `skipped` says which images could not be read and why; they are in no other field.
+
+    If none could be read, there are no images, and their shape is (0, 0, 0, 0): ask for `len(batch)` first.
+    Features that were computed before may stand in the place of images, (batch, num_features).
+    """
+
+    images: Float[Tensor, "batch *shape"]
+    labels: Int64[Tensor, " batch"]
+    names: list[str]
+    skipped: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        images = self.images.to(device, non_blocking=non_blocking)
+        return Batch(images, self.labels.to(device, non_blocking=non_blocking), self.names, self.skipped)
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; a DataLoader asks for it."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.names, self.skipped)
+
+
+def collate(items: list[Sample | Skipped]) -> Batch:
+    """Join samples into a batch, without those that were skipped."""
+    samples = [item for item in items if isinstance(item, Sample)]
+    return Batch(
+        images=torch.stack([sample.image for sample in samples]) if samples else torch.zeros(0, 0, 0, 0),
+        labels=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+        names=[sample.name for sample in samples],
+        skipped=[item.reason for item in items if isinstance(item, Skipped)],
+    )
+
+
+def training_loader(
+    source: ImageSource, transform: Transform, order: TrainingOrder, num_workers: int, on_bad_image: OnBadImage
+) -> DataLoader[Sample | Skipped]:
+    """Batches without end, as `order` says; augmented by its seed."""
+    return endless_batches(TrainingImages(source, transform, order.seed, on_bad_image), order, num_workers, collate)
+
+
+def evaluation_loader(
+    source: ImageSource,
+    transform: Transform,
+    batch_size: int,
+    num_workers: int,
+    on_bad_image: OnBadImage,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Sample | Skipped]:
+    """Each image once over all processes: `rank` gets every `world_size`-th, in order, `batch_size` at a time.
+
+    Processes may get different numbers of batches; what they found is gathered after the last one.
+    """
+    images = EvaluationImages(source, transform, on_bad_image)
+    return batches_of_a_share(images, len(source), batch_size, num_workers, collate, rank, world_size)

@@ -1,0 +1,120 @@
+"""`torchvision:NAME`: the standard sets, as torchvision downloads and reads them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from regard.data.images.files import BadImage, from_pil
+from regard.data.images.sources import ImageClasses, ImageSource, split_source
+from regard.errors import RegardError, unknown
+
+Part = dict[str, bool | str]
+
+# How a set is asked for its training and its held-out part (None: it has no such part, and is split by seed).
+# Where there are both a validation and a test part, the held-out one is for validation.
+SETS: dict[str, tuple[Part, Part | None]] = {
+    "CIFAR10": ({"train": True}, {"train": False}),
+    "CIFAR100": ({"train": True}, {"train": False}),
+    "Country211": ({"split": "train"}, {"split": "valid"}),
+    "DTD": ({"split": "train"}, {"split": "val"}),
+    "EuroSAT": ({}, None),
+    "FGVCAircraft": ({"split": "train"}, {"split": "val"}),
+    "FashionMNIST": ({"train": True}, {"train": False}),
+    "Flowers102": ({"split": "train"}, {"split": "val"}),
+    "Food101": ({"split": "train"}, {"split": "test"}),
+    "GTSRB": ({"split": "train"}, {"split": "test"}),
+    "Imagenette": ({"split": "train"}, {"split": "val"}),
+    "KMNIST": ({"train": True}, {"train": False}),
+    "MNIST": ({"train": True}, {"train": False}),
+    "OxfordIIITPet": ({"split": "trainval"}, {"split": "test"}),
+    "RenderedSST2": ({"split": "train"}, {"split": "val"}),
+    "SEMEION": ({}, None),
+    "STL10": ({"split": "train"}, {"split": "test"}),
+    "SUN397": ({}, None),
+    "SVHN": ({"split": "train"}, {"split": "test"}),
+    "USPS": ({"train": True}, {"train": False}),
+}
+
+
+class TorchvisionImages(ImageSource):
+    """A set of torchvision; image i is called `name[i]`."""
+
+    def __init__(
+        self, dataset: Dataset[tuple[Image.Image, int]], labels: tuple[int, ...], channels: int, name: str
+    ) -> None:
+        self.dataset = dataset
+        self.labels = labels
+        self.channels = channels
+        self._name = name
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        try:
+            image, _ = self.dataset[index]
+            return from_pil(image, self.channels)
+        except (RegardError, OSError, SyntaxError) as error:
+            raise BadImage(self.name(index), " ".join(str(error).split())) from error
+
+    def name(self, index: int) -> str:
+        return f"{self._name}[{index}]"
+
+
+def open_torchvision(name: str, channels: int, val_fraction: float, split_seed: int, root: Path) -> ImageClasses:
+    """The set `name` (a key of `SETS`) from below `root`, where it is downloaded to if it isn't there.
+
+    Raises RegardError for an unknown name, and where the set is neither there nor to be had.
+    """
+    address = f"torchvision:{name}"
+    if name not in SETS:
+        raise unknown("set of torchvision", name, SETS, where=address)
+    train_part, val_part = SETS[name]
+    train_set = _load(name, train_part, root)
+    train = TorchvisionImages(train_set, _labels(train_set), channels, f"{name}/train" if val_part else name)
+    if val_part is None:
+        class_names = _class_names(train_set, train.labels)
+        return split_source(train, class_names, address=address, val_fraction=val_fraction, split_seed=split_seed)
+    val_set = _load(name, val_part, root)
+    val = TorchvisionImages(val_set, _labels(val_set), channels, f"{name}/val")
+    return ImageClasses(address, _class_names(train_set, train.labels + val.labels), train, val, has_val=True)
+
+
+def _load(name: str, part: Part, root: Path) -> Any:
+    import torchvision.datasets  # it takes over a second to import
+
+    make = getattr(torchvision.datasets, name)
+    try:
+        return make(root, download=False, **part)
+    except (RuntimeError, OSError):  # how torchvision says that it isn't there, or only half
+        pass
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return make(root, download=True, **part)
+    except (RuntimeError, OSError) as error:  # a refused or missing connection is an OSError, or one in words
+        reason = " ".join(str(error).split())
+        raise RegardError(
+            f"torchvision:{name} is not in {root} and could not be downloaded ({reason}); put its files there as "
+            "torchvision lays them out, or use your own images with folder:PATH"
+        ) from error
+
+
+def _labels(dataset: Any) -> tuple[int, ...]:
+    """The labels, without decoding an image where the set keeps them apart."""
+    for attribute in ("targets", "labels", "_labels"):
+        labels = getattr(dataset, attribute, None)
+        if labels is not None:
+            return tuple(int(label) for label in labels)
+    samples: Sequence[tuple[str, int]] | None = getattr(dataset, "_samples", None)  # (path, label)
+    if samples is not None:
+        return tuple(label for _, label in samples)
+    return tuple(int(dataset[index][1]) for index in range(len(dataset)))
+
+
+def _class_names(dataset: Any, labels: tuple[int, ...]) -> tuple[str, ...]:
+    names = getattr(dataset, "classes", None)
+    if names is None:
+        return tuple(str(label) for label in range(max(labels) + 1))
+    return tuple(name if isinstance(name, str) else name[0] for name in names)  # Imagenette's are lists of synonyms

@@ -1,0 +1,119 @@
+"""From a data address to images, images with boxes, pairs of texts, or text."""
+
+from pathlib import Path
+
+from regard.data.addresses import parse_address_of
+from regard.data.boxes.coco import Annotations, open_coco
+from regard.data.boxes.digit_scenes import open_digit_scenes
+from regard.data.boxes.sources import DetectionData
+from regard.data.checks.image_files import without_bad_images
+from regard.data.images.digits import open_digits
+from regard.data.images.files import OnBadImage, require_channels
+from regard.data.images.folder import open_folder
+from regard.data.images.sources import ImageClasses
+from regard.data.images.torchvision import open_torchvision
+from regard.data.text.corpus import TextData, open_pydoc, open_text_files
+from regard.data.text.numbers import open_numbers
+from regard.data.text.pairs import OnBadLine, TextPairs, open_pair_lines
+from regard.errors import RegardError
+from regard.files import cache_folder
+
+
+def open_images(
+    address: str,
+    *,
+    channels: int,
+    val_fraction: float = 0.25,
+    split_seed: int = 0,
+    on_bad_image: OnBadImage = "stop",
+    root: Path | None = None,
+) -> ImageClasses:
+    """Open the images behind an address, for classification.
+
+    address: see `regard.data.KINDS`.
+    channels: 1 (grey) or 3 (RGB).
+    val_fraction, split_seed: how a validation part is split off where the data has none of its own.
+    on_bad_image: whether an unreadable file in a folder is an error, or left out and listed in `train.skipped`.
+    root: where torchvision's sets are kept; by default the user's cache folder.
+    Raises RegardError.
+    """
+    require_channels(channels)
+    parsed = parse_address_of("images", address)
+    if parsed.kind == "digits":
+        return open_digits(channels, val_fraction, split_seed)
+    if parsed.kind == "folder":
+        return open_folder(Path(parsed.location), channels, val_fraction, split_seed, on_bad_image)
+    return open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+
+
+def open_pairs(
+    address: str, *, val_fraction: float = 0.1, split_seed: int = 0, on_bad_line: OnBadLine = "stop"
+) -> TextPairs:
+    """Open the pairs of texts behind an address, for sequence to sequence.
+
+    address: see `regard.data.KINDS`.
+    val_fraction, split_seed: how a validation part is split off where the data has none of its own. No number of the
+    validation part is trained on in any language, and no source of it with any target.
+    on_bad_line: whether an unreadable line of a file is an error, or left out and listed in `skipped`.
+    Raises RegardError.
+    """
+    parsed = parse_address_of("pairs of texts", address)
+    if parsed.kind == "numbers":
+        return open_numbers(val_fraction, split_seed)
+    return open_pair_lines(Path(parsed.location), val_fraction, split_seed, on_bad_line)
+
+
+def open_text(address: str, *, val_fraction: float = 0.1) -> TextData:
+    """Open the text behind an address, for models of the next token; its last `val_fraction` is held out.
+
+    address: see `regard.data.KINDS`. Raises RegardError.
+    """
+    parsed = parse_address_of("text", address)
+    if parsed.kind == "pydoc":
+        return open_pydoc(val_fraction)
+    return open_text_files(Path(parsed.location), val_fraction)
+
+
+def default_root() -> Path:
+    """Where torchvision's sets are kept: `regard/torchvision` in the user's cache folder."""
+    return cache_folder() / "torchvision"
+
+
+def open_detection(
+    address: str,
+    *,
+    channels: int = 3,
+    val_fraction: float = 0.25,
+    split_seed: int = 0,
+    on_bad_image: OnBadImage = "stop",
+    annotations: Annotations | None = None,
+) -> DetectionData:
+    """Open the images with boxes behind an address.
+
+    address: see `regard.data.KINDS`. channels: 1 (grey) or 3 (RGB).
+    val_fraction, split_seed: how a validation part is split off where the data has none of its own.
+    on_bad_image: whether an image that is missing, unreadable or of another size than stated is an error when it is
+    read, or left out here and listed in `train.skipped` and `val.skipped`.
+    annotations: COCO's files, where they are not where they are looked for.
+    Raises RegardError.
+    """
+    require_channels(channels)
+    parsed = parse_address_of("images with boxes", address)
+    if annotations not in (None, Annotations()) and parsed.kind != "coco":
+        raise RegardError(f"{address}: data.train_annotations and the like are for coco:PATH")
+    if parsed.kind == "digit-scenes":
+        return open_digit_scenes(channels)
+    path = Path(parsed.location).expanduser()
+    if parsed.kind == "coco":
+        data = open_coco(
+            path, channels=channels, annotations=annotations, val_fraction=val_fraction, split_seed=split_seed
+        )
+    elif parsed.kind == "yolo":
+        from regard.data.boxes.yolo import open_yolo
+
+        data = open_yolo(path, channels=channels, val_fraction=val_fraction, split_seed=split_seed)
+    else:
+        from regard.data.boxes.voc import open_voc
+
+        data = open_voc(path, channels=channels, val_fraction=val_fraction, split_seed=split_seed)
+    return without_bad_images(data) if on_bad_image == "skip" else data

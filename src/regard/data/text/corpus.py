@@ -1,0 +1,89 @@
+"""`pydoc` and `text:PATH`: running text for models of the next token."""
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from regard.data.text.pairs import require_fraction
+from regard.errors import RegardError
+
+TEXT_EXTENSIONS = (".txt", ".md")
+BETWEEN = "\n\n"  # what stands between topics, paragraphs and files
+
+
+@dataclass(frozen=True)
+class TextData:
+    """A text to train on, and the text after it, which is held out."""
+
+    address: str
+    train: str
+    val: str
+
+
+def open_pydoc(val_fraction: float) -> TextData:
+    """Python's own reference manual as `help()` shows it: topics in the order of their names, split at the end.
+
+    Topics quote one another: a paragraph that came up before, however indented, is left out, or held-out text would
+    have been trained on. Every version of Python carries the text of its own version.
+    """
+    from pydoc_data.topics import topics
+
+    seen: set[str] = set()
+    kept = []
+    for _, topic in sorted(topics.items()):
+        for paragraph in paragraphs(topic):
+            words = " ".join(paragraph.split())
+            if words not in seen:
+                seen.add(words)
+                kept.append(paragraph)
+    return split_text("pydoc", BETWEEN.join(kept), val_fraction)
+
+
+def open_text_files(path: Path, val_fraction: float) -> TextData:
+    """Open a file, or all *.txt and *.md in a folder at any depth, in the order of their paths. Raises RegardError."""
+    address = f"text:{path}"
+    path = path.expanduser()
+    if path.is_dir():
+        files = _text_files(path)
+        if not files:
+            raise RegardError(f"{address}: no text in this folder; known endings: {' '.join(TEXT_EXTENSIONS)}")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise RegardError(f"{address}: no such file or folder; expected a text, or a folder of texts")
+    return split_text(address, BETWEEN.join(_read(file) for file in files), val_fraction)
+
+
+def split_text(address: str, text: str, val_fraction: float) -> TextData:
+    """Hold out the end of a text: `val_fraction` of its characters, rounded up. Raises RegardError."""
+    require_fraction(val_fraction, address)
+    if not text.strip():
+        raise RegardError(f"{address}: the text is empty")
+    cut = len(text) - math.ceil(len(text) * val_fraction)
+    if cut < 1:
+        raise RegardError(f"{address}: the text is too short to hold out {val_fraction} of it ({len(text)} characters)")
+    return TextData(address, text[:cut], text[cut:])
+
+
+def paragraphs(text: str) -> list[str]:
+    """The parts of a text between empty lines."""
+    return [part.strip("\n") for part in re.split(r"\n(?:[^\S\n]*\n)+", text) if part.strip()]
+
+
+def _read(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise RegardError(f"{path}: is not UTF-8: byte {error.start} of the file") from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _text_files(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in TEXT_EXTENSIONS and path.is_file())

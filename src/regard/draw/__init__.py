@@ -1,0 +1,1 @@
+"""Every picture's tools: tensors in, pictures out."""

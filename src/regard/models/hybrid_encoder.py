@@ -1,0 +1,175 @@
+"""A backbone's feature maps as one memory: attention on the coarsest, then convolutions that carry it to the finer.
+
+The hybrid encoder of RT-DETR (Lv et al. 2023, section 4.2), with plain residual blocks where the paper fuses.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.layers import Activation, Grid
+from regard.models.encoder_decoder import TransformerEncoder
+from regard.ops import masked_sine_positions
+
+Shape = tuple[int, int]
+
+
+class Memory(NamedTuple):
+    """The tokens of all maps, one map after the other, each read row by row."""
+
+    tokens: Float[Tensor, "batch tokens embed_dim"]
+    positions: Float[Tensor, "batch tokens embed_dim"] | None
+    """Sine positions in the token's own map; None where nothing asks for them."""
+    mask: Bool[Tensor, "batch tokens"] | None
+    """True where a token is real; None where all are."""
+    shapes: tuple[Shape, ...]
+    """(rows, columns) of each map."""
+    extents: Float[Tensor, "batch levels 2"]
+    """Which share of a map, in x and in y, is the image: 1 but for padding and for what strides do not tile."""
+
+
+class Fuse(nn.Module):
+    """x + act(bn(conv(x))), a convolution of 3 × 3: a second one costs a tenth of a training step and brings less.
+
+    In training, the norm's statistics are of all places of a batch, padding too: how much there is of it counts.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(embed_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch embed_dim rows columns"], real: Bool[Tensor, "batch 1 rows columns"] | None
+    ) -> Float[Tensor, "batch embed_dim rows columns"]:
+        """`x` is zero where there is padding, and so is what comes of it."""
+        return x + _real(F.silu(self.bn(self.conv(x))), real)
+
+
+class HybridEncoder(nn.Module):
+    """Maps of several strides -> `Memory`. Levels coarser than the backbone's last are made by strided convolutions.
+
+    `depth` encoder layers see the coarsest map that the backbone gives; then each finer map gets the coarser one added,
+    and after that each coarser one the finer, and a residual block fuses them. `strides` are all levels', in pixels.
+    `with_positions` says that the memory has them, which dense cross-attention adds to its keys.
+    """
+
+    def __init__(
+        self,
+        level_chans: Sequence[int],
+        strides: Sequence[int],
+        embed_dim: int,
+        num_heads: int,
+        depth: int,
+        *,
+        mlp_ratio: float = 4.0,
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+        mixer: str | Sequence[str] = "attention",
+        mixer_options: Mapping[str, Any] | None = None,
+        with_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.strides, self.with_positions = tuple(strides), with_positions
+        more = len(strides) - len(level_chans)
+        self.project = nn.ModuleList(_convolution(chans, embed_dim, 1) for chans in level_chans)
+        self.extend = nn.ModuleList(_convolution(embed_dim, embed_dim, 3, stride=2) for _ in range(more))
+        self.encoder = TransformerEncoder(
+            embed_dim,
+            num_heads,
+            depth,
+            mlp_ratio=mlp_ratio,
+            norm="post",
+            activation=activation,
+            dropout=dropout,
+            mixer=mixer,
+            mixer_options=mixer_options,
+        )
+        self.down = nn.ModuleList(Fuse(embed_dim) for _ in strides[1:])
+        self.shrink = nn.ModuleList(_convolution(embed_dim, embed_dim, 3, stride=2) for _ in strides[1:])
+        self.up = nn.ModuleList(Fuse(embed_dim) for _ in strides[1:])
+
+    def forward(self, features: Sequence[Tensor], sizes: Float[Tensor, "batch 2"], *, padded: bool = True) -> Memory:
+        """`sizes` are each image's own (width, height) in pixels, from the upper left; the rest of a map is padding,
+        and what features are there makes no difference. `padded=False` says that there is none."""
+        shapes = self._shapes(features)
+        kept = [_columns_and_rows(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
+        masks = kept if padded else [None] * len(kept)
+        maps = [
+            _real(project(_real(one, real)), real)
+            for project, one, real in zip(self.project, features, masks[: len(features)], strict=True)
+        ]
+        maps[-1] = self._attended(maps[-1], kept[len(maps) - 1], masks[len(maps) - 1])
+        for convolution in self.extend:
+            maps.append(_real(convolution(maps[-1]), masks[len(maps)]))
+        for level in reversed(range(len(maps) - 1)):
+            coarser = F.interpolate(maps[level + 1], size=maps[level].shape[-2:])
+            maps[level] = self.down[level](_real(maps[level] + coarser, masks[level]), masks[level])
+        for level in range(len(maps) - 1):
+            rows, columns = shapes[level + 1]  # of odd sides, a backbone may round the half down, not up
+            finer = self.shrink[level](maps[level])[..., :rows, :columns]
+            maps[level + 1] = self.up[level](_real(maps[level + 1] + finer, masks[level + 1]), masks[level + 1])
+        tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)
+        positions = None
+        if self.with_positions:
+            positions = torch.cat([_positions(real, tokens) for real in kept], dim=1)
+        mask = torch.cat([real.flatten(1) for real in kept], dim=1) if padded else None
+        whole = sizes.new_tensor([[c * s, r * s] for (r, c), s in zip(shapes, self.strides, strict=True)])
+        return Memory(tokens, positions, mask, shapes, sizes[:, None] / whole)
+
+    def _shapes(self, features: Sequence[Tensor]) -> tuple[Shape, ...]:
+        shapes = [(one.shape[-2], one.shape[-1]) for one in features]
+        for _ in self.extend:
+            rows, columns = shapes[-1]
+            shapes.append(((rows + 1) // 2, (columns + 1) // 2))
+        return tuple(shapes)
+
+    def _attended(self, x: Tensor, kept: Tensor, real: Tensor | None) -> Tensor:
+        rows, columns = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        keys = None if real is None else real.flatten(1)
+        seen = self.encoder(tokens, mask=keys, positions=_positions(kept, tokens), grid=Grid(rows, columns))
+        return _real(seen.transpose(1, 2).unflatten(2, (rows, columns)), real)
+
+    def flops(self, shapes: Sequence[Shape]) -> int:
+        """Operations for one image whose maps have these (rows, columns)."""
+        areas = [rows * columns for rows, columns in shapes]
+        own = len(self.project)
+        parts = [
+            *zip(areas, self.project, strict=False),
+            *zip(areas[own:], self.extend, strict=True),
+            *zip(areas, self.down, strict=False),
+            *zip(areas[1:], self.shrink, strict=True),
+            *zip(areas[1:], self.up, strict=True),
+        ]
+        total = sum(2 * area * matrix_weights(part) for area, part in parts)
+        return total + sum(layer.flops(Grid(*shapes[own - 1])) for layer in self.encoder.layers)
+
+
+def matrix_weights(module: nn.Module) -> int:
+    """Weights of convolutions and linear maps: multiplications a pixel or token."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+
+
+def _convolution(in_chans: int, out_chans: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(in_chans, out_chans, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_chans))
+
+
+def _real(x: Tensor, real: Tensor | None) -> Tensor:
+    """Zeros for padding: not by multiplication, since 0 · NaN would be NaN."""
+    return x if real is None else x.masked_fill(~real, 0.0)
+
+
+def _positions(kept: Bool[Tensor, "batch 1 rows columns"], tokens: Tensor) -> Float[Tensor, "batch tokens embed_dim"]:
+    return masked_sine_positions(kept[:, 0], tokens.shape[-1]).to(tokens.dtype)
+
+
+def _columns_and_rows(sizes: Tensor, shape: Sequence[int], stride: int) -> Bool[Tensor, "batch 1 rows columns"]:
+    """Which pixels of a map stand for some of the image's own."""
+    rows, columns = (torch.arange(length, device=sizes.device) * stride for length in shape)
+    return ((rows[:, None] < sizes[:, 1, None, None]) & (columns < sizes[:, 0, None, None]))[:, None]

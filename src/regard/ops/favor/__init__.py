@@ -1,0 +1,1 @@
+"""FAVOR+: softmax attention estimated with random features (Choromanski et al. 2020)."""

@@ -1,0 +1,166 @@
+"""FAVOR+: softmax attention as a kernel, estimated with positive orthogonal random features (Choromanski et al. 2020).
+
+    exp(q·k / √d) = E_w[φ_w(q) φ_w(k)],   φ_w(x) = exp(w·x' - |x'|²/2),   x' = x / d^¼,   w ~ N(0, I)
+
+so that attention becomes φ(q) (φ(k)ᵀ v), divided by φ(q) Σ φ(k): linear in the number of tokens. The estimate is
+unbiased for the kernel, not for the attention, which is a ratio of two estimates.
+
+Every feature is stabilised by subtracting a maximum from its exponent. What is subtracted cancels in the ratio; in the
+causal form it may depend on a token's past only, or the future would leak in through the rounding.
+All sums run in float32 at least.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regard.errors import RegardError, unknown
+from regard.ops.favor.chunked import favor_in_chunks, pays
+from regard.ops.favor.features import (
+    check_kind,
+    divided,
+    favor_features,
+    finite,
+    full_precision,
+    log_features,
+    relu_features,
+)
+
+FavorImpl = Literal["auto", "math", "chunked"]
+
+CHUNK = 64  # tokens of the causal form that are handled at once: memory is CHUNK² + num_features · head_dim a head
+
+
+@full_precision
+def favor_weights(
+    q: Float[Tensor, "batch heads queries head_dim"],
+    k: Float[Tensor, "batch heads keys head_dim"],
+    *,
+    projection: Float[Tensor, "num_features head_dim"],
+    kind: str = "softmax_positive",
+    is_causal: bool = False,
+    mask: Bool[Tensor, "batch keys"] | None = None,
+) -> Float[Tensor, "batch heads queries keys"]:
+    """The attention matrix that `favor_attention` never builds: φ(q_i)·φ(k_j) / Σ_j φ(q_i)·φ(k_j)."""
+    features_q = favor_features(q, projection, kind=kind, is_query=True)
+    features_k = favor_features(k, projection, kind=kind, is_query=False, mask=mask)
+    kernel = features_q @ features_k.transpose(-2, -1)
+    if is_causal:
+        kernel = kernel.tril()
+    return divided(kernel, kernel.sum(-1, keepdim=True)).to(q.dtype)
+
+
+@full_precision
+def favor_attention(
+    q: Float[Tensor, "batch heads queries head_dim"],
+    k: Float[Tensor, "batch heads keys head_dim"],
+    v: Float[Tensor, "batch heads keys value_dim"],
+    *,
+    projection: Float[Tensor, "num_features head_dim"],
+    kind: str = "softmax_positive",
+    is_causal: bool = False,
+    mask: Bool[Tensor, "batch keys"] | None = None,
+    impl: str = "auto",
+) -> Float[Tensor, "batch heads queries value_dim"]:
+    """Attention estimated in time and memory linear in the tokens: φ(q) (φ(k)ᵀ v) / φ(q) Σ φ(k).
+
+    `mask` is False for keys that are padding. The causal form lets token i see the tokens up to i, by prefix sums over
+    chunks of tokens. A query whose keys are all masked gets zeros. `kind` is that of `favor_features`.
+
+    impl: "math" is the definition; "chunked" takes some tokens at a time, so that their features stay in the cache, and
+    keeps none of them for the gradients; "auto" is the faster. RegardError for an unknown kind or path.
+    """
+    check_kind(kind)
+    if impl not in get_args(FavorImpl):
+        raise unknown("impl", impl, get_args(FavorImpl), where="favor attention")
+    if is_causal:
+        return _favor_causal(q, k, v, projection, kind, mask)
+    if impl == "chunked" or (impl == "auto" and pays(q, k, projection)):
+        return favor_in_chunks(q, k, v, projection, kind, mask)
+    features_q = favor_features(q, projection, kind=kind, is_query=True)
+    features_k = favor_features(k, projection, kind=kind, is_query=False, mask=mask)
+    summary = features_k.transpose(-2, -1) @ v.to(features_k.dtype)
+    total = features_q @ features_k.sum(-2).unsqueeze(-1)
+    return divided(features_q @ summary, total).to(v.dtype)
+
+
+class FavorState(NamedTuple):
+    """All that the causal form keeps of the tokens so far: running sums over keys, scaled by exp(-`top`)."""
+
+    summary: Float[Tensor, "batch heads num_features value_dim"]  # Σ φ(k) vᵀ
+    total: Float[Tensor, "batch heads num_features"]  # Σ φ(k)
+    top: Float[Tensor, "batch heads"]  # the largest exponent of any key so far
+
+
+@full_precision
+def favor_step(
+    q: Float[Tensor, "batch heads tokens head_dim"],
+    k: Float[Tensor, "batch heads tokens head_dim"],
+    v: Float[Tensor, "batch heads tokens value_dim"],
+    state: FavorState | None,
+    *,
+    projection: Float[Tensor, "num_features head_dim"],
+    kind: str = "softmax_positive",
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> tuple[Float[Tensor, "batch heads tokens value_dim"], FavorState]:
+    """Causal attention of a few new tokens over themselves and over all that `state` has seen; and the new state."""
+    values = v.to(torch.promote_types(v.dtype, torch.float32))
+    if state is None:
+        state = _empty_state(values, projection.shape[0] * (2 if kind == "softmax_hyperbolic" else 1))
+    if kind == "relu":  # of moderate size as they are
+        features_q, features_k = relu_features(q, projection), relu_features(k, projection)
+        features_k = features_k if mask is None else features_k.masked_fill(~mask[:, None, :, None], 0)
+        tops = safe = torch.zeros_like(features_k[..., 0])
+        state = state._replace(top=torch.zeros_like(state.top))
+    else:
+        exponents_q, exponents_k = log_features(q, projection, kind), log_features(k, projection, kind)
+        if mask is not None:
+            exponents_k = exponents_k.masked_fill(~mask[:, None, :, None], float("-inf"))
+        # tops[i] is the largest exponent among the keys up to token i: the past alone decides it.
+        tops = torch.maximum(exponents_k.detach().amax(-1).cummax(-1).values, state.top.unsqueeze(-1))
+        safe = finite(tops)
+        features_q = (exponents_q - exponents_q.detach().amax(-1, keepdim=True)).exp()
+        features_k = (exponents_k - safe.unsqueeze(-1)).exp()
+    # Key j was scaled with its own tops[j]; query i wants it scaled with tops[i].
+    decay = (safe.unsqueeze(-2) - safe.unsqueeze(-1)).clamp(max=0).exp().tril()
+    kernel = (features_q @ features_k.transpose(-2, -1)) * decay
+    before = (state.top.unsqueeze(-1) - safe).exp().unsqueeze(-1)
+    mixed = kernel @ values + before * (features_q @ state.summary)
+    total = kernel.sum(-1, keepdim=True) + before * (features_q @ state.total.unsqueeze(-1))
+
+    last = safe[..., -1:]
+    features_k = features_k * (safe - last).clamp(max=0).exp().unsqueeze(-1)
+    keep = (state.top.unsqueeze(-1) - last).exp()
+    state = FavorState(
+        keep.unsqueeze(-1) * state.summary + features_k.transpose(-2, -1) @ values,
+        keep * state.total + features_k.sum(-2),
+        tops[..., -1],
+    )
+    return divided(mixed, total).to(v.dtype), state
+
+
+def _empty_state(values: Tensor, num_features: int) -> FavorState:
+    batch, heads, _, value_dim = values.shape
+    return FavorState(
+        values.new_zeros(batch, heads, num_features, value_dim),
+        values.new_zeros(batch, heads, num_features),
+        values.new_full((batch, heads), float("-inf")),
+    )
+
+
+def _favor_causal(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
+    if q.shape[2] != k.shape[2]:
+        raise RegardError(
+            f"performer: the causal form needs as many queries as keys, got {q.shape[2]} and {k.shape[2]}"
+        )
+    state, outs = None, []
+    for start in range(0, q.shape[2], CHUNK):
+        piece = slice(start, start + CHUNK)
+        chunk_mask = None if mask is None else mask[:, piece]
+        out, state = favor_step(
+            q[:, :, piece], k[:, :, piece], v[:, :, piece], state, projection=projection, kind=kind, mask=chunk_mask
+        )
+        outs.append(out)
+    return torch.cat(outs, dim=2)

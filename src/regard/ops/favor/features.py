@@ -1,0 +1,116 @@
+"""Random features whose products estimate a kernel (Choromanski et al. 2020, sections 2.3 and 2.4)."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, ParamSpec, TypeVar, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regard.errors import RegardError, unknown
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FavorKind = Literal["softmax_positive", "softmax_hyperbolic", "relu"]
+
+RELU_EPSILON = 1e-3
+"""Added to ReLU features, so that no query is without any key."""
+
+
+def full_precision(op: Callable[P, R]) -> Callable[P, R]:
+    """Keeps autocast out of an op: sums of exponentials need the range and the digits of float32."""
+
+    @functools.wraps(op)
+    def wide(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        with torch.autocast(device.type, enabled=False):
+            return op(*args, **kwargs)
+
+    return wide
+
+
+def orthogonal_projection(
+    num_features: int, head_dim: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "num_features head_dim"]:
+    """Random directions w, orthogonal within each block of `head_dim` rows (Choromanski et al. 2020, section 2.4).
+
+    Each row alone is a Gaussian vector: an orthogonal direction times the norm of an independent Gaussian vector.
+    """
+    if num_features < 1 or head_dim < 1:
+        raise RegardError(f"performer: num_features and head_dim must be at least 1, got {num_features} and {head_dim}")
+    blocks = math.ceil(num_features / head_dim)
+    gaussian = torch.randn(blocks, head_dim, head_dim, generator=generator, device="cpu")
+    q, r = torch.linalg.qr(gaussian)
+    # QR leaves the signs of R's diagonal to the algorithm; only with the signs undone is each direction uniform.
+    signs = r.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
+    directions = (q * signs).flatten(0, 1)[:num_features]
+    norms = torch.randn(num_features, head_dim, generator=generator, device="cpu").norm(dim=1, keepdim=True)
+    return directions * norms
+
+
+@full_precision
+def favor_features(
+    x: Float[Tensor, "batch heads tokens head_dim"],
+    projection: Float[Tensor, "num_features head_dim"],
+    *,
+    kind: str = "softmax_positive",
+    is_query: bool,
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> Float[Tensor, "batch heads tokens features"]:
+    """φ(x) / √features, with x' = x / head_dim^¼:
+
+    - "softmax_positive": exp(w·x' - |x'|²/2), whose products average to exp(q·k/√head_dim) over draws of `projection`;
+    - "softmax_hyperbolic": these and exp(-w·x' - |x'|²/2), twice as many, with less variance (lemma 1);
+    - "relu": max(w·x', 0), plus a small number: a kernel of its own, no estimate of softmax.
+
+    The softmax kinds are stabilised: divided by each query's own maximum, or by the maximum over all keys of a head,
+    which the quotient of attention does not see. Tokens whose `mask` is False get zero features. float32 at least.
+    """
+    check_kind(kind)
+    if kind == "relu":
+        features = relu_features(x, projection)
+        return features if mask is None else features.masked_fill(~mask[:, None, :, None], 0)
+    exponents = log_features(x, projection, kind)
+    if is_query:
+        top = exponents.amax(-1, keepdim=True)
+    else:
+        if mask is not None:
+            exponents = exponents.masked_fill(~mask[:, None, :, None], float("-inf"))
+        top = exponents.amax((-2, -1), keepdim=True)
+    return (exponents - finite(top.detach())).exp() * exponents.shape[-1] ** -0.5
+
+
+def check_kind(kind: str) -> None:
+    if kind not in get_args(FavorKind):
+        raise unknown("kind of features", kind, get_args(FavorKind), where="performer")
+
+
+def log_features(x: Tensor, projection: Tensor, kind: str) -> Tensor:
+    """The logarithms of the softmax kinds' features, before any scaling."""
+    wide = _scaled(x)
+    products = wide @ projection.T.to(wide.dtype)
+    if kind == "softmax_hyperbolic":
+        products = torch.cat([products, -products], dim=-1)
+    return products - wide.square().sum(-1, keepdim=True) / 2
+
+
+def relu_features(x: Tensor, projection: Tensor) -> Tensor:
+    wide = _scaled(x)
+    return (wide @ projection.T.to(wide.dtype)).relu() * projection.shape[0] ** -0.5 + RELU_EPSILON
+
+
+def _scaled(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32)) * x.shape[-1] ** -0.25
+
+
+def finite(top: Tensor) -> Tensor:
+    return top.masked_fill(top == float("-inf"), 0)
+
+
+def divided(mixed: Tensor, total: Tensor) -> Tensor:
+    """The ratio, and zero (with a gradient of zero) where there is no key, or all features underflowed."""
+    nothing = total <= torch.finfo(total.dtype).tiny ** 0.8  # a smaller divisor's gradient would overflow
+    return (mixed / total.masked_fill(nothing, 1)).masked_fill(nothing, 0)

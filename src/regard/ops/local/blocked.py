@@ -1,0 +1,232 @@
+"""Local attention in blocks of queries, each with the keys around it: memory linear in the pixels, in plain PyTorch."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regard.ops.attention import attention
+from regard.ops.local.arguments import Case, Prefix
+from regard.ops.local.windows import Blocks, blocks
+
+BLOCK = 7
+"""Pixels along a side of a block of queries; with a window of 7 its keys are 13 × 13."""
+SMALL = 14 * 14
+"""Pixels of a grid that is one block: all pairs are computed then, which is faster than to cut it."""
+
+
+PIECE = 2**21
+"""Numbers of the keys of all blocks that are worked through at once: 8 MB of float32."""
+
+
+class Plan(NamedTuple):
+    """A grid cut into blocks, whose pixels are counted row by row."""
+
+    down: Blocks
+    right: Blocks
+    queries: Tensor
+    """Pixel of each query: blocks, one after another, row by row."""
+    keys: Tensor
+    """Pixel of each key, likewise."""
+    place: Tensor
+    """Where among `queries` each pixel stands."""
+    near: Tensor
+    """(blocks, queries, keys): who looks at whom. Spare queries look at all, and nobody asks for them."""
+
+
+def blocked(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
+    """Attention within each block, all blocks at once."""
+    height, width = q.shape[2:4]
+    options = height, width, case.rows, case.cols, case.dilation, case.border
+    return _Blocked.apply(
+        plan_on(q.device, *options), case, q, k, v, case.rel_rows, case.rel_cols, case.bias, *(prefix or ())
+    )
+
+
+def plan_on(device: torch.device, *options: Any) -> Plan:
+    plan = _plan(*options)
+    if device.type == "cpu":
+        return plan
+    down, right, *rest = plan
+    axes = (Blocks(*(part.to(device) for part in axis)) for axis in (down, right))
+    return Plan(*axes, *(part.to(device) for part in rest))  # type: ignore[arg-type] # the first two are no tensors
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # or what is kept could not be used in a training later on
+def _plan(height: int, width: int, rows: int, cols: int, dilation: int, border: str) -> Plan:
+    block = max(height, width) if height * width <= SMALL else BLOCK
+    down = blocks(height, rows, dilation, border, block)
+    right = blocks(width, cols, dilation, border, block)
+
+    def pixels(row: Tensor, col: Tensor) -> Tensor:
+        return (row[:, None, :, None] * width + col[None, :, None, :]).flatten()
+
+    queries = down.queries.shape[1] * right.queries.shape[1]
+    block_of = down.place[:, None] // down.queries.shape[1] * len(right.queries) + right.place // right.queries.shape[1]
+    within = down.place[:, None] % down.queries.shape[1] * right.queries.shape[1] + right.place % right.queries.shape[1]
+    near = (down.near[:, None, :, None, :, None] & right.near[None, :, None, :, None, :]).flatten(4, 5).flatten(2, 3)
+    near = near.flatten(0, 1)
+    return Plan(
+        down,
+        right,
+        pixels(down.queries, right.queries),
+        pixels(down.keys, right.keys),
+        (block_of * queries + within).flatten(),
+        near | ~near.any(-1, keepdim=True),
+    )
+
+
+class _Blocked(torch.autograd.Function):
+    """Keeps its arguments only, and cuts them into blocks anew for the gradients; some heads at a time.
+
+    Each pixel lies in the keys of about three blocks: kept, or all at once, they would take more memory than all else,
+    and leave the cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, case: Case, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor | None) -> Tensor:
+        ctx.plan, ctx.case = plan, case._replace(mask=None, rel_rows=None, rel_cols=None, bias=None)
+        ctx.save_for_backward(case.mask, q, k, v, *rest)
+        out = torch.empty_like(q)
+        for at in _pieces(plan, q):
+            piece, tensors = _piece(at, case, [q, k, v, *rest])
+            parts = _blocks_of(plan, *tensors[:3])
+            out[at] = _returned(_mixed(plan, piece, *parts, *tensors[6:]), plan, out[at].shape)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
+        plan: Plan = ctx.plan
+        mask, *tensors = ctx.saved_tensors
+        needed = [asked and part is not None for asked, part in zip(ctx.needs_input_grad[2:], tensors, strict=True)]
+        grads = [torch.zeros_like(part) if asked else None for asked, part in zip(needed, tensors, strict=True)]
+        case = ctx.case._replace(mask=mask, rel_rows=tensors[3], rel_cols=tensors[4], bias=tensors[5])
+        for at in _pieces(plan, d_out):
+            piece, some = _piece(at, case, tensors)
+            leaves: list[Any] = [
+                part if part is None else part.detach() for part in (*_blocks_of(plan, *some[:3]), *some[3:])
+            ]
+            with torch.enable_grad():
+                wanted = [part.requires_grad_() for part, asked in zip(leaves, needed, strict=True) if asked]
+                piece = piece._replace(rel_rows=leaves[3], rel_cols=leaves[4], bias=leaves[5])
+                mixed = _mixed(plan, piece, *leaves[:3], *leaves[6:])
+            d_mixed = torch.zeros_like(mixed).flatten(0, 2)
+            place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
+            d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
+            found = iter(torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True))
+            for i, (_, into) in enumerate(zip(some, _piece(at, case, grads)[1], strict=True)):
+                grad = next(found) if needed[i] else None
+                if grad is None or into is None:
+                    continue
+                shape = into.shape
+                into += _returned(grad, plan, shape) if i == 0 else _summed(grad, plan, shape) if i < 3 else grad
+        return None, None, *grads
+
+
+def _pieces(plan: Plan, q: Tensor) -> list[tuple[slice, slice]]:
+    """Batch elements and heads that are worked through at once."""
+    batch, heads = q.shape[:2]
+    fits = max(1, PIECE // (len(plan.keys) * q.shape[-1]))
+    if fits >= heads:
+        step = fits // heads
+        return [(slice(first, first + step), slice(None)) for first in range(0, batch, step)]
+    step = next(step for step in range(fits, 0, -1) if heads % step == 0)  # pieces of one size use the same memory
+    return [(slice(b, b + 1), slice(h, h + step)) for b in range(batch) for h in range(0, heads, step)]
+
+
+def _piece(at: tuple[slice, slice], case: Case, tensors: Sequence[Tensor | None]) -> tuple[Case, list[Any]]:
+    """A piece's share of the case, and of q, k, v, rel_rows, rel_cols, bias and the prefix."""
+    q, k, v, rel_rows, rel_cols, bias, *prefix = tensors
+    of_heads = None if bias is None else bias[at[1]]
+    of_tokens = [None if part is None else part[at] for part in (q, k, v)]
+    mask = None if case.mask is None else case.mask[at[0]]
+    of_prefix = [None if part is None else part[at] for part in prefix]
+    return case._replace(mask=mask, bias=of_heads), [*of_tokens, rel_rows, rel_cols, of_heads, *of_prefix]
+
+
+def _blocks_of(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _taken(q, plan.queries, plan), _taken(k, plan.keys, plan), _taken(v, plan.keys, plan)
+
+
+def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor, *prefix: Tensor) -> Tensor:
+    """(batch · heads, blocks, queries, head_dim), of blocks of keys and values.
+
+    What is added to the logits is put into the products of queries and keys, since a mask with a gradient would push
+    the fused kernel off its fast path. For the embeddings, q gets q·r for each row and each column of its block's keys,
+    and k says by a one in which row and column it lies. For the bias, q says by a one which query of the block it is,
+    and k gets its bias for each of them.
+    """
+    down, right, head_dim = plan.down, plan.right, queries.shape[-1]
+    num_rows, num_cols = down.keys.shape[1], right.keys.shape[1]
+    longer: list[tuple[Tensor, Tensor]] = []
+    if case.rel_rows is not None and case.rel_cols is not None:
+        grid = (len(down.queries), len(right.queries), down.queries.shape[1], right.queries.shape[1])
+        to_rows, to_cols = queries.view(-1, *grid, head_dim).split([case.rel_rows.shape[1], case.rel_cols.shape[1]], -1)
+        of_rows = torch.einsum("nuvyxd,uyrd->nuvyxr", to_rows, case.rel_rows[down.offset].to(queries.dtype))
+        of_cols = torch.einsum("nuvyxd,vxcd->nuvyxc", to_cols, case.rel_cols[right.offset].to(queries.dtype))
+        in_row = torch.eye(num_rows, dtype=queries.dtype, device=queries.device).repeat_interleave(num_cols, 0)
+        in_col = torch.eye(num_cols, dtype=queries.dtype, device=queries.device).repeat(num_rows, 1)
+        added = torch.cat([of_rows, of_cols], dim=-1).view(*queries.shape[:3], -1)
+        longer.append((added, torch.cat([in_row, in_col], dim=1)))
+    if case.bias is not None:
+        pairs = case.bias[:, down.offset[:, None, :, None, :, None], right.offset[None, :, None, :, None, :]]
+        pairs = pairs.flatten(5, 6).flatten(3, 4).flatten(1, 2)  # (heads, blocks, queries, keys)
+        which = torch.eye(queries.shape[2], dtype=queries.dtype, device=queries.device)
+        of_key = (pairs.transpose(-2, -1) / case.scale).to(queries.dtype)
+        longer.append((which, of_key.repeat(len(queries) // len(of_key), 1, 1, 1)))
+    for of_query, of_key in longer:
+        queries = torch.cat([queries, of_query.expand(*queries.shape[:3], -1)], dim=-1)
+        keys = torch.cat([keys, of_key.expand(*keys.shape[:3], -1)], dim=-1)
+    added_dim = queries.shape[-1] - head_dim
+    seen = plan.near[None]  # with three dimensions the fused kernel would not take it
+    if case.mask is not None:
+        real = case.mask.flatten(1)[:, plan.keys].view(len(case.mask), len(plan.near), 1, -1)
+        seen = (seen[0] & real).repeat_interleave(len(queries) // len(real), 0)
+    if prefix:
+        before = [part.flatten(0, 1)[:, None].expand(-1, queries.shape[1], -1, -1) for part in prefix[1:]]
+        keys = torch.cat([F.pad(before[0], (0, added_dim)), keys], dim=2)
+        values = torch.cat([before[1], values], dim=2)
+        seen = F.pad(seen, (before[0].shape[2], 0), value=True)
+    values = F.pad(values, (0, added_dim))  # the fused kernel wants values as wide as keys
+    if case.mask is None:
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, scale=case.scale)
+    else:
+        mixed = attention(queries, keys, values, mask=seen, scale=case.scale)
+    return mixed[..., :head_dim]
+
+
+def _taken(x: Tensor, pixels: Tensor, plan: Plan) -> Tensor:
+    """(batch, heads, height, width, dim) -> (batch · heads, blocks, pixels of a block, dim)."""
+    found = _picked(x.flatten(0, 1).flatten(1, 2), pixels)
+    return found.view(len(found), len(plan.near), -1, x.shape[-1])
+
+
+def _returned(mixed: Tensor, plan: Plan, shape: torch.Size) -> Tensor:
+    """Of each pixel its query."""
+    return _picked(mixed.flatten(1, 2), plan.place).view(shape)
+
+
+def _picked(x: Tensor, index: Tensor) -> Tensor:
+    """x[:, index], (rows, index, dim), as one lookup: along an inner dimension torch takes five times as long."""
+    return x.reshape(-1, x.shape[2]).index_select(0, _in_rows(index, *x.shape[:2])).view(len(x), len(index), -1)
+
+
+def _in_rows(index: Tensor, rows: int, length: int) -> Tensor:
+    return (torch.arange(rows, device=index.device)[:, None] * length + index).flatten()
+
+
+def _summed(of_keys: Tensor, plan: Plan, shape: torch.Size) -> Tensor:
+    """The adjoint of `_taken`: what all blocks give to each pixel."""
+    (num_down, rows), (num_right, cols) = plan.down.keys.shape, plan.right.keys.shape
+    x = of_keys.view(-1, num_down, num_right, rows, cols, shape[-1]).permute(0, 1, 3, 2, 4, 5)
+    x = x.reshape(len(x), num_down * rows, num_right * cols, -1)
+    height, width = shape[2:4]
+    down = x.new_zeros(len(x), height, x.shape[2], x.shape[3]).index_add_(1, plan.down.keys.flatten(), x)
+    both = x.new_zeros(len(x), height, width, x.shape[3]).index_add_(2, plan.right.keys.flatten(), down)
+    return both.view(shape)

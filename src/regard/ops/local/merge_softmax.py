@@ -1,0 +1,26 @@
+"""Two softmaxes over different keys as one over all of them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.ops.local.arguments import Prefix
+
+
+def merged(
+    out: Float[Tensor, "batch heads height width head_dim"],
+    lse: Float[Tensor, "batch heads height width"],
+    q: Float[Tensor, "batch heads height width head_dim"],
+    prefix: Prefix,
+    scale: float,
+) -> Float[Tensor, "batch heads height width head_dim"]:
+    """What pixels take from their windows (`out`, with the logarithms of its denominators) and from a prefix.
+
+    y = (e^lse out + Σ_p e^(q·k_p scale) v_p) / (e^lse + Σ_p e^(q·k_p scale)). Where a pixel's window is empty, lse is
+    -inf.
+    """
+    logits = torch.einsum("bhyxd,bhpd->bhyxp", q, prefix.k).to(lse.dtype) * scale
+    total = torch.logaddexp(lse, logits.logsumexp(-1))
+    weights = (logits - total[..., None]).exp().to(q.dtype)
+    from_prefix = torch.einsum("bhyxp,bhpd->bhyxd", weights, prefix.v)
+    return out * (lse - total).exp()[..., None].to(q.dtype) + from_prefix

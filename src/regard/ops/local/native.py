@@ -1,0 +1,216 @@
+"""Local attention in C++ (native/local_attention.cpp), as an op of PyTorch with a backward pass of its own."""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regard.errors import RegardError
+from regard.ops.local.arguments import Case, Prefix
+from regard.ops.local.merge_softmax import merged
+from regard.ops.native import NativeState, load_library
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+_pointer = ctypes.c_void_p
+_int = ctypes.c_int64
+
+
+class _Tokens(ctypes.Structure):
+    _fields_ = (("data", _pointer), *((name, _int) for name in ("batch", "head", "row", "col", "dim")))
+
+
+class _Case(ctypes.Structure):
+    _fields_ = (
+        *((name, _int) for name in ("batch", "heads", "height", "width", "dim")),
+        *((name, _int) for name in ("window_rows", "window_cols", "dilation", "shifted", "row_dim", "bf16", "threads")),
+        ("scale", ctypes.c_float),
+        *((name, _pointer) for name in ("mask", "rel_rows", "rel_cols", "bias")),
+    )
+
+
+def native_state() -> NativeState:
+    """The compiled library, or why there is none; the first call of a machine compiles it."""
+    return load_library("local_attention")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def native_is_available() -> bool:
+    return native_state().library is not None
+
+
+def native_serves(q: Tensor) -> bool:
+    return q.device.type == "cpu" and q.dtype in DTYPES and native_is_available()
+
+
+def require_native(q: Tensor) -> None:
+    """RegardError where the native path cannot serve."""
+    if q.device.type != "cpu" or q.dtype not in DTYPES:
+        raise RegardError(
+            f"local attention: impl 'native' takes float32 and bfloat16 on a CPU, got {q.dtype} on {q.device}"
+        )
+    if not native_is_available():
+        raise RegardError(f"local attention: impl 'native' is not available here: {native_state().reason}")
+
+
+def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
+    """The mixed values, (batch, heads, height, width, head_dim)."""
+    mask = None if case.mask is None else case.mask.contiguous()
+    shared = (None if part is None else part.float().contiguous() for part in (case.rel_rows, case.rel_cols, case.bias))
+    options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale)
+    # What autograd needs of an op that a compiler can see takes longer than a small grid.
+    run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
+    out, lse = run(q, k, v, mask, *shared, *options)
+    return out if prefix is None else merged(out, lse, q, prefix, case.scale)
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = _forward(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, _backward, d_out, d_lse)
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    rel_rows: Tensor | None,
+    rel_cols: Tensor | None,
+    bias: Tensor | None,
+    rows: int,
+    cols: int,
+    dilation: int,
+    shifted: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """The mixed values, laid out as q is, and the logarithm of each softmax's denominator, in float32.
+
+    q, k, v (batch, heads, height, width, head_dim) of any strides; the embeddings and the bias in float32.
+    """
+    out, lse = torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
+    case = _case(q, mask, rel_rows, rel_cols, bias, rows, cols, dilation, shifted, scale)
+    _call("local_attention_forward", case, *(_tokens(part) for part in (q, k, v, out)), lse.data_ptr())
+    return out, lse
+
+
+def _backward(
+    d_out: Tensor,
+    d_lse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lse: Tensor,
+    mask: Tensor | None,
+    rel_rows: Tensor | None,
+    rel_cols: Tensor | None,
+    bias: Tensor | None,
+    rows: int,
+    cols: int,
+    dilation: int,
+    shifted: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v, and those of rel_rows, rel_cols and bias in a row."""
+    grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    d_shared = q.new_empty(_num_shared(rel_rows, rel_cols, bias), dtype=torch.float32)
+    case = _case(q, mask, rel_rows, rel_cols, bias, rows, cols, dilation, shifted, scale)
+    d_lse = None if d_lse is None else d_lse.contiguous()
+    _call(
+        "local_attention_backward",
+        case,
+        *(_tokens(part) for part in (q, k, v)),
+        lse.data_ptr(),
+        _tokens(d_out),
+        None if d_lse is None else d_lse.data_ptr(),
+        *(_tokens(part) for part in grads),
+        d_shared.data_ptr(),
+    )
+    return *grads, d_shared
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, mask, rel_rows, rel_cols, bias, *ctx.options = inputs
+    ctx.save_for_backward(q, k, v, output[1], mask, rel_rows, rel_cols, bias)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, backward: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    q, k, v, lse, mask, *shared = ctx.saved_tensors
+    d_out = torch.zeros_like(q) if d_out is None else d_out
+    *d_tokens, d_shared = backward(d_out, d_lse, q, k, v, lse, mask, *shared, *ctx.options)
+    parts = iter(d_shared.split([part.numel() for part in shared if part is not None]))
+    of_shared = [None if part is None else next(parts).view(part.shape) for part in shared]
+    return *d_tokens, None, *of_shared, *(None for _ in ctx.options)
+
+
+# The same for compilers: ops with shapes that are known without running them.
+_compiled_op = torch.library.custom_op("regard::local_attention", _forward, mutates_args=(), device_types="cpu")
+_compiled_backward = torch.library.custom_op(
+    "regard::local_attention_backward", _backward, mutates_args=(), device_types="cpu"
+)
+
+
+@_compiled_op.register_fake
+def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
+
+
+@_compiled_backward.register_fake
+def _(
+    d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, lse: Any, mask: Any, *rest: Any
+) -> tuple[Tensor, ...]:
+    d_shared = q.new_empty(_num_shared(*rest[:3]), dtype=torch.float32)
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), d_shared
+
+
+def _compiled_gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    return _gradients(ctx, _compiled_backward, d_out, d_lse)
+
+
+_compiled_op.register_autograd(_compiled_gradients, setup_context=_setup_context)
+
+
+def _num_shared(*parts: Tensor | None) -> int:
+    return sum(part.numel() for part in parts if part is not None)
+
+
+def _tokens(x: Tensor) -> _Tokens:
+    return _Tokens(x.data_ptr(), *x.stride())
+
+
+def _case(
+    q: Tensor,
+    mask: Tensor | None,
+    rel_rows: Tensor | None,
+    rel_cols: Tensor | None,
+    bias: Tensor | None,
+    rows: int,
+    cols: int,
+    dilation: int,
+    shifted: bool,
+    scale: float,
+) -> _Case:
+    return _Case(
+        *q.shape,
+        *(rows, cols, dilation, shifted, 0 if rel_rows is None else rel_rows.shape[1]),
+        *(q.dtype == torch.bfloat16, torch.get_num_threads(), scale),
+        *(None if part is None else part.data_ptr() for part in (mask, rel_rows, rel_cols, bias)),
+    )
+
+
+def _call(name: str, case: _Case, *arguments: _Tokens | int | None) -> None:
+    native = native_state().library
+    assert native is not None  # the caller has seen to it
+    passed = [ctypes.byref(part) if isinstance(part, _Tokens) else _pointer(part) for part in arguments]
+    if getattr(native, name)(ctypes.byref(case), *passed):
+        raise MemoryError("local attention: no memory left for the native path")

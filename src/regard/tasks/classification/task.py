@@ -1,0 +1,189 @@
+"""Image classification: the data, the model and the loss that a recipe asks for."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.data import (
+    Augmentation,
+    Batch,
+    ImageClasses,
+    Issue,
+    Preprocessing,
+    TrainingOrder,
+    measure_mean_std,
+    open_images,
+    training_loader,
+    training_transform,
+)
+from regard.models import SASAResNet, SASAResNetConfig, ViT, ViTConfig, build
+from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
+from regard.tasks.classification.metrics import Evaluation
+from regard.tasks.classification.predictor import Classifier
+from regard.tasks.features import CachedFeatures
+from regard.tasks.pretrained import preprocessing_of
+from regard.tasks.task import training_order
+from regard.weights import chosen_pretrained, load_weights
+
+
+class ClassificationTask:
+    """Everything of a run that is about classes; the training loop knows nothing of them.
+
+    Opening it reads the data's headers and measures the mean and deviation where the recipe gives none.
+    """
+
+    unit = "images"
+    main_metric = "accuracy"
+    larger_is_better = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        data, wanted = recipe.data, _config(recipe, num_classes=1)
+        self.data: ImageClasses = open_images(
+            data.address,
+            channels=wanted.in_chans,
+            val_fraction=data.val_fraction,
+            split_seed=data.split_seed,
+            on_bad_image=data.on_bad_image,
+            root=None if data.root is None else Path(data.root),
+        )
+        self.config = _config(recipe, num_classes=len(self.data.class_names))
+        mean, std, crop = data.mean, data.std, data.crop_fraction
+        interpolation: str = data.interpolation
+        weights = recipe.model.weights
+        if weights is not None and chosen_pretrained(weights) is not None:
+            came_with = preprocessing_of(weights, img_size=(1, 1), channels=self.config.in_chans)
+            mean, std = mean or came_with.mean, std or came_with.std
+            given = data.model_fields_set
+            interpolation = interpolation if "interpolation" in given else came_with.interpolation
+            crop = crop if "crop_fraction" in given else came_with.crop_fraction
+        if mean is None or std is None:
+            measured = measure_mean_std(self.data.train)
+            mean, std = mean or measured[0], std or measured[1]
+        size = self.config.img_size
+        self.preprocessing = Preprocessing(
+            img_size=(size, size) if isinstance(size, int) else size,
+            channels=self.config.in_chans,
+            mean=mean,
+            std=std,
+            interpolation=interpolation,
+            crop_fraction=crop,
+        )
+        self._kept: CachedFeatures | None = None
+        self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return (*self.data.train.skipped, *self.data.val.skipped)
+
+    def check(self) -> Sequence[Issue]:
+        """Nothing that opening the data has not said."""
+        return ()
+
+    def build_model(self) -> nn.Module:
+        model = build(self.config)
+        if isinstance(model, ViT | SASAResNet):
+            model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        options = self.recipe.model
+        if options.weights is not None:
+            load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
+        if options.freeze == "backbone":
+            assert isinstance(model, ViT)  # the schema lets no other be frozen
+            self._kept = CachedFeatures(model)
+            self._kept.freeze()
+        return model
+
+    def order(self, *, rank: int, world_size: int) -> TrainingOrder:
+        """Which images each step takes, from the first step on."""
+        return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
+
+    def training_loader(self, order: TrainingOrder) -> Iterable[Batch]:
+        """Batches for ever, augmented."""
+        recipe = self.recipe
+        if self._kept is not None and order.world_size == 1:
+            return self._kept.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
+        transform = training_transform(
+            self.preprocessing,
+            Augmentation(
+                **recipe.augment.model_dump(include=set(AUGMENTATIONS["classification"]) - {"mixup", "cutmix"})
+            ),
+        )
+        return training_loader(
+            self.data.train,
+            transform,
+            order,
+            num_workers=recipe.data.num_workers,
+            on_bad_image=recipe.data.on_bad_image,
+        )
+
+    def weight(self, batch: Batch) -> int:
+        """The images."""
+        return len(batch)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy with label smoothing, after mixup or cutmix where they are on."""
+        images, labels = batch.images, batch.labels
+        if images.ndim == 2:  # features, of a backbone that is frozen
+            assert self._kept is not None
+            logits = self._kept.head(images)
+            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
+        if self._mixing is not None:
+            images, labels = self._mixing(images, labels)
+        return F.cross_entropy(model(images), labels, label_smoothing=self.recipe.train.label_smoothing)
+
+    def predictor(self, model: nn.Module) -> Classifier:
+        return Classifier(model, self.data.class_names, self.preprocessing)
+
+    def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
+        """This process's share of the held-out images, evaluated."""
+        was_training = model.training
+        share = self.predictor(model).evaluate(
+            self.data.val,
+            num_workers=self.recipe.data.num_workers,
+            on_bad_image=self.recipe.data.on_bad_image,
+            rank=rank,
+            world_size=world_size,
+        )
+        model.train(was_training)
+        return share
+
+    def metrics(self, shares: Sequence[Evaluation]) -> dict[str, float]:
+        """`accuracy`, `top5` and `loss` over the shares of all processes."""
+        return Evaluation.joined(shares).metrics()
+
+    def flops(self, model: nn.Module) -> int:
+        return model.flops() if isinstance(model, ViT | SASAResNet) else 0
+
+    def metadata(self) -> dict[str, Any]:
+        """All that prediction needs beside the weights: no data set."""
+        return {
+            "task": "classification",
+            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "class_names": list(self.data.class_names),
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+
+def _config(recipe: Recipe, num_classes: int) -> ViTConfig | SASAResNetConfig:
+    config = recipe.model.config(num_classes=num_classes)
+    assert isinstance(config, ViTConfig | SASAResNetConfig)  # the schema lets no other model come to this task
+    return config
+
+
+def _batch_mixing(augment: AugmentSection, num_classes: int) -> nn.Module | None:
+    """Mixup or cutmix, or one of them at random for each batch; None where both are off."""
+    if not augment.mixup and not augment.cutmix:
+        return None
+    from torchvision.transforms import v2
+
+    kinds: list[Any] = []
+    if augment.mixup:
+        kinds.append(v2.MixUp(alpha=augment.mixup, num_classes=num_classes))
+    if augment.cutmix:
+        kinds.append(v2.CutMix(alpha=augment.cutmix, num_classes=num_classes))
+    return v2.RandomChoice(kinds)

@@ -1,0 +1,173 @@
+"""How good a detector is: COCO's figures, the AP of each class, what is taken for what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from regard.data import Objects
+from regard.errors import RegardError
+from regard.losses import iou
+from regard.tasks.detection.result import Detections
+
+# COCO's twelve figures in COCO's order.
+FIGURES = (
+    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
+    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
+)
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class ClassAP:
+    """One class: AP over IoU from 0.5 to 0.95, and at 0.5 (-1 where it has no object), its images and its objects."""
+
+    name: str
+    ap: float
+    ap50: float
+    images: int
+    objects: int
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision at IoU 0.5 for recalls of 0, 0.01, ..., 1, of each class that has objects."""
+
+    recall: Float[np.ndarray, " points"]
+    precision: dict[str, Float[np.ndarray, " points"]]
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """What was found in a set of images, all queries of it, beside what is there."""
+
+    found: tuple[Detections, ...]
+    objects: tuple[Objects, ...]
+    image_ids: tuple[int, ...]
+    class_names: tuple[str, ...]
+    loss: float
+    """Mean over the images of the loss that their batches had; NaN where there was none."""
+    skipped: tuple[str, ...] = ()
+    """Images that could not be read."""
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @classmethod
+    def joined(cls, shares: Sequence["DetectionEvaluation"]) -> "DetectionEvaluation":
+        """The shares of several processes as one."""
+        total = sum(len(share) for share in shares)
+        return cls(
+            tuple(one for share in shares for one in share.found),
+            tuple(one for share in shares for one in share.objects),
+            tuple(one for share in shares for one in share.image_ids),
+            shares[0].class_names,
+            sum(share.loss * len(share) for share in shares if len(share)) / max(total, 1),
+            tuple(name for share in shares for name in share.skipped),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """COCO's figures, in [0, 1]: `ap` is the mean over IoU from 0.5 to 0.95 and over the classes; and `loss`.
+
+        A figure is -1 where there is nothing to measure it on, as COCO has it: no object at all, or none of that size.
+        RegardError where there is no image.
+        """
+        if not self.found:
+            raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
+        return {**dict(zip(FIGURES, (float(value) for value in self._coco.stats[:12]), strict=True)), "loss": self.loss}
+
+    def per_class(self) -> list[ClassAP]:
+        precision = self._coco.eval["precision"][:, :, :, 0, -1]  # IoU, recall, class
+        rows = []
+        for label, name in enumerate(self.class_names):
+            own = [int((objects.labels[~objects.crowd] == label).sum()) for objects in self.objects]
+            ap, ap50 = (_mean(values) for values in (precision[:, :, label], precision[0, :, label]))
+            rows.append(ClassAP(name, ap, ap50, sum(count > 0 for count in own), sum(own)))
+        return rows
+
+    def precision_recall(self) -> PrecisionRecall:
+        precision = self._coco.eval["precision"][0, :, :, 0, -1]
+        curves = {name: precision[:, label] for label, name in enumerate(self.class_names) if precision[0, label] >= 0}
+        return PrecisionRecall(np.linspace(0, 1, len(precision)), curves)
+
+    def confusion(self, threshold: float = 0.5, min_iou: float = 0.5) -> Int64[Tensor, "classes classes"]:
+        """How many objects of class i (row) were found as class j (column); the last of both is the background.
+
+        Of what is found with a score of at least `threshold`, the most certain first, each takes the object that it
+        overlaps most, by an IoU of at least `min_iou`, whatever its class. What takes none was seen in the background;
+        an object that nothing takes was taken for background. Crowds count nowhere.
+        """
+        count = len(self.class_names)
+        table = torch.zeros(count + 1, count + 1, dtype=torch.int64)
+        for found, objects in zip(self.found, self.objects, strict=True):
+            for true, seen in _pairs(found.above(threshold), objects, min_iou):
+                table[count if true is None else true, count if seen is None else seen] += 1
+        return table
+
+    def errors(self, threshold: float = 0.5, min_iou: float = 0.5) -> list[int]:
+        """For each image, how many objects were missed or misnamed, and how many things found that are not there."""
+        return [
+            sum(true != seen for true, seen in _pairs(found.above(threshold), objects, min_iou))
+            for found, objects in zip(self.found, self.objects, strict=True)
+        ]
+
+    @cached_property
+    def _coco(self) -> Any:
+        """faster-coco-eval's evaluation."""
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        truth = COCO(_ground_truth(self.objects, len(self.class_names)))
+        results = [
+            {**result, "category_id": label}
+            for image, found in enumerate(self.found, 1)
+            for result, label in zip(found.to_coco(image), found.labels.tolist(), strict=True)
+        ]
+        evaluator = COCOeval_faster(truth, truth.loadRes(results), iouType="bbox", print_function=_silent)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+        return evaluator
+
+
+def _ground_truth(objects: Sequence[Objects], num_classes: int) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for image, one in enumerate(objects, 1):
+        rows = zip(one.boxes_xyxy.tolist(), one.labels.tolist(), one.areas.tolist(), one.crowd.tolist(), strict=True)
+        for (left, top, right, bottom), label, area, crowd in rows:
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image, "category_id": label, "area": area}
+                | {"bbox": [left, top, right - left, bottom - top], "iscrowd": int(crowd)}
+            )
+    images = [{"id": image, "width": 1, "height": 1} for image in range(1, len(objects) + 1)]
+    categories = [{"id": label, "name": str(label)} for label in range(num_classes)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _pairs(found: Detections, objects: Objects, min_iou: float) -> list[tuple[int | None, int | None]]:
+    """(class of the object, class that was seen), None being the background."""
+    boxes, labels = objects.boxes_xyxy[~objects.crowd], objects.labels[~objects.crowd].tolist()
+    overlaps = iou(found.boxes_xyxy[:, None], boxes[None])
+    free = list(range(len(labels)))
+    pairs: list[tuple[int | None, int | None]] = []
+    for row, seen in zip(overlaps, found.labels.tolist(), strict=True):
+        best = max(free, key=lambda index: float(row[index]), default=None)
+        if best is None or row[best] < min_iou:
+            pairs.append((None, seen))
+        else:
+            free.remove(best)
+            pairs.append((labels[best], seen))
+    return pairs + [(labels[index], None) for index in free]
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else -1.0
+
+
+def _silent(*_: object, **__: object) -> None:
+    """faster-coco-eval prints its table by this."""

@@ -1,0 +1,123 @@
+"""What a detector finds in one image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int64
+from PIL import Image
+from torch import Tensor
+
+from regard.data import from_pil, read_image
+from regard.draw.boxes import draw_boxes
+from regard.errors import RegardError
+
+
+@dataclass(frozen=True)
+class BoxRefinement:
+    """How the boxes of one image settle: where each query begins, and what every layer of the decoder says of it."""
+
+    boxes_xyxy: Float32[Tensor, "layers queries 4"]
+    """In pixels of the image as it is stored."""
+    labels: Int64[Tensor, "layers queries"]
+    """The best class of each query."""
+    scores: Float32[Tensor, "layers queries"]
+    class_names: tuple[str, ...]
+    start_xyxy: Float32[Tensor, "queries 4"] | None = None
+    """None for queries that begin without a box."""
+    proposed: bool = False
+    """Whether `start_xyxy` was proposed in this image, rather than learned for all."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What there is to see, in order: where the queries begin, if they begin with boxes, and each layer."""
+        begin = () if self.start_xyxy is None else ("proposal" if self.proposed else "start",)
+        return (*begin, *(f"layer {number}" for number in range(1, len(self.boxes_xyxy) + 1)))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects of one image, the most certain first. They draw themselves and convert to others' formats."""
+
+    name: str
+    """The image's."""
+    image_size: tuple[int, int]
+    """(height, width) of the image as it is stored, in whose pixels the boxes are."""
+    boxes_xyxy: Float32[Tensor, "objects 4"]
+    labels: Int64[Tensor, " objects"]
+    scores: Float32[Tensor, " objects"]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    """What the training data call the classes."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class of each object."""
+        return tuple(self.class_names[label] for label in self.labels.tolist())
+
+    def above(self, threshold: float) -> "Detections":
+        """Those of at least this score."""
+        kept = self.scores >= threshold
+        return Detections(
+            self.name,
+            self.image_size,
+            self.boxes_xyxy[kept],
+            self.labels[kept],
+            self.scores[kept],
+            self.class_names,
+            self.category_ids,
+        )
+
+    def draw(self, image: str | Path | Image.Image | Tensor | None = None) -> Image.Image:
+        """The image with a box, a name and a score for each object. Without `image`, the file that was predicted on.
+
+        RegardError where that is no file, or the image is of another size than the one that was predicted on.
+        """
+        source = self.name if image is None else image
+        if isinstance(source, str | Path):
+            if not Path(source).is_file():
+                raise RegardError(f"draw: {source} is no file; give the image: draw(image)")
+            pixels = read_image(source, 3)
+        elif isinstance(source, Image.Image):
+            pixels = from_pil(source, 3)
+        else:
+            pixels = source.cpu().expand(3, -1, -1) if source.shape[0] == 1 else source.cpu()
+        if tuple(pixels.shape[1:]) != self.image_size:
+            raise RegardError(
+                f"draw: an image of {pixels.shape[2]} × {pixels.shape[1]} pixels, "
+                f"the boxes are of one of {self.image_size[1]} × {self.image_size[0]}"
+            )
+        captions = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
+        return draw_boxes(pixels, self.boxes_xyxy, self.labels.tolist(), captions)
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO's results: a table an object, `bbox` being (left, top, width, height) in pixels."""
+        sizes = torch.cat([self.boxes_xyxy[:, :2], self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]], dim=1)
+        rows = zip(self.labels.tolist(), sizes.tolist(), self.scores.tolist(), strict=True)
+        return [
+            {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
+            for label, box, score in rows
+        ]
+
+    def to_supervision(self) -> Any:
+        """As `supervision.Detections`. RegardError where supervision is not installed."""
+        import warnings
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it runs without OpenCV
+                import supervision
+        except ImportError:
+            raise RegardError("supervision is not installed; pip install 'regard[supervision]'") from None
+        import numpy as np
+
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy.numpy(),
+            class_id=self.labels.numpy(),
+            confidence=self.scores.numpy(),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )

@@ -1,0 +1,233 @@
+"""Object detection: the data, the model and the loss that a recipe asks for."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Annotations,
+    AspectOrder,
+    DetectionAugmentation,
+    DetectionBatch,
+    DetectionData,
+    DetectionPreprocessing,
+    DetectionSource,
+    Issue,
+    MosaicAndJitter,
+    ResizedDetectionSource,
+    SelectedDetectionSource,
+    TrainingOrder,
+    cached,
+    check_opened_detection,
+    detection_training_loader,
+    detection_training_transform,
+    open_detection,
+)
+from regard.errors import RegardError
+from regard.losses import DNDETRLoss, SetPredictionLoss
+from regard.models import DETR, DNDETR, DETRConfig, DNDETRConfig, build
+from regard.recipes import Recipe
+from regard.recipes.schema import DataSection
+from regard.tasks.detection.metrics import DetectionEvaluation
+from regard.tasks.detection.predictor import Detector
+from regard.tasks.task import training_order
+from regard.weights import load_detr_weights, load_pretrained_backbone
+
+
+class DetectionTask:
+    """Everything of a run that is about boxes; the training loop knows nothing of them."""
+
+    unit = "images"
+    main_metric = "ap"
+    larger_is_better = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        options, wanted = recipe.data, _config(recipe, num_classes=1)
+        self.data: DetectionData = open_detection(
+            options.address,
+            channels=wanted.in_chans,
+            val_fraction=options.val_fraction,
+            split_seed=options.split_seed,
+            on_bad_image=options.on_bad_image,
+            annotations=annotations_of(options),
+        )
+        self.config = _config(recipe, num_classes=len(self.data.class_names))
+        self.train, self.val = splits_of(self.data, options)
+        grey = wanted.in_chans == 1
+        shortest, longest = options.shortest, options.longest
+        if not options.enlarge:
+            shortest = min(shortest, max(min(size) for size in self.train.sizes))
+            longest = min(longest, max(max(size) for size in self.train.sizes))
+        self.preprocessing = DetectionPreprocessing(
+            shortest=shortest,
+            longest=longest,
+            channels=wanted.in_chans,
+            mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
+            std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
+        )
+        if recipe.augment.varies:
+            closer = max(recipe.augment.scale_jitter[1], 1)
+            self.train = ResizedDetectionSource(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
+        if options.cache:
+            self.train = cached(self.train, wanted.in_chans)
+        self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
+        if isinstance(self.config, DNDETRConfig):
+            self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return (*self.train.skipped, *self.val.skipped)
+
+    def check(self) -> list[Issue]:
+        """What is wrong with the data, as far as it can be told without decoding them all."""
+        used = self.data if self.recipe.data.validate_on == "val" else replace(self.data, val=self.data.train)
+        issues, _, _ = check_opened_detection(used, num_queries=self.config.num_queries, pixels=False)
+        if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
+            what = (
+                "the backbone starts from random weights with norms that never learn; "
+                "--set model.pretrained_backbone=true begins with timm's weights of ImageNet"
+            )
+            issues.append(Issue("warning", what, "model"))
+        return issues
+
+    def build_model(self) -> DETR | DNDETR:
+        options, model = self.recipe.model, build(self.config)
+        assert isinstance(model, DETR | DNDETR)
+        model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        if options.pretrained_backbone:
+            named = options.pretrained_backbone
+            try:
+                load_pretrained_backbone(model, named if isinstance(named, str) else None)
+            except RegardError as error:
+                if self.recipe.otherwise is None:
+                    raise
+                raise RegardError(f"{error}; the recipe {self.recipe.otherwise} starts from scratch") from None
+        if options.weights is not None:
+            load_detr_weights(model, options.weights, reset_head=options.reset_head)
+        if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
+            model.backbone.freeze_stem()
+        return model
+
+    def order(self, *, rank: int, world_size: int) -> TrainingOrder:
+        """Which images each step takes, from the first step on."""
+        recipe = self.recipe
+        if not recipe.data.group_by_aspect:
+            return training_order(recipe, len(self.train), rank=rank, world_size=world_size)
+        return AspectOrder(
+            self.train.sizes,
+            recipe.train.batch_size,
+            recipe.seed,
+            rank=rank,
+            world_size=world_size,
+            accumulate=recipe.train.accumulate,
+        )
+
+    def training_loader(self, order: TrainingOrder) -> Iterable[DetectionBatch]:
+        """Batches for ever, augmented."""
+        recipe, augment = self.recipe, self.recipe.augment
+        transform = detection_training_transform(
+            self.preprocessing,
+            DetectionAugmentation(
+                flip=augment.flip and self.data.can_flip,
+                scales=augment.scales,
+                crop=augment.crop,
+                colour=augment.colour,
+            ),
+        )
+        vary = None
+        if augment.varies:
+            vary = MosaicAndJitter(
+                self.train,
+                augment.scale_jitter,
+                augment.mosaic,
+                self.preprocessing.mean,
+                most=self.config.num_queries,
+            )
+        return detection_training_loader(
+            self.train, transform, order, recipe.data.num_workers, recipe.data.on_bad_image, vary
+        )
+
+    def weight(self, batch: DetectionBatch) -> int:
+        """The images. How many boxes there are, the loss itself counts over all processes."""
+        return len(batch)
+
+    def loss(self, model: nn.Module, batch: DetectionBatch) -> Float[Tensor, ""]:
+        """The set loss over all layers of the decoder; with a DN-DETR, of proposals and noised objects too."""
+        self._loss.to(batch.images.device)
+        if isinstance(self._loss, DNDETRLoss):
+            output = model(batch.images, batch.mask, batch.labels, batch.boxes_cxcywh)
+            return self._loss(output, batch.labels, batch.boxes_cxcywh).total
+        output = model(batch.images, batch.mask)
+        return self._loss(output.logits, output.boxes_cxcywh, batch.labels, batch.boxes_cxcywh).total
+
+    def predictor(self, model: nn.Module) -> Detector:
+        return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing)
+
+    def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> DetectionEvaluation:
+        """This process's share of the held-out images, evaluated."""
+        was_training = model.training
+        share = self.predictor(model).evaluate(
+            self.val,
+            num_workers=self.recipe.data.num_workers,
+            on_bad_image=self.recipe.data.on_bad_image,
+            rank=rank,
+            world_size=world_size,
+        )
+        model.train(was_training)
+        return share
+
+    def metrics(self, shares: Sequence[DetectionEvaluation]) -> dict[str, float]:
+        """COCO's figures and the loss over the shares of all processes."""
+        return DetectionEvaluation.joined(shares).metrics()
+
+    def flops(self, model: nn.Module) -> int:
+        """For an image of the size that most of the training images are brought to."""
+        if not isinstance(model, DETR | DNDETR):
+            return 0
+        from regard.data.boxes.transforms import resized
+
+        sizes = torch.tensor(
+            [resized(*size, self.preprocessing.shortest, self.preprocessing.longest) for size in self.train.sizes]
+        )
+        height, width = sizes.mode(0).values.tolist()
+        return model.flops(height, width)
+
+    def metadata(self) -> dict[str, Any]:
+        """All that prediction needs beside the weights: no data set."""
+        return {
+            "task": "detection",
+            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "class_names": list(self.data.class_names),
+            "category_ids": list(self.data.category_ids),
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+
+def annotations_of(options: DataSection) -> Annotations:
+    """COCO's files as a recipe names them."""
+    names = ("train_annotations", "train_images", "val_annotations", "val_images")
+    stated = (getattr(options, name) for name in names)
+    return Annotations(*(None if value is None else Path(value).expanduser() for value in stated))
+
+
+def splits_of(data: DetectionData, options: DataSection) -> tuple[DetectionSource, DetectionSource]:
+    """What a recipe trains on, and what it evaluates on."""
+    train = data.train
+    if options.first is not None:
+        train = SelectedDetectionSource(train, range(min(options.first, len(train))))
+    return train, train if options.validate_on == "train" else data.val
+
+
+def _config(recipe: Recipe, num_classes: int) -> DETRConfig | DNDETRConfig:
+    config = recipe.model.config(num_classes=num_classes)
+    assert isinstance(config, DETRConfig | DNDETRConfig)  # the schema lets no other model come to this task
+    return config

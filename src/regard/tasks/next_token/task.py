@@ -1,0 +1,93 @@
+"""Next-token prediction: a language model of one text."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.data import Issue, TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
+from regard.models import LanguageModel, LanguageModelConfig
+from regard.recipes import Recipe
+from regard.tasks.next_token.metrics import TextEvaluation
+from regard.tasks.next_token.predictor import Writer
+from regard.tasks.task import training_order
+
+
+class NextTokenTask:
+    """A text, cut into windows of the model's context. Opening it reads the text and makes the tokenizer."""
+
+    unit = "windows"
+    main_metric = "bits_per_byte"
+    larger_is_better = False
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        data = recipe.data
+        self.data = open_text(data.address, val_fraction=data.val_fraction)
+        self.tokenizer = create_tokenizer(data.tokenizer, data.vocab_size, [self.data.train])
+        config = recipe.model.config(vocab_size=self.tokenizer.vocab_size)
+        assert isinstance(config, LanguageModelConfig)  # the schema lets no other model come to this task
+        self.config = config
+        self._tokens = torch.tensor(self.tokenizer.encode(self.data.train))
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return ()
+
+    def check(self) -> Sequence[Issue]:
+        """Nothing that opening the data has not said."""
+        return ()
+
+    def build_model(self) -> LanguageModel:
+        model = LanguageModel(**vars(self.config))
+        model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        return model
+
+    def order(self, *, rank: int, world_size: int) -> TrainingOrder:
+        """Which windows each step takes, from the first step on."""
+        count = num_windows(len(self._tokens), self.config.context)
+        return training_order(self.recipe, count, rank=rank, world_size=world_size)
+
+    def training_loader(self, order: TrainingOrder) -> Iterable[WindowBatch]:
+        """Batches for ever; in each epoch the windows begin elsewhere."""
+        return training_windows(self._tokens, self.config.context, order, num_workers=self.recipe.data.num_workers)
+
+    def weight(self, batch: WindowBatch) -> int:
+        """The windows: all are of one length."""
+        return len(batch)
+
+    def loss(self, model: nn.Module, batch: WindowBatch) -> Float[Tensor, ""]:
+        """Mean cross-entropy of each token, predicted from those before it in the window."""
+        logits = model(batch.tokens[:, :-1])
+        labels = batch.tokens[:, 1:].flatten()
+        return F.cross_entropy(logits.flatten(0, 1), labels, label_smoothing=self.recipe.train.label_smoothing)
+
+    def predictor(self, model: nn.Module) -> Writer:
+        return Writer(model, self.tokenizer)
+
+    def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> TextEvaluation:
+        """This process's share of the held-out text."""
+        was_training = model.training
+        share = self.predictor(model).evaluate(self.data.val, rank=rank, world_size=world_size)
+        model.train(was_training)
+        return share
+
+    def metrics(self, shares: Sequence[TextEvaluation]) -> dict[str, float]:
+        """`bits_per_byte`, `perplexity` and `loss` over the shares of all processes."""
+        return TextEvaluation.joined(shares).metrics()
+
+    def flops(self, model: nn.Module) -> int:
+        """For one window."""
+        return model.flops(self.config.context) if isinstance(model, LanguageModel) else 0
+
+    def metadata(self) -> dict[str, Any]:
+        """All that generation needs beside the weights: no data set."""
+        return {
+            "task": "next-token",
+            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "tokenizer": self.tokenizer.to_dict(),
+        }

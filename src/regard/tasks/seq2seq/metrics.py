@@ -1,0 +1,101 @@
+"""How good a model of text is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regard.errors import RegardError
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """The share of predictions that equal their reference."""
+    pairs = list(zip(predictions, references, strict=True))
+    return sum(ours == theirs for ours, theirs in pairs) / len(pairs)
+
+
+def bleu(predictions: Sequence[str], references: Sequence[str], *, tokenize: str = "13a") -> float:
+    """BLEU of a corpus in [0, 100] (Papineni et al. 2002), as sacrebleu computes it.
+
+    `tokenize` is sacrebleu's: "13a" for words, "char" for what is short.
+    """
+    from sacrebleu import corpus_bleu
+
+    return float(corpus_bleu(list(predictions), [list(references)], tokenize=tokenize).score)
+
+
+def perplexity(nats: float, num_tokens: int) -> float:
+    """e to the mean cross-entropy of a token: as uncertain as among that many tokens of equal probability."""
+    return math.exp(min(nats / num_tokens, 700.0))  # e^710 is beyond a float
+
+
+def bits_per_byte(nats: float, num_bytes: int) -> float:
+    """Bits that the model needs for a byte of text: comparable between tokenizers."""
+    return nats / math.log(2) / num_bytes
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """What became of one group of pairs, such as a language."""
+
+    name: str
+    exact_match: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class PairEvaluation:
+    """What was written for each source beside what is right, and how probable the model held what is right."""
+
+    sources: tuple[str, ...]
+    references: tuple[str, ...]
+    predictions: tuple[str, ...]
+    groups: tuple[str, ...]
+    names: tuple[str, ...]
+    nats: float
+    """Cross-entropy of all references, each with the token that ends it."""
+    num_tokens: int
+    bleu_tokenize: str
+    skipped: tuple[str, ...] = ()
+
+    @classmethod
+    def joined(cls, shares: Sequence["PairEvaluation"]) -> "PairEvaluation":
+        """The shares of several processes as one."""
+
+        def all_of(field: str) -> tuple[str, ...]:
+            return tuple(value for share in shares for value in getattr(share, field))
+
+        return cls(
+            all_of("sources"),
+            all_of("references"),
+            all_of("predictions"),
+            all_of("groups"),
+            all_of("names"),
+            math.fsum(share.nats for share in shares),
+            sum(share.num_tokens for share in shares),
+            shares[0].bleu_tokenize,
+            all_of("skipped"),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """`exact_match`, `bleu`, `perplexity` (of a token) and `loss` (mean cross-entropy of a token in nats)."""
+        if not self.names:
+            raise RegardError("evaluation: there is no pair")
+        return {
+            "exact_match": exact_match(self.predictions, self.references),
+            "bleu": bleu(self.predictions, self.references, tokenize=self.bleu_tokenize),
+            "perplexity": perplexity(self.nats, self.num_tokens),
+            "loss": self.nats / self.num_tokens,
+        }
+
+    def per_group(self) -> list[GroupFigures]:
+        """Exact match of each group, in the order of their names."""
+        figures = []
+        for group in sorted(set(self.groups)):
+            chosen = [i for i, name in enumerate(self.groups) if name == group]
+            right = exact_match([self.predictions[i] for i in chosen], [self.references[i] for i in chosen])
+            figures.append(GroupFigures(group, right, len(chosen)))
+        return figures
+
+    def mistakes(self) -> list[int]:
+        """Which pairs were written wrongly."""
+        return [i for i, text in enumerate(self.predictions) if text != self.references[i]]

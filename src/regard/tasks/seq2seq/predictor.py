@@ -1,0 +1,126 @@
+"""A trained sequence-to-sequence model in use."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regard.data import BOS, EOS, PAD, PairSource, Tokenizer, evaluation_pairs, pair_batch, tokenizer_from_dict
+from regard.errors import RegardError
+from regard.models.decoding import Generated, beam_search, greedy
+from regard.tasks.seq2seq.metrics import PairEvaluation
+from regard.tasks.seq2seq.result import Alignment, Translation
+
+
+class Translator:
+    """A model with its tokenizer: text in, text out."""
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, max_new_tokens: int) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_new_tokens = max_new_tokens
+
+    @classmethod
+    def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Translator":
+        """With what a run's metadata.json keeps."""
+        return cls(model, tokenizer_from_dict(metadata["tokenizer"], where), metadata["max_new_tokens"])
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def predict(
+        self, texts: Sequence[str], *, batch_size: int = 256, beam_size: int = 1, length_penalty: float = 0.6
+    ) -> list[Translation]:
+        """What the model writes for each text: the likeliest token after the likeliest, or by beam search.
+
+        Raises RegardError for an empty text, or one that is longer than the model's positions reach.
+        """
+        for number, text in enumerate(texts):
+            if not text:
+                raise RegardError(f"predict: text {number + 1} of {len(texts)} is empty")
+        answers: list[Translation | None] = [None] * len(texts)
+        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(texts), batch_size):
+            chosen = by_length[start : start + batch_size]
+            batch = pair_batch([(texts[i], "") for i in chosen], self.tokenizer, [str(i) for i in chosen])
+            found = self._write(batch.source, batch.source_mask, beam_size, length_penalty)
+            for i, tokens, log_prob in zip(chosen, found.tokens.tolist(), found.log_probs.tolist(), strict=True):
+                answers[i] = Translation(texts[i], self.tokenizer.decode(tokens), log_prob)
+        return [answer for answer in answers if answer is not None]
+
+    @torch.inference_mode()
+    def evaluate(
+        self,
+        pairs: PairSource,
+        *,
+        bleu_tokenize: str = "13a",
+        batch_size: int = 256,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> PairEvaluation:
+        """What the model writes for all pairs, or for this process's share, and how probable it holds what is right."""
+        loader = evaluation_pairs(
+            pairs, self.tokenizer, batch_size, rank=rank, world_size=world_size, num_workers=num_workers
+        )
+        texts: list[str] = []
+        names: list[str] = []
+        nats, num_tokens = 0.0, 0
+        for batch in loader:
+            batch = batch.to(self.device)
+            logits = self.model(batch.source, batch.target[:, :-1], source_mask=batch.source_mask)
+            labels = batch.target[:, 1:]
+            nats += F.cross_entropy(
+                logits.double().flatten(0, 1), labels.flatten(), ignore_index=PAD, reduction="sum"
+            ).item()
+            num_tokens += int((labels != PAD).sum())
+            written = self._write(batch.source, batch.source_mask, beam_size=1, length_penalty=0.0)
+            texts += [self.tokenizer.decode(tokens) for tokens in written.tokens.tolist()]
+            names += batch.names
+        known = {pairs.name(i): i for i in range(len(pairs))}
+        chosen = [known[name] for name in names]
+        sources, references = zip(*(pairs.pair(i) for i in chosen), strict=True) if chosen else ((), ())
+        groups = tuple(pairs.group(i) for i in chosen)
+        return PairEvaluation(sources, references, tuple(texts), groups, tuple(names), nats, num_tokens, bleu_tokenize)
+
+    @torch.inference_mode()
+    def alignment(self, text: str, *, beam_size: int = 1, length_penalty: float = 0.6) -> tuple[Translation, Alignment]:
+        """What the model writes for a text, as in `predict`, and what each token of it took from the text."""
+        answer = self.predict([text], beam_size=beam_size, length_penalty=length_penalty)[0]
+        batch = pair_batch([(text, answer.text)], self.tokenizer, [""]).to(self.device)
+        model: Any = self.model
+        weights = model.cross_attention(batch.source, batch.target[:, :-1])[0].float().cpu()
+        written = (*self._pieces(batch.target[0, 1:-1]), "end")
+        return answer, Alignment(tuple(self._pieces(batch.source[0])), written, weights)
+
+    @torch.inference_mode()
+    def _write(self, source: Tensor, mask: Tensor | None, beam_size: int, length_penalty: float) -> Generated:
+        model: Any = self.model
+        state = model.start(source.to(self.device), source_mask=None if mask is None else mask.to(self.device))
+        prompt = torch.full((len(source), 1), BOS, device=self.device)
+        if beam_size == 1:
+            return greedy(model.step, prompt, state, eos=EOS, pad=PAD, max_new_tokens=self.max_new_tokens)
+        return beam_search(
+            model.step,
+            prompt,
+            state,
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            eos=EOS,
+            pad=PAD,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    def _pieces(self, tokens: Tensor) -> list[str]:
+        """The text of each token. Of a letter that takes several, the first one gets it all."""
+        ids, pieces = tokens.tolist(), []
+        first = 0
+        for end in range(1, len(ids) + 1):
+            text, rest = self.tokenizer.decode(ids[first:end]), self.tokenizer.decode(ids[end:])
+            if text + rest == self.tokenizer.decode(ids[first:]):  # else the cut goes through a letter
+                pieces += [text, *[""] * (end - first - 1)]
+                first = end
+        return pieces

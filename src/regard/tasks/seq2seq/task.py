@@ -1,0 +1,121 @@
+"""Sequence to sequence: an encoder reads a text, and a decoder writes another."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.data import PAD, Issue, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
+from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build
+from regard.recipes import Recipe
+from regard.tasks.seq2seq.metrics import PairEvaluation
+from regard.tasks.seq2seq.predictor import Translator
+from regard.tasks.task import training_order
+
+# What is written may be this many tokens longer than the longest target of the training data (of a sample of it).
+SPARE_TOKENS = 8
+SAMPLE = 2000
+
+
+class Seq2SeqTask:
+    """Pairs of texts, with one vocabulary for both. Opening it reads the data and makes the tokenizer."""
+
+    unit = "pairs"
+    main_metric = "exact_match"
+    larger_is_better = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        data = recipe.data
+        self.data: TextPairs = open_pairs(data.address, val_fraction=data.val_fraction, split_seed=data.split_seed)
+        train = self.data.train
+        # Drawn, since every n-th pair may be of one language.
+        drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:SAMPLE].tolist()
+        sample = [train.pair(i) for i in sorted(drawn)]
+        texts = (text for pair in sample for text in pair)
+        self.tokenizer = create_tokenizer(data.tokenizer, data.vocab_size, texts)
+        size = self.tokenizer.vocab_size
+        self.config = recipe.model.config(src_vocab=size, tgt_vocab=size)
+        sources, targets = zip(*sample, strict=True)
+        self._longest_source = max(len(self.tokenizer.encode(text)) for text in sources)
+        self._longest_target = max(len(self.tokenizer.encode(text)) for text in targets)
+        self._max_new_tokens = self._longest_target + SPARE_TOKENS
+        if isinstance(self.config, TransformerConfig) and self.config.max_tokens is not None:
+            self._max_new_tokens = min(self._max_new_tokens, self.config.max_tokens)  # as far as positions reach
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return (*self.data.train.skipped, *self.data.val.skipped)
+
+    def check(self) -> Sequence[Issue]:
+        """Nothing that opening the data has not said."""
+        return ()
+
+    def build_model(self) -> nn.Module:
+        model = build(self.config)
+        if isinstance(model, Transformer):
+            model.encoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+            model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        return model
+
+    def order(self, *, rank: int, world_size: int) -> TrainingOrder:
+        """Which pairs each step takes, from the first step on."""
+        return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
+
+    def training_loader(self, order: TrainingOrder) -> Iterable[PairBatch]:
+        """Batches for ever."""
+        return training_pairs(self.data.train, self.tokenizer, order, num_workers=self.recipe.data.num_workers)
+
+    def weight(self, batch: PairBatch) -> int:
+        """The tokens that are predicted."""
+        return int((batch.target[:, 1:] != PAD).sum())
+
+    def loss(self, model: nn.Module, batch: PairBatch) -> Float[Tensor, ""]:
+        """Mean cross-entropy of the target's tokens, each predicted from those before it; label smoothing (5.4)."""
+        logits = model(batch.source, batch.target[:, :-1], source_mask=batch.source_mask)
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            batch.target[:, 1:].flatten(),
+            ignore_index=PAD,
+            label_smoothing=self.recipe.train.label_smoothing,
+        )
+
+    def predictor(self, model: nn.Module) -> Translator:
+        return Translator(model, self.tokenizer, self._max_new_tokens)
+
+    def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> PairEvaluation:
+        """This process's share of the held-out pairs, written by the model."""
+        was_training = model.training
+        share = self.predictor(model).evaluate(
+            self.data.val,
+            bleu_tokenize=self.data.bleu_tokenize,
+            num_workers=self.recipe.data.num_workers,
+            rank=rank,
+            world_size=world_size,
+        )
+        model.train(was_training)
+        return share
+
+    def metrics(self, shares: Sequence[PairEvaluation]) -> dict[str, float]:
+        """`exact_match`, `bleu`, `perplexity` and `loss` over the shares of all processes."""
+        return PairEvaluation.joined(shares).metrics()
+
+    def flops(self, model: nn.Module) -> int:
+        """For the longest pair."""
+        if not isinstance(model, Transformer | RecurrentSeq2Seq):
+            return 0
+        return model.flops(self._longest_source, self._longest_target + 1)
+
+    def metadata(self) -> dict[str, Any]:
+        """All that prediction needs beside the weights: no data set."""
+        return {
+            "task": "seq2seq",
+            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "tokenizer": self.tokenizer.to_dict(),
+            "max_new_tokens": self._max_new_tokens,
+            "groups": list(self.data.groups),
+        }
