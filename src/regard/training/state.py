@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -32,6 +33,10 @@ class Progress:
     metrics: dict[str, float] = field(default_factory=dict)
     """The last evaluation's."""
     evaluated_step: int = 0
+
+    def skip(self, names: Iterable[str]) -> None:
+        """These could not be read."""
+        self.skipped += [name for name in dict.fromkeys(names) if name not in self.skipped]
 
 
 class State:
