@@ -7,7 +7,8 @@ import sacrebleu
 
 from regard.errors import RegardError
 from regard.tasks import GroupFigures, PairEvaluation, TextEvaluation
-from regard.tasks.seq2seq.metrics import bits_per_byte, bleu, exact_match, perplexity
+from regard.tasks.seq2seq.metrics import bleu, exact_match
+from regard.tasks.text_metrics import bits_per_byte, perplexity
 
 PREDICTIONS = ("the cat sat on the mat", "a dog barks", "rain falls on roofs today", "nothing", "7")
 REFERENCES = ("the cat sat on the mat", "a dog barked loudly", "rain fell on the roofs today", "nothing", "8")

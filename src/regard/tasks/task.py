@@ -44,9 +44,9 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Any:
-        """This process's share of an evaluation: something that can be pickled, with a `skipped` as batches have."""
+        """This process's shard of an evaluation: something that can be pickled, with a `skipped` as batches have."""
 
-    def metrics(self, shares: Sequence[Any]) -> dict[str, float]: ...
+    def metrics(self, shards: Sequence[Any]) -> dict[str, float]: ...
 
     def flops(self, model: nn.Module) -> int:
         """Operations for one sample, by formula."""

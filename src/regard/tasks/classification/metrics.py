@@ -35,14 +35,14 @@ class Evaluation:
     """Images that could not be read."""
 
     @classmethod
-    def joined(cls, shares: Sequence["Evaluation"]) -> "Evaluation":
-        """The shares of several processes as one."""
+    def joined(cls, shards: Sequence["Evaluation"]) -> "Evaluation":
+        """The shards of several processes as one."""
         return cls(
-            torch.cat([share.logits for share in shares]),
-            torch.cat([share.labels for share in shares]),
-            tuple(name for share in shares for name in share.names),
-            shares[0].class_names,
-            tuple(name for share in shares for name in share.skipped),
+            torch.cat([shard.logits for shard in shards]),
+            torch.cat([shard.labels for shard in shards]),
+            tuple(name for shard in shards for name in shard.names),
+            shards[0].class_names,
+            tuple(name for shard in shards for name in shard.skipped),
         )
 
     @property

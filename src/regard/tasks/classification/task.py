@@ -74,7 +74,7 @@ class ClassificationTask:
             interpolation=interpolation,
             crop_fraction=crop,
         )
-        self._kept: CachedFeatures | None = None
+        self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
 
     @property
@@ -94,8 +94,8 @@ class ClassificationTask:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the schema lets no other be frozen
-            self._kept = CachedFeatures(model)
-            self._kept.freeze()
+            self._cached = CachedFeatures(model)
+            self._cached.freeze()
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -105,8 +105,8 @@ class ClassificationTask:
     def training_loader(self, order: TrainingOrder) -> Iterable[Batch]:
         """Batches for ever, augmented."""
         recipe = self.recipe
-        if self._kept is not None and order.world_size == 1:
-            return self._kept.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
+        if self._cached is not None and order.world_size == 1:
+            return self._cached.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
         transform = training_transform(
             self.preprocessing,
             Augmentation(
@@ -129,8 +129,8 @@ class ClassificationTask:
         """Mean cross-entropy with label smoothing, after mixup or cutmix where they are on."""
         images, labels = batch.images, batch.labels
         if images.ndim == 2:  # features, of a backbone that is frozen
-            assert self._kept is not None
-            logits = self._kept.head(images)
+            assert self._cached is not None
+            logits = self._cached.head(images)
             return F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if self._mixing is not None:
             images, labels = self._mixing(images, labels)
@@ -140,9 +140,9 @@ class ClassificationTask:
         return Classifier(model, self.data.class_names, self.preprocessing)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
-        """This process's share of the held-out images, evaluated."""
+        """This process's shard of the held-out images, evaluated."""
         was_training = model.training
-        share = self.predictor(model).evaluate(
+        shard = self.predictor(model).evaluate(
             self.data.val,
             num_workers=self.recipe.data.num_workers,
             on_bad_image=self.recipe.data.on_bad_image,
@@ -150,11 +150,11 @@ class ClassificationTask:
             world_size=world_size,
         )
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[Evaluation]) -> dict[str, float]:
-        """`accuracy`, `top5` and `loss` over the shares of all processes."""
-        return Evaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
+        """`accuracy`, `top5` and `loss` over the shards of all processes."""
+        return Evaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         return model.flops() if isinstance(model, ViT | SASAResNet) else 0

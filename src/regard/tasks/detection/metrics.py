@@ -59,16 +59,16 @@ class DetectionEvaluation:
         return len(self.found)
 
     @classmethod
-    def joined(cls, shares: Sequence["DetectionEvaluation"]) -> "DetectionEvaluation":
-        """The shares of several processes as one."""
-        total = sum(len(share) for share in shares)
+    def joined(cls, shards: Sequence["DetectionEvaluation"]) -> "DetectionEvaluation":
+        """The shards of several processes as one."""
+        total = sum(len(shard) for shard in shards)
         return cls(
-            tuple(one for share in shares for one in share.found),
-            tuple(one for share in shares for one in share.objects),
-            tuple(one for share in shares for one in share.image_ids),
-            shares[0].class_names,
-            sum(share.loss * len(share) for share in shares if len(share)) / max(total, 1),
-            tuple(name for share in shares for name in share.skipped),
+            tuple(one for shard in shards for one in shard.found),
+            tuple(one for shard in shards for one in shard.objects),
+            tuple(one for shard in shards for one in shard.image_ids),
+            shards[0].class_names,
+            sum(shard.loss * len(shard) for shard in shards if len(shard)) / max(total, 1),
+            tuple(name for shard in shards for name in shard.skipped),
         )
 
     def metrics(self) -> dict[str, float]:

@@ -173,9 +173,9 @@ class DetectionTask:
         return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> DetectionEvaluation:
-        """This process's share of the held-out images, evaluated."""
+        """This process's shard of the held-out images, evaluated."""
         was_training = model.training
-        share = self.predictor(model).evaluate(
+        shard = self.predictor(model).evaluate(
             self.val,
             num_workers=self.recipe.data.num_workers,
             on_bad_image=self.recipe.data.on_bad_image,
@@ -183,11 +183,11 @@ class DetectionTask:
             world_size=world_size,
         )
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[DetectionEvaluation]) -> dict[str, float]:
-        """COCO's figures and the loss over the shares of all processes."""
-        return DetectionEvaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[DetectionEvaluation]) -> dict[str, float]:
+        """COCO's figures and the loss over the shards of all processes."""
+        return DetectionEvaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         """For an image of the size that most of the training images are brought to."""

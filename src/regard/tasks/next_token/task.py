@@ -70,15 +70,15 @@ class NextTokenTask:
         return Writer(model, self.tokenizer)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> TextEvaluation:
-        """This process's share of the held-out text."""
+        """This process's shard of the held-out text."""
         was_training = model.training
-        share = self.predictor(model).evaluate(self.data.val, rank=rank, world_size=world_size)
+        shard = self.predictor(model).evaluate(self.data.val, rank=rank, world_size=world_size)
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[TextEvaluation]) -> dict[str, float]:
-        """`bits_per_byte`, `perplexity` and `loss` over the shares of all processes."""
-        return TextEvaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[TextEvaluation]) -> dict[str, float]:
+        """`bits_per_byte`, `perplexity` and `loss` over the shards of all processes."""
+        return TextEvaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         """For one window."""

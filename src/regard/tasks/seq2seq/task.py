@@ -88,9 +88,9 @@ class Seq2SeqTask:
         return Translator(model, self.tokenizer, self._max_new_tokens)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> PairEvaluation:
-        """This process's share of the held-out pairs, written by the model."""
+        """This process's shard of the held-out pairs, written by the model."""
         was_training = model.training
-        share = self.predictor(model).evaluate(
+        shard = self.predictor(model).evaluate(
             self.data.val,
             bleu_tokenize=self.data.bleu_tokenize,
             num_workers=self.recipe.data.num_workers,
@@ -98,11 +98,11 @@ class Seq2SeqTask:
             world_size=world_size,
         )
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[PairEvaluation]) -> dict[str, float]:
-        """`exact_match`, `bleu`, `perplexity` and `loss` over the shares of all processes."""
-        return PairEvaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[PairEvaluation]) -> dict[str, float]:
+        """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
+        return PairEvaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         """For the longest pair."""
