@@ -252,6 +252,9 @@ def test_it_shows_itself_in_a_notebook(channels, tmp_path):
     picture = Image.open(io.BytesIO(shown[0]))
     assert (picture.format, picture.size) == ("PNG", (203, 401))
     assert one(file).pixels is None
+    large = one(torch.zeros(channels, 1000, 3000, dtype=torch.uint8))
+    assert large.draw().size == (3000, 1000)
+    assert Image.open(io.BytesIO(large._repr_png_())).size == (1024, 341)
     found = one(pixels, threshold=0.3)
     assert found.above(0.9).pixels is found.pixels
     assert "pixels" not in repr(found)

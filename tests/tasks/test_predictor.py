@@ -165,7 +165,7 @@ def test_a_generator_is_read_one_batch_at_a_time():
         (Several([noise(5, 7)]), r"^images\[0\]: give a path, a Pillow image, a uint8 array .*, not a list$"),
         (
             Several(noise(5, 7), None),
-            r"^images\[1\]: give a path, .* a uint8 tensor \(3, height, width\), not a NoneType$",
+            r"^images\[1\]: give a path, .* a uint8 tensor \(channels, height, width\), not a NoneType$",
         ),
         ([noise(5, 7), noise(5, 7) / 2], r"^images\[1\]: an array must be uint8"),
     ],
@@ -174,6 +174,13 @@ def test_anything_else_is_one_line_that_says_what_is_allowed(make, image, messag
     with pytest.raises(RegardError, match=message) as caught:
         make().predict(image)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_has_at_least_one_input(size):
+    for one, inputs in ((classifier(), [noise(5, 7)]), (detector(), [noise(5, 7)]), (translator(), ["vier"])):
+        with pytest.raises(RegardError, match=rf"^batch_size is {size}; it must be at least 1$"):
+            one(inputs, batch_size=size)
 
 
 @pytest.mark.parametrize("make", [classifier, detector])
@@ -217,7 +224,7 @@ def test_a_writer_is_called_with_one_prompt_or_many():
     assert one([]) == []
     with pytest.raises(TypeError, match="temprature"):
         one("The", temprature=0)
-    with pytest.raises(RegardError, match=r"^predict: give a str, or a list of them, not a dict$"):
+    with pytest.raises(RegardError, match=r"^prompt: give a str, or a list of them, not a dict$"):
         one({})
     with pytest.raises(RegardError, match=r"^prompt 2: must be a str, not a NoneType$"):
         one(Several("The", None))

@@ -15,12 +15,8 @@ from regard.data import BadImage, DetectionPreprocessing, Preprocessing, from_pi
 from regard.errors import RegardError
 from regard.tasks.predictor import Predictor, batched, many
 
-# A path; a Pillow image; a uint8 array (height, width) or (height, width, channels); a uint8 tensor (channels, height,
-# width).
 OneImage = str | Path | Image.Image | np.ndarray | Tensor
-KINDS = (
-    "a path, a Pillow image, a uint8 array (height, width[, channels]) or a uint8 tensor ({channels}, height, width)"
-)
+KINDS = "a path, a Pillow image, a uint8 array (height, width[, channels]) or a uint8 tensor (channels, height, width)"
 Answer = TypeVar("Answer")
 
 
@@ -70,7 +66,7 @@ class ImagePredictor(Predictor, Generic[Answer]):
             return answer([self._load(images, "image")])[0]
         return [
             one
-            for batch in batched(enumerate(many(images, KINDS.format(channels=self._channels))), batch_size)
+            for batch in batched(enumerate(many(images, f"predict: give {KINDS}")), batch_size)
             for one in answer([self._load(image, f"images[{number}]") for number, image in batch])
         ]
 
@@ -123,7 +119,7 @@ def pixels_of(image: object, channels: int, name: str) -> UInt8[Tensor, "channel
             raise _wrong(name, "a tensor", f"({channels}, height, width)", image)
         _require_pixels(image, name)
         return image.cpu()
-    raise RegardError(f"{name}: give {KINDS.format(channels=channels)}, not a {type(image).__name__}")
+    raise RegardError(f"{name}: give {KINDS}, not a {type(image).__name__}")
 
 
 def _require_pixels(image: np.ndarray | Tensor, name: str) -> None:

@@ -39,15 +39,17 @@ class Predictor(ABC):
         return self
 
 
-def many(inputs: Any, single: str) -> Iterable[Any]:
-    """The inputs themselves. RegardError unless they are several; `single` says what one input is."""
+def many(inputs: Any, wanted: str) -> Iterable[Any]:
+    """The inputs themselves. RegardError unless they are several; it begins with `wanted`, what one input is."""
     if not isinstance(inputs, Iterable) or isinstance(inputs, Mapping | bytes):
-        raise RegardError(f"predict: give {single}, or a list of them, not a {type(inputs).__name__}")
+        raise RegardError(f"{wanted}, or a list of them, not a {type(inputs).__name__}")
     return inputs
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of `size` items; the last one may be shorter. A generator is read one batch at a time."""
+    if size < 1:
+        raise RegardError(f"batch_size is {size}; it must be at least 1")
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

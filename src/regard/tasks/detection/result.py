@@ -14,6 +14,9 @@ from regard.draw.boxes import draw_boxes
 from regard.errors import RegardError
 from regard.tasks.image_predictor import OneImage, pixels_of
 
+# A notebook keeps the pictures that it shows: larger ones are made smaller.
+LARGEST = 1024
+
 
 @dataclass(frozen=True)
 class BoxRefinement:
@@ -88,11 +91,12 @@ class Detections:
         return draw_boxes(pixels, self.boxes_xyxy, self.labels.tolist(), captions)
 
     def _repr_png_(self) -> bytes | None:
-        """A notebook shows the picture; None, and so the text, where the image is gone."""
+        """A notebook shows the picture, at most `LARGEST` pixels wide and high; None, hence the text, if it is gone."""
         try:
             picture = self.draw()
         except RegardError:
             return None
+        picture.thumbnail((LARGEST, LARGEST))
         buffer = io.BytesIO()
         picture.save(buffer, "png")
         return buffer.getvalue()

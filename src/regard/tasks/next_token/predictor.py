@@ -40,7 +40,7 @@ class Writer(Predictor):
         """`generate` with its options. Each of several prompts is continued by itself, from the same seed."""
         if isinstance(prompt, str):
             return self.generate(prompt, **options)
-        prompts = enumerate(many(prompt, "a str"), 1)
+        prompts = enumerate(many(prompt, "prompt: give a str"), 1)
         return [self.generate(require_text(one, f"prompt {number}:"), **options) for number, one in prompts]
 
     @torch.inference_mode()

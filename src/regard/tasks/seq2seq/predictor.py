@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from regard.data import BOS, EOS, PAD, PairSource, Tokenizer, evaluation_pairs, pair_batch, tokenizer_from_dict
 from regard.errors import RegardError
 from regard.models.decoding import Generated, beam_search, greedy
-from regard.tasks.predictor import Predictor, many, require_text
+from regard.tasks.predictor import Predictor, batched, many, require_text
 from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.result import Alignment, Translation
 
@@ -47,7 +47,7 @@ class Translator(Predictor):
         """
         if isinstance(texts, str):
             return self._predict([texts], batch_size, beam_size, length_penalty)[0]
-        return self._predict(list(many(texts, "a str")), batch_size, beam_size, length_penalty)
+        return self._predict(list(many(texts, "predict: give a str")), batch_size, beam_size, length_penalty)
 
     __call__ = predict
 
@@ -61,8 +61,7 @@ class Translator(Predictor):
                 raise RegardError(f"{name} is empty")
         translations: list[Translation | None] = [None] * len(texts)
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(texts), batch_size):
-            chosen = by_length[start : start + batch_size]
+        for chosen in batched(by_length, batch_size):
             batch = pair_batch([(texts[i], "") for i in chosen], self.tokenizer, [str(i) for i in chosen])
             found = self._write(batch.source, batch.source_mask, beam_size, length_penalty)
             for i, tokens, log_prob in zip(chosen, found.tokens.tolist(), found.log_probs.tolist(), strict=True):
