@@ -137,7 +137,7 @@ def evaluate(
     matched by name: a class that the model does not know is a RegardError.
     """
     from regard.data import Joined, open_images, open_pairs, open_text
-    from regard.tasks import Classifier, Detector, Translator, Writer
+    from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights)
     options = _options(run, data)
@@ -148,10 +148,9 @@ def evaluate(
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
     if isinstance(predictor, Detector):
         return _evaluate_boxes(predictor, options, data, pretrained_name=_is_pretrained(run))
-    if isinstance(predictor, Writer):
+    if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
         return predictor.evaluate(text.val if address == options.address else text.train + text.val)
-    assert isinstance(predictor, Classifier)  # the fourth of four
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,

@@ -29,6 +29,10 @@ class Predictor(ABC):
     def __call__(self, inputs: Any, /) -> Any:
         """One input -> one answer; a list, tuple or generator of inputs -> a list of answers."""
 
+    @abstractmethod
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Measures the model on data of its task (a source of images, objects or pairs; a text); each task's own."""
+
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
