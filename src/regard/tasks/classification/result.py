@@ -9,6 +9,7 @@ class Prediction:
     """All classes of one image, the most probable first."""
 
     name: str
+    """The image's path, or a name such as images[3]."""
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
 

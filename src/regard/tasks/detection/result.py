@@ -45,7 +45,7 @@ class Detections:
     """The objects of one image, the most certain first. They draw themselves and convert to others' formats."""
 
     name: str
-    """The image's."""
+    """The image's path, or a name such as images[3]."""
     image_size: tuple[int, int]
     """(height, width) of the image as it is stored, in whose pixels the boxes are."""
     boxes_xyxy: Float32[Tensor, "objects 4"]
@@ -79,7 +79,7 @@ class Detections:
             image = self.name if self.pixels is None else self.pixels
         if isinstance(image, str | Path) and not Path(image).is_file():
             raise RegardError(f"draw: {image} is no file; give the image: draw(image)")
-        if isinstance(image, Tensor) and image.shape[0] == 1:
+        if isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 1:
             image = image.expand(3, -1, -1)
         pixels = pixels_of(image, 3, "draw")
         if tuple(pixels.shape[1:]) != self.image_size:
