@@ -48,13 +48,13 @@ class Attention(HeadMixer):
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: KeyValueCache | None = None
     ) -> tuple[Float[Tensor, "batch new embed_dim"], KeyValueCache]:
-        """The causal output for new tokens, which see `state` and each other's past; and the state with them in it."""
+        """The causal output for new tokens, which see `state` and the tokens before them; and the new state."""
         self.require_causal(self.causal)
         q, k, v = self.heads(x)
         if state is not None:
             k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)
         new, known = q.shape[2], k.shape[2]
-        # A single new token sees all that is known, and needs no mask.
+        # A single new token sees all tokens so far, and needs no mask.
         visible = None if new == 1 else torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
         return self.out(attention(q, k, v, mask=visible)), KeyValueCache(k, v)
 

@@ -43,8 +43,8 @@ class Local(HeadMixer):
     ) -> Float[Tensor, "batch tokens embed_dim"]:
         grid = self.require_grid(x, grid)
         q, k, v = self.heads(x, positions)
-        opaque = torch.compiler.is_compiling() and not can_be_compiled(q)
-        if opaque or (grid.prefix and mask is not None):  # the op knows of no prefix that is padding
+        untraceable = torch.compiler.is_compiling() and not can_be_compiled(q)
+        if untraceable or (grid.prefix and mask is not None):  # the op does not support padding in the prefix
             return self.out(self._weights(q, k, grid, mask) @ v)
         pixels = [part[:, :, grid.prefix :].unflatten(2, (grid.height, grid.width)) for part in (q, k, v)]
         mixed = local_attention(
@@ -89,6 +89,6 @@ class Local(HeadMixer):
         """
         embed_dim = self.num_heads * self.head_dim
         windows = grid.num_patches * min(self.window, grid.height) * min(self.window, grid.width)
-        globals_ = grid.num_tokens**2 - grid.num_patches**2
+        with_prefix = grid.num_tokens**2 - grid.num_patches**2
         offsets = 2 * grid.num_patches * self.window * embed_dim
-        return self.projection_flops(grid) + 2 * 2 * (windows + globals_) * embed_dim + offsets
+        return self.projection_flops(grid) + 2 * 2 * (windows + with_prefix) * embed_dim + offsets

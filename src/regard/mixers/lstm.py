@@ -13,8 +13,8 @@ from regard.mixers.base import Mixer
 class LSTM(Mixer):
     """A bidirectional LSTM that reads the tokens row by row, and a linear map of both directions' states.
 
-    A `mask` must leave its padding at the end of each row of tokens: a recurrence cannot step over a gap. The output
-    at padding is the linear map's bias.
+    With a `mask`, padding must be at the end of each sequence, because a recurrence cannot skip a gap. The output at
+    padding is the bias of the linear map.
     """
 
     name = "lstm"

@@ -9,9 +9,9 @@ from regard.mixers.base import Mixer
 
 
 class NoMixing(Mixer):
-    """Every token keeps to itself: the identity. What is left of a model is its feed-forward part.
+    """The identity: no token sees another. Only the feed-forward part of a model is left.
 
-    A class token then sees nothing of the image: pool by the average.
+    A class token then sees nothing of the image, so pool by the average.
     """
 
     name = "none"

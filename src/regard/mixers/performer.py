@@ -38,7 +38,7 @@ class Performer(HeadMixer):
     ) -> None:
         """`num_features` is 2 · head_dim unless given; more of them estimate softmax attention more closely.
 
-        `kind` is that of `favor_features`: "relu" is no estimate of softmax, but trains as well. `redraw_every` is in
+        `kind` is that of `favor_features`: "relu" does not estimate softmax, but trains as well. `redraw_every` is in
         steps of training; 0 is never.
         """
         super().__init__(embed_dim, num_heads, qkv_bias=qkv_bias, fused_qkv=fused_qkv)
@@ -75,14 +75,14 @@ class Performer(HeadMixer):
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: FavorState | None = None
     ) -> tuple[Float[Tensor, "batch new embed_dim"], FavorState]:
-        """The causal output for new tokens, given the sums over the past in `state`; and the sums with them in it."""
+        """The causal output for new tokens, given the sums over the past in `state`; and the new sums."""
         self.require_causal(self.causal)
         q, k, v = self.heads(x)
         mixed, state = favor_step(q, k, v, state, projection=self.projection, kind=self.kind)
         return self.out(mixed), state
 
     def redraw(self, step: int) -> None:
-        """The features of a training step, in place: those of the draw before, unless a new one is due."""
+        """Sets the features of a training step, in place: a new draw every `redraw_every` steps."""
         if self.redraw_every:
             self.projection.copy_(self._drawn(len(self.projection), step // self.redraw_every))
 
