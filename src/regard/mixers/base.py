@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.layers.grid import Grid
 
+Tokens = Float[Tensor, "batch tokens embed_dim"]
+TokenMask = Bool[Tensor, "batch tokens"]
+
 
 class Mixer(nn.Module, ABC):
     """Maps tokens to tokens: the only place in a model where tokens see each other.
@@ -25,13 +28,8 @@ class Mixer(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]: ...
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens: ...
 
     @abstractmethod
     def flops(self, grid: Grid) -> int:
@@ -88,12 +86,7 @@ class HeadMixer(Mixer):
 
     @abstractmethod
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]: ...
 
     def heads(
@@ -116,10 +109,10 @@ class HeadMixer(Mixer):
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
-    def value(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch heads tokens head_dim"]:
+    def value(self, x: Tokens) -> Float[Tensor, "batch heads tokens head_dim"]:
         return self.heads(x)[2]
 
-    def out(self, mixed: Float[Tensor, "batch heads tokens head_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+    def out(self, mixed: Float[Tensor, "batch heads tokens head_dim"]) -> Tokens:
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

@@ -1,12 +1,11 @@
 """A depthwise convolution, as a baseline."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 
 
 class Conv(Mixer):
@@ -30,13 +29,8 @@ class Conv(Mixer):
             self.prefix_mean = nn.Parameter(torch.ones(embed_dim))
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(positions=positions)
         grid = self.require_grid(x, grid)
         if grid.prefix != self.num_prefix:

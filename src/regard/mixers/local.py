@@ -1,12 +1,12 @@
 """Local window attention."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import HeadMixer
+from regard.mixers.base import HeadMixer, TokenMask, Tokens
 from regard.ops import local_attention, local_attention_weights
 from regard.ops.local.attention import can_be_compiled
 
@@ -34,13 +34,8 @@ class Local(HeadMixer):
         nn.init.normal_(self.rel_cols)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         grid = self.require_grid(x, grid)
         q, k, v = self.heads(x, positions)
         untraceable = torch.compiler.is_compiling() and not can_be_compiled(q)
@@ -60,12 +55,7 @@ class Local(HeadMixer):
         return self.out(mixed.flatten(2, 3))
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         q, k, _ = self.heads(x, positions)
         return self._weights(q, k, self.require_grid(x, grid), mask)

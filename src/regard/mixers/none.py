@@ -1,11 +1,11 @@
 """No mixing, as a baseline."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 
 
 class NoMixing(Mixer):
@@ -21,33 +21,23 @@ class NoMixing(Mixer):
         self.embed_dim = embed_dim
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(positions=positions)
         self.check_grid(x, grid)
         return x
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch 1 tokens tokens"]:
         self.require_no(positions=positions)
         self.check_grid(x, grid)
         return torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(x.shape[0], 1, -1, -1)
 
-    def value(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch 1 tokens embed_dim"]:
+    def value(self, x: Tokens) -> Float[Tensor, "batch 1 tokens embed_dim"]:
         return x.unsqueeze(1)
 
-    def out(self, mixed: Float[Tensor, "batch 1 tokens embed_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+    def out(self, mixed: Float[Tensor, "batch 1 tokens embed_dim"]) -> Tokens:
         return mixed.squeeze(1)
 
     def flops(self, grid: Grid) -> int:

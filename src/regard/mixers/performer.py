@@ -1,12 +1,12 @@
 """Attention in linear time, estimated with random features."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from regard.layers.grid import Grid
-from regard.mixers.base import HeadMixer
+from regard.mixers.base import HeadMixer, TokenMask, Tokens
 from regard.ops import FavorState, favor_attention, favor_step, favor_weights, orthogonal_projection
 from regard.ops.favor.features import check_kind
 
@@ -48,25 +48,15 @@ class Performer(HeadMixer):
         self.register_buffer("projection", self._drawn(num_features, 0).to(self.proj.weight.device))
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.check_grid(x, grid)
         q, k, v = self.heads(x, positions)
         mixed = favor_attention(q, k, v, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
         return self.out(mixed)
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
         q, k, _ = self.heads(x, positions)
