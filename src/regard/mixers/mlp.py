@@ -11,7 +11,7 @@ from regard.mixers.base import Mixer, TokenMask, Tokens
 class TokenMLP(Mixer):
     """One MLP across the tokens, shared by all channels (Tolstikhin et al. 2021, eq. 1: token mixing).
 
-    Its weights belong to token indices, so it serves exactly the number of tokens that it was built for.
+    Its weights belong to token indices, so it supports only the number of tokens that it was built for.
     """
 
     name = "mlp"

@@ -117,9 +117,9 @@ class _Blocked(torch.autograd.Function):
             d_mixed = torch.zeros_like(mixed).flatten(0, 2)
             place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
             d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
-            found = iter(torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True))
+            computed = iter(torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True))
             for i, (_, into) in enumerate(zip(some, _some(at, case, grads)[1], strict=True)):
-                grad = next(found) if needed[i] else None
+                grad = next(computed) if needed[i] else None
                 if grad is None or into is None:
                     continue
                 shape = into.shape
@@ -202,8 +202,8 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
 
 def _taken(x: Tensor, pixels: Tensor, plan: Plan) -> Tensor:
     """(batch, heads, height, width, dim) -> (batch · heads, blocks, pixels of a block, dim)."""
-    found = _picked(x.flatten(0, 1).flatten(1, 2), pixels)
-    return found.view(len(found), len(plan.near), -1, x.shape[-1])
+    picked = _picked(x.flatten(0, 1).flatten(1, 2), pixels)
+    return picked.view(len(picked), len(plan.near), -1, x.shape[-1])
 
 
 def _returned(mixed: Tensor, plan: Plan, shape: torch.Size) -> Tensor:

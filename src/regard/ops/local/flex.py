@@ -36,8 +36,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> 
     out = run(q.flatten(2, 3), keys, values, score_mod=add, block_mask=mask, scale=case.scale)
     if case.mask is not None and prefix is None:
         # A kernel may return any values for a query without a key.
-        nobody = ~_looks_somewhere(geometry, case.mask)
-        out = out.masked_fill(nobody[:, None, :, None], 0)
+        sees_nothing = ~_looks_somewhere(geometry, case.mask)
+        out = out.masked_fill(sees_nothing[:, None, :, None], 0)
     return out.view(batch, heads, height, width, head_dim)
 
 
@@ -84,7 +84,7 @@ def _block_mask(geometry: Any, num_keys: int) -> Any:
 
 
 def _masked(geometry: Any, num_keys: int, mask: Tensor) -> Any:
-    """The block mask with masked pixels, made anew for each batch."""
+    """The block mask with masked pixels, made again for each batch."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     pixels, near = mask[0].numel(), _window(geometry)

@@ -91,12 +91,15 @@ def blocks(length: int, window: int, dilation: int, border: str, block: int) -> 
 
     The last block of a row may be padded with spare queries, which look at nothing and whose results are not used.
     """
-    found = neighbours(length, window, dilation, border)
+    window_of = neighbours(length, window, dilation, border)
     groups = []
     for residue in range(min(dilation, length)):
         row = list(range(residue, length, dilation))
         groups += [row[first : first + block] for first in range(0, len(row), block)]
-    keys = [sorted({int(key) for query in group for key in found.pixel[query][found.there[query]]}) for group in groups]
+    keys = [
+        sorted({int(key) for query in group for key in window_of.pixel[query][window_of.there[query]]})
+        for group in groups
+    ]
     num_queries, num_keys = max(map(len, groups)), max(map(len, keys))
     queries_of = torch.zeros(len(groups), num_queries, dtype=torch.int64, device="cpu")
     keys_of = torch.zeros(len(groups), num_keys, dtype=torch.int64, device="cpu")
@@ -109,7 +112,7 @@ def blocks(length: int, window: int, dilation: int, border: str, block: int) -> 
         keys_of[number, : len(around)] = torch.tensor(around, device="cpu")
         for row_of_block, query in enumerate(group):
             place[query] = number * num_queries + row_of_block
-            for key, shift, exists in zip(*(part[query].tolist() for part in found), strict=True):
+            for key, shift, exists in zip(*(part[query].tolist() for part in window_of), strict=True):
                 if exists:
                     offset[number, row_of_block, column[key]] = shift
                     near[number, row_of_block, column[key]] = True
