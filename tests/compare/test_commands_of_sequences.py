@@ -104,7 +104,7 @@ def test_compare_of_all_that_can_go_on_with_a_text(command, text_file, tmp_path)
 def test_a_mixer_that_cannot_serve_is_one_line(command, pairs_file, tmp_path):
     words = ("compare", "--data", f"pairs:{pairs_file}", "--mixers", "attention,fourier", "--out", tmp_path / "out")
     status, _, err = command(*words)
-    assert (status, err) == (1, "error: fourier: cannot serve `mask` (tried on a batch of 8 pairs)\n")
+    assert (status, err) == (1, "error: fourier: does not support a mask (tried on a batch of 8 pairs)\n")
     assert not (tmp_path / "out").exists()
 
 

@@ -35,7 +35,9 @@ def test_all_for_pairs_is_who_honours_padding_and_the_recurrent_baseline(pairs_r
     assert names == ["attention", "local", "performer", "conv", "lstm", "none", "recurrent_mini"]
     assert left_out.keys() == {"fourier", "mlp"}
     words = left_out_message(left_out)
-    assert words.startswith("Left out, since they cannot serve: fourier: cannot serve `mask` (tried on a batch of 8 ")
+    assert words.startswith(
+        "Left out, since they cannot serve: fourier: does not support a mask (tried on a batch of 8 "
+    )
     assert "; mlp: is built for one number of tokens" in words
 
 
@@ -78,7 +80,7 @@ def test_the_recipes_own_model_by_name_keeps_its_settings(pairs_recipe):
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["attention", "fourier"], r"^fourier: cannot serve `mask` \(tried on a batch of 8 pairs\)$"),
+        (["attention", "fourier"], r"^fourier: does not support a mask \(tried on a batch of 8 pairs\)$"),
         (["none", "mlp"], "^mixer mlp: is built for one number of tokens"),
         (["atention"], "^unknown mixer 'atention'; did you mean 'attention'. Known: .*recurrent_mini"),
         (["vit_tiny_patch16_224"], "vit_tiny_patch16_224 is no model for seq2seq; those that are: .*recurrent_mini"),

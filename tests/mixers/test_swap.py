@@ -70,7 +70,7 @@ def test_a_detr_and_a_language_model():
             "attention",
             "fourier",
             None,
-            "fourier has no projections that it could keep; those that have: attention, local",
+            "fourier has no projections of q, k and v; mixers that have them: attention, local",
         ),
         ("mlp", "attention", None, "block 0 has mlp, which shares no projections with attention"),
         ("attention", "performr", None, "unknown mixer 'performr'; did you mean 'performer'"),

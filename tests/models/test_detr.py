@@ -150,7 +150,7 @@ def test_encoders_with_mixers_learn(mixer, dilated):
 
 @pytest.mark.parametrize("mixer", ["fourier", "conv", "lstm"])
 def test_a_mixer_that_cannot_serve_says_so(mixer):
-    with pytest.raises(RegardError, match=f"{mixer}: cannot serve"):
+    with pytest.raises(RegardError, match=f"{mixer}: does not support"):
         small(mixer=mixer)(torch.rand(2, 3, 67, 97), real(67, 97, (67, 61), (41, 97)))
 
 

@@ -197,7 +197,7 @@ def test_fourier_serves_batches_of_one_length_and_says_so():
     model = small(mixer="fourier").eval()
     source, target = torch.randint(13, (3, 7)), torch.randint(17, (3, 5))
     assert model(source, target).isfinite().all()
-    with pytest.raises(RegardError, match=r"^fourier: cannot serve `mask`$"):
+    with pytest.raises(RegardError, match=r"^fourier: does not support a mask$"):
         model(source, target, source_mask=padded(3, [7, 3, 5]))
 
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 from regard.errors import RegardError
 from regard.ops import attention, local_attention, native_state
 from regard.ops.local.arguments import Case, check
+from regard.ops.local.attention import IMPLEMENTATIONS, LocalImpl
 
 BATCH, HEADS, ROW_DIM, COL_DIM = 2, 3, 4, 7
 DIM = ROW_DIM + COL_DIM
@@ -366,7 +368,7 @@ def test_half_precision_is_near():
         ({"window": 3, "impl": "fast"}, "unknown impl 'fast'"),
         ({"window": 3, "impl": "native"}, "'native' takes float32 and bfloat16 on a CPU, got torch.float64"),
         ({"window": 3, "impl": "flex"}, "'flex' takes no float64"),
-        ({"window": 3, "impl": "natten"}, "'natten' cannot serve: it has no border 'clip'"),
+        ({"window": 3, "impl": "natten"}, "'natten' cannot be used: it has no border 'clip'"),
         ({"window": 3, "impl": "natten", "border": "shift", "bias": torch.zeros(3, 5, 5).double()}, "it has no bias"),
         ({"window": 3, "rel_rows": torch.zeros(3, 4)}, "go together"),
         ({"window": 3, "rel_rows": torch.zeros(3, 4), "rel_cols": torch.zeros(5, 7)}, "3 and 3, got 3 and 5"),
@@ -385,7 +387,14 @@ def test_shapes_that_do_not_meet():
     """Past the shape checker of the tests, which says so first."""
     q, k, v = tokens(7, 9)
     case = Case(3, 3, 1, "clip", None, None, None, None, 1.0)
-    with pytest.raises(RegardError, match="and alike"):
+    with pytest.raises(RegardError, match="all of one shape"):
         check(q, k[:, :, :5], v, case, None)
     with pytest.raises(RegardError, match="mask must be bool"):
         check(q, k, v, case._replace(mask=torch.ones(2, 7, 8, dtype=torch.bool)), None)
+
+
+def test_every_implementation_has_a_name_and_the_definition_is_the_last_resort():
+    assert {"auto", *IMPLEMENTATIONS} == set(get_args(LocalImpl))
+    assert list(IMPLEMENTATIONS)[-2:] == ["blocked", "math"]
+    q, case = torch.zeros(1, 1, 3, 3, 2, dtype=torch.float64), Case(3, 3, 1, "clip", None, None, None, None, 1.0)
+    assert [name for name, known in IMPLEMENTATIONS.items() if known.serves(q, case)] == ["blocked", "math"]

@@ -1,4 +1,4 @@
-"""One token mixer a file, and MIXERS. A new mixer is a file here and a line in the dict."""
+"""Token mixers, one in each file, and MIXERS. To add a mixer, write a file here and add a line to the dict."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -60,8 +60,9 @@ def create_mixer(
 ) -> Mixer:
     """The mixer `name` for a model of this width, number of heads and grid; `options` go to its own constructor.
 
-    A model of sequences has no `grid`, for their length is any. With `causal` a token sees only itself and those
-    before it. RegardError for an unknown mixer or option, and for a mixer that can serve no sequences or not causally.
+    A model of sequences has no `grid`, because they can have any length. With `causal` a token sees only itself and
+    those before it. RegardError for an unknown mixer or option, and for a mixer that does not support sequences, or not
+    causally.
     """
     if name not in MIXERS:
         raise unknown("mixer", name, MIXERS)
@@ -88,7 +89,7 @@ def create_mixer(
 
 
 def one_each(mixer: str | Sequence[str], depth: int, what: str) -> tuple[str, ...]:
-    """The name of the mixer of each of `depth` layers, out of one name or one for each; `what` a layer is called."""
+    """The mixer's name for each of `depth` layers, from one name or a name for each; errors call a layer `what`."""
     mixers = (mixer,) * depth if isinstance(mixer, str) else tuple(mixer)
     if len(mixers) != depth:
         raise RegardError(f"model: {len(mixers)} mixers for a depth of {depth}; name one, or one a {what}")
@@ -96,14 +97,14 @@ def one_each(mixer: str | Sequence[str], depth: int, what: str) -> tuple[str, ..
 
 
 def mixer_options(name: str) -> dict[str, Any]:
-    """The options of a mixer and their defaults: its constructor's arguments that the model does not give."""
+    """The options of a mixer and their defaults: the arguments of its constructor that the model does not set."""
     parameters = inspect.signature(MIXERS[name]).parameters.values()
     given_by_model = {"embed_dim", "num_heads", "num_tokens", "num_prefix"}
     return {p.name: p.default for p in parameters if p.name not in given_by_model}
 
 
 def options_for(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options that are meant for a mixer: all of them, or its own table where they lie under the mixers' names."""
+    """The options for one mixer: its own table if `options` has a table for each mixer, otherwise all of `options`."""
     if not options.keys() & MIXERS.keys():
         return options
     for key in options:

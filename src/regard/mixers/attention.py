@@ -1,12 +1,12 @@
 """Softmax self-attention."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from regard.layers.grid import Grid
 from regard.layers.multi_head_attention import KeyValueCache
-from regard.mixers.base import HeadMixer
+from regard.mixers.base import HeadMixer, TokenMask, Tokens
 from regard.ops import attention, attention_weights
 
 
@@ -22,24 +22,14 @@ class Attention(HeadMixer):
         self.causal = causal
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.check_grid(x, grid)
         q, k, v = self.heads(x, positions)
         return self.out(attention(q, k, v, mask=_keys(mask), is_causal=self.causal))
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
         q, k, _ = self.heads(x, positions)
@@ -48,13 +38,13 @@ class Attention(HeadMixer):
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: KeyValueCache | None = None
     ) -> tuple[Float[Tensor, "batch new embed_dim"], KeyValueCache]:
-        """The causal output for new tokens, which see `state` and each other's past; and the state with them in it."""
+        """The causal output for new tokens, which see `state` and the tokens before them; and the new state."""
         self.require_causal(self.causal)
         q, k, v = self.heads(x)
         if state is not None:
             k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)
         new, known = q.shape[2], k.shape[2]
-        # A single new token sees all that is known, and needs no mask.
+        # A single new token sees all tokens so far, and needs no mask.
         visible = None if new == 1 else torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
         return self.out(attention(q, k, v, mask=visible)), KeyValueCache(k, v)
 

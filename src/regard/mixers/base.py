@@ -1,4 +1,4 @@
-"""What every token mixer is, and what it says of an input that it cannot serve."""
+"""The base of every token mixer, with its checks of inputs; and the base of those with the projections of attention."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -9,38 +9,36 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.layers.grid import Grid
 
+Tokens = Float[Tensor, "batch tokens embed_dim"]
+TokenMask = Bool[Tensor, "batch tokens"]
+
 
 class Mixer(nn.Module, ABC):
     """Maps tokens to tokens: the only place in a model where tokens see each other.
 
     `grid` says how the tokens lie on the image; `mask` is True where a token is real, False where it is padding;
-    `positions` are added to queries and keys, not to values. An input that a mixer cannot serve is a RegardError that
-    names the mixer and the input.
+    `positions` are added to queries and keys, not to values. A mixer raises RegardError for an input that it does not
+    support, and names itself and the input.
 
-    `name` is the one that MIXERS knows it by.
-    Where the output is y_i = out(Σ_j A_ij(x) value(x)_j), the mixer also has `mixing_matrix`, `value` and `out`.
+    `name` is its key in MIXERS.
+    If the output is y_i = out(Σ_j A_ij(x) value(x)_j), the mixer also has `mixing_matrix`, `value` and `out`.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]: ...
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens: ...
 
     @abstractmethod
     def flops(self, grid: Grid) -> int:
-        """Operations for one image: a multiply and an add are two; softmax, norms and biases are left out."""
+        """Operations for one image: a multiply-add counts as two; softmax, norms and biases are not counted."""
 
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: Any = None
     ) -> tuple[Float[Tensor, "batch new embed_dim"], Any]:
-        """The causal output for new tokens, given what `state` keeps of those before; and the state with them in it."""
+        """The causal output for new tokens, given the `state` of the tokens before them; and the new state."""
         raise RegardError(f"{self.name}: cannot be causal, so it cannot go step by step")
 
     def require_grid(self, x: Tensor, grid: Grid | None) -> Grid:
@@ -53,11 +51,11 @@ class Mixer(nn.Module, ABC):
         if grid is not None and grid.num_tokens != x.shape[1]:
             raise RegardError(f"{self.name}: got {x.shape[1]} tokens, but the grid has {grid.num_tokens}: {grid}")
 
-    def require_no(self, **inputs: Tensor | None) -> None:
-        """Raises for each input (`mask`, `positions`) that is given although this mixer has no place for it."""
-        for name, value in inputs.items():
+    def require_no(self, *, mask: Tensor | None = None, positions: Tensor | None = None) -> None:
+        """Raises RegardError for an input that is given and that this mixer does not support."""
+        for value, what in ((mask, "a mask"), (positions, "positions")):
             if value is not None:
-                raise RegardError(f"{self.name}: cannot serve `{name}`")
+                raise RegardError(f"{self.name}: does not support {what}")
 
     def require_causal(self, causal: bool) -> None:
         if not causal:
@@ -88,12 +86,7 @@ class HeadMixer(Mixer):
 
     @abstractmethod
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]: ...
 
     def heads(
@@ -112,14 +105,14 @@ class HeadMixer(Mixer):
             # W(x + p) + b = (W x + b) + W p: q and k take the positions, v does not.
             placed = nn.functional.linear(positions, self.qkv.weight[: -x.shape[-1]])
             qkv = qkv + nn.functional.pad(placed, (0, x.shape[-1]))
-        # Parted before the heads are moved forward, the gradients of q, k and v are put together with a single copy.
+        # Split before the transpose: then the gradients of q, k and v are put together with a single copy.
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
-    def value(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch heads tokens head_dim"]:
+    def value(self, x: Tokens) -> Float[Tensor, "batch heads tokens head_dim"]:
         return self.heads(x)[2]
 
-    def out(self, mixed: Float[Tensor, "batch heads tokens head_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+    def out(self, mixed: Float[Tensor, "batch heads tokens head_dim"]) -> Tokens:
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

@@ -1,19 +1,19 @@
 """A depthwise convolution, as a baseline."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 
 
 class Conv(Mixer):
     """Each pixel takes a fixed, learned weighting of its window, channel by channel: a depthwise convolution.
 
-    Outside the image, and where `mask` is False, there are zeros. A prefix token takes a learned share of itself and of
-    the mean over all pixels, channel by channel, so that a class token sees the image; pixels do not see the prefix.
+    Outside the image, and where `mask` is False, there are zeros. A prefix token becomes a learned weighting of itself
+    and of the mean over all pixels, channel by channel, so that a class token sees the image; pixels do not see the
+    prefix.
     """
 
     name = "conv"
@@ -29,13 +29,8 @@ class Conv(Mixer):
             self.prefix_mean = nn.Parameter(torch.ones(embed_dim))
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(positions=positions)
         grid = self.require_grid(x, grid)
         if grid.prefix != self.num_prefix:
@@ -51,7 +46,7 @@ class Conv(Mixer):
         return torch.cat([self.prefix_self * prefix + self.prefix_mean * mean, convolved], dim=1)
 
     def flops(self, grid: Grid) -> int:
-        """kernel_size² multiply-adds a pixel and channel; for each prefix token the two shares, and the mean once."""
+        """kernel_size² multiply-adds a pixel and channel; for each prefix token its weighting, and the mean once."""
         embed_dim = self.depthwise.out_channels
         prefix = 4 * grid.prefix * embed_dim + (grid.num_patches * embed_dim if grid.prefix else 0)
         return 2 * grid.num_patches * self.depthwise.weight.numel() + prefix

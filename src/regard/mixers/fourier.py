@@ -2,11 +2,8 @@
 
 import math
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 from regard.ops import fourier_mixing
 
 
@@ -25,13 +22,8 @@ class Fourier(Mixer):
         self.ortho = ortho
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(mask=mask, positions=positions)
         self.check_grid(x, grid)
         mixed = fourier_mixing(x)

@@ -1,12 +1,12 @@
 """Local window attention."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import HeadMixer
+from regard.mixers.base import HeadMixer, TokenMask, Tokens
 from regard.ops import local_attention, local_attention_weights
 from regard.ops.local.attention import can_be_compiled
 
@@ -34,17 +34,12 @@ class Local(HeadMixer):
         nn.init.normal_(self.rel_cols)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         grid = self.require_grid(x, grid)
         q, k, v = self.heads(x, positions)
-        opaque = torch.compiler.is_compiling() and not can_be_compiled(q)
-        if opaque or (grid.prefix and mask is not None):  # the op knows of no prefix that is padding
+        untraceable = torch.compiler.is_compiling() and not can_be_compiled(q)
+        if untraceable or (grid.prefix and mask is not None):  # the op does not support padding in the prefix
             return self.out(self._weights(q, k, grid, mask) @ v)
         pixels = [part[:, :, grid.prefix :].unflatten(2, (grid.height, grid.width)) for part in (q, k, v)]
         mixed = local_attention(
@@ -60,12 +55,7 @@ class Local(HeadMixer):
         return self.out(mixed.flatten(2, 3))
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         q, k, _ = self.heads(x, positions)
         return self._weights(q, k, self.require_grid(x, grid), mask)
@@ -89,6 +79,6 @@ class Local(HeadMixer):
         """
         embed_dim = self.num_heads * self.head_dim
         windows = grid.num_patches * min(self.window, grid.height) * min(self.window, grid.width)
-        globals_ = grid.num_tokens**2 - grid.num_patches**2
+        with_prefix = grid.num_tokens**2 - grid.num_patches**2
         offsets = 2 * grid.num_patches * self.window * embed_dim
-        return self.projection_flops(grid) + 2 * 2 * (windows + globals_) * embed_dim + offsets
+        return self.projection_flops(grid) + 2 * 2 * (windows + with_prefix) * embed_dim + offsets

@@ -1,20 +1,19 @@
 """A recurrent network over the tokens, as a baseline."""
 
 import torch
-from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 
 
 class LSTM(Mixer):
     """A bidirectional LSTM that reads the tokens row by row, and a linear map of both directions' states.
 
-    A `mask` must leave its padding at the end of each row of tokens: a recurrence cannot step over a gap. The output
-    at padding is the linear map's bias.
+    With a `mask`, padding must be at the end of each sequence, because a recurrence cannot skip a gap. The output at
+    padding is the bias of the linear map.
     """
 
     name = "lstm"
@@ -27,13 +26,8 @@ class LSTM(Mixer):
         self.proj = nn.Linear(2 * hidden_dim, embed_dim)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(positions=positions)
         self.check_grid(x, grid)
         # Not every processor has oneDNN's bf16 LSTM: under autocast it runs in the dtype of its weights.

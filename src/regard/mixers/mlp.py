@@ -1,19 +1,17 @@
 """MLP-Mixer's mixer."""
 
-from jaxtyping import Bool, Float
 from pydantic import PositiveInt
-from torch import Tensor
 
 from regard.errors import RegardError
 from regard.layers.block import MLP
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 
 
 class TokenMLP(Mixer):
     """One MLP across the tokens, shared by all channels (Tolstikhin et al. 2021, eq. 1: token mixing).
 
-    Its weights belong to token indices, so it serves exactly the number of tokens that it was built for.
+    Its weights belong to token indices, so it supports only the number of tokens that it was built for.
     """
 
     name = "mlp"
@@ -26,13 +24,8 @@ class TokenMLP(Mixer):
         self.mlp = MLP(num_tokens, max(1, embed_dim // 2) if hidden_dim is None else hidden_dim)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(mask=mask, positions=positions)
         self.check_grid(x, grid)
         if x.shape[1] != self.num_tokens:

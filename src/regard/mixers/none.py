@@ -1,17 +1,17 @@
 """No mixing, as a baseline."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer
+from regard.mixers.base import Mixer, TokenMask, Tokens
 
 
 class NoMixing(Mixer):
-    """Every token keeps to itself: the identity. What is left of a model is its feed-forward part.
+    """The identity: no token sees another. Only the feed-forward part of a model is left.
 
-    A class token then sees nothing of the image: pool by the average.
+    A class token then sees nothing of the image, so pool by the average.
     """
 
     name = "none"
@@ -21,33 +21,23 @@ class NoMixing(Mixer):
         self.embed_dim = embed_dim
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.require_no(positions=positions)
         self.check_grid(x, grid)
         return x
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch 1 tokens tokens"]:
         self.require_no(positions=positions)
         self.check_grid(x, grid)
         return torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(x.shape[0], 1, -1, -1)
 
-    def value(self, x: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch 1 tokens embed_dim"]:
+    def value(self, x: Tokens) -> Float[Tensor, "batch 1 tokens embed_dim"]:
         return x.unsqueeze(1)
 
-    def out(self, mixed: Float[Tensor, "batch 1 tokens embed_dim"]) -> Float[Tensor, "batch tokens embed_dim"]:
+    def out(self, mixed: Float[Tensor, "batch 1 tokens embed_dim"]) -> Tokens:
         return mixed.squeeze(1)
 
     def flops(self, grid: Grid) -> int:

@@ -1,12 +1,12 @@
 """Attention in linear time, estimated with random features."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from regard.layers.grid import Grid
-from regard.mixers.base import HeadMixer
+from regard.mixers.base import HeadMixer, TokenMask, Tokens
 from regard.ops import FavorState, favor_attention, favor_step, favor_weights, orthogonal_projection
 from regard.ops.favor.features import check_kind
 
@@ -38,7 +38,7 @@ class Performer(HeadMixer):
     ) -> None:
         """`num_features` is 2 · head_dim unless given; more of them estimate softmax attention more closely.
 
-        `kind` is that of `favor_features`: "relu" is no estimate of softmax, but trains as well. `redraw_every` is in
+        `kind` is that of `favor_features`: "relu" does not estimate softmax, but trains as well. `redraw_every` is in
         steps of training; 0 is never.
         """
         super().__init__(embed_dim, num_heads, qkv_bias=qkv_bias, fused_qkv=fused_qkv)
@@ -48,25 +48,15 @@ class Performer(HeadMixer):
         self.register_buffer("projection", self._drawn(num_features, 0).to(self.proj.weight.device))
 
     def forward(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
-    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
+    ) -> Tokens:
         self.check_grid(x, grid)
         q, k, v = self.heads(x, positions)
         mixed = favor_attention(q, k, v, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
         return self.out(mixed)
 
     def mixing_matrix(
-        self,
-        x: Float[Tensor, "batch tokens embed_dim"],
-        *,
-        grid: Grid | None = None,
-        mask: Bool[Tensor, "batch tokens"] | None = None,
-        positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
+        self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
         q, k, _ = self.heads(x, positions)
@@ -75,14 +65,14 @@ class Performer(HeadMixer):
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: FavorState | None = None
     ) -> tuple[Float[Tensor, "batch new embed_dim"], FavorState]:
-        """The causal output for new tokens, given the sums over the past in `state`; and the sums with them in it."""
+        """The causal output for new tokens, given the sums over the past in `state`; and the new sums."""
         self.require_causal(self.causal)
         q, k, v = self.heads(x)
         mixed, state = favor_step(q, k, v, state, projection=self.projection, kind=self.kind)
         return self.out(mixed), state
 
     def redraw(self, step: int) -> None:
-        """The features of a training step, in place: those of the draw before, unless a new one is due."""
+        """Sets the features of a training step, in place: a new draw every `redraw_every` steps."""
         if self.redraw_every:
             self.projection.copy_(self._drawn(len(self.projection), step // self.redraw_every))
 

@@ -1,4 +1,4 @@
-"""Another mixer in the place of a trained model's, with the weights that both have."""
+"""Replaces the mixers of a trained model, and keeps the weights that the old and the new one have in common."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,19 +20,21 @@ def swap_mixer(
     """Replaces the mixers of all blocks of a model, or of some, and keeps the weights of q, k, v and the output.
 
     This is what Choromanski et al. 2020 call backward compatibility: attention, local and performer share their
-    projections, so that each can take over from another and be fine-tuned. What only the new mixer has is new; the
-    relative embeddings of `local` begin at zero, so that it is attention within its window.
+    projections, so that each can take over from another and be fine-tuned. Parameters that
+    only the new mixer has are initialised; the relative embeddings of `local` begin at zero, so that it is attention
+    within its window.
 
-    model: any that has mixers, as ViT and the encoders of the Transformer and of DETR. It is changed and returned.
-    blocks: numbers of blocks, counted through the model; negative ones from its end. options: of the new mixer.
-    RegardError for mixers that share nothing, a block that is not there, and an unknown name or option.
+    model: a model with mixers, such as ViT, a Transformer, or DETR (its encoder). It is changed and returned.
+    blocks: numbers of blocks, counted through the whole model; negative ones count from its end. options: those of the
+    new mixer. RegardError for a mixer without these projections, a block that does not exist, and an unknown name or
+    option.
     """
     able = [known for known, kind in MIXERS.items() if issubclass(kind, HeadMixer)]
     if name not in MIXERS:
         raise unknown("mixer", name, able, where="swap_mixer")
     if name not in able:
         raise RegardError(
-            f"swap_mixer: {name} has no projections that it could keep; those that have: {', '.join(able)}"
+            f"swap_mixer: {name} has no projections of q, k and v; mixers that have them: {', '.join(able)}"
         )
     parents = [module for module in model.modules() if isinstance(getattr(module, "mixer", None), nn.Module)]
     if not parents:
@@ -77,7 +79,7 @@ def _successor(old: object, name: str, grid: Grid | None, options: Mapping[str, 
 
 
 def _note_in_config(model: nn.Module, names: list[str], name: str, options: Mapping[str, Any]) -> None:
-    """So that what is saved of the model builds it again."""
+    """Writes the mixers into the model's configuration, from which a saved model is built again."""
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "mixer"):
         return

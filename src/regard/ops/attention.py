@@ -9,10 +9,38 @@ from torch import Tensor
 
 from regard.errors import RegardError, unknown
 
-# Keys up to which bfloat16 that learns is computed in float32 on a CPU.
 SHORT = 512
+"""Up to so many keys, bfloat16 with gradients is computed in float32 on a CPU."""
 
 AttentionImpl = Literal["auto", "math", "sdpa"]
+
+
+def attention_weights(
+    q: Float[Tensor, "batch heads queries head_dim"],
+    k: Float[Tensor, "batch heads keys head_dim"],
+    *,
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Float[Tensor, "batch heads queries keys"]:
+    """softmax(q kᵀ · scale + bias) over the keys: what each query takes from each key, in rows that sum to one.
+
+    The arguments are those of `attention`. The softmax runs in float32 at least. A query that may look nowhere has a
+    row of zeros.
+    """
+    _check(q, k, None, mask, bias)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    logits = (q * scale) @ k.transpose(-2, -1)
+    logits = logits.to(torch.promote_types(q.dtype, torch.float32))
+    if bias is not None:
+        logits = logits + bias
+    mask = _allowed(mask, bias, q, k, is_causal)
+    if mask is None:
+        return logits.softmax(-1).to(q.dtype)
+    # The finite fill keeps the softmax and the gradient of a row without any key finite; the second fill sets it to 0.
+    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
+    return weights.masked_fill(~mask, 0).to(q.dtype)
 
 
 def attention(
@@ -32,51 +60,22 @@ def attention(
     (batch, heads, queries, keys). `is_causal` lets query i see the keys up to i. `scale` is 1/√head_dim unless given.
     A query that may look nowhere gets zeros, and finite gradients.
 
-    `impl`: "math" is the definition, "sdpa" PyTorch's fused kernel, "auto" the faster of them.
-    Raises RegardError where shapes do not meet, or for an unknown `impl`.
+    `impl`: "math" is the definition, "sdpa" is PyTorch's fused kernel, "auto" the faster one.
+    Raises RegardError for shapes that do not fit together, and for an unknown `impl`.
     """
     _check(q, k, v, mask, bias)
     if impl not in get_args(AttentionImpl):
         raise unknown("impl", impl, get_args(AttentionImpl), where="attention")
     if impl == "math":
-        weights = attention_weights(q, k, mask=mask, bias=bias, is_causal=is_causal, scale=scale)
-        return weights @ v
+        return attention_weights(q, k, mask=mask, bias=bias, is_causal=is_causal, scale=scale) @ v
     return _fused(q, k, v, mask, bias, is_causal, scale)
-
-
-def attention_weights(
-    q: Float[Tensor, "batch heads queries head_dim"],
-    k: Float[Tensor, "batch heads keys head_dim"],
-    *,
-    mask: Bool[Tensor, "..."] | None = None,
-    bias: Float[Tensor, "..."] | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-) -> Float[Tensor, "batch heads queries keys"]:
-    """softmax(q kᵀ · scale + bias) over the keys: what each query takes from each key, in rows that sum to one.
-
-    The arguments are those of `attention`. The softmax runs in float32 at least; the row of a query that may look
-    nowhere is zero.
-    """
-    _check(q, k, None, mask, bias)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    logits = (q * scale) @ k.transpose(-2, -1)
-    logits = logits.to(torch.promote_types(q.dtype, torch.float32))
-    if bias is not None:
-        logits = logits + bias
-    mask = _allowed(mask, bias, q, k, is_causal)
-    if mask is None:
-        return logits.softmax(-1).to(q.dtype)
-    # A finite fill keeps the softmax of a row without any key finite, and so its gradient; the second fill empties it.
-    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
-    return weights.masked_fill(~mask, 0).to(q.dtype)
 
 
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, is_causal: bool, scale: float | None
 ) -> Tensor:
     if _short_in_bf16(q, k, v):
-        with torch.autocast("cpu", enabled=False):  # it would take them back to bfloat16
+        with torch.autocast("cpu", enabled=False):  # autocast would cast them to bfloat16 again
             return _fused(q.float(), k.float(), v.float(), mask, bias, is_causal, scale).to(q.dtype)
     # With a last stride other than one the kernel falls back to a path that is quadratic in memory.
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
@@ -85,7 +84,7 @@ def _fused(
     mask = _allowed(mask, bias, q, k, is_causal)
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=_expanded(bias, q, k), scale=scale)
-    # Kernels differ in what a row without any key gives: such a row looks everywhere, and is emptied afterwards.
+    # Kernels differ in what a query without any key gets: here it looks everywhere, and is set to zero afterwards.
     somewhere = mask.any(-1, keepdim=True)
     mask = mask | ~somewhere
     logit_mask = mask if bias is None else bias.to(q.dtype).masked_fill(~mask, float("-inf"))
@@ -94,9 +93,9 @@ def _fused(
 
 
 def _short_in_bf16(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Where float32's kernel is the faster one: bfloat16's on a CPU takes up to five times as long backward."""
-    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and learns and k.shape[2] <= SHORT
+    """Whether the float32 kernel is faster: on a CPU the bfloat16 backward pass takes up to five times as long."""
+    with_gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and with_gradient and k.shape[2] <= SHORT
 
 
 def _expanded(logit_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
@@ -107,7 +106,7 @@ def _expanded(logit_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
 
 
 def _allowed(mask: Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor, is_causal: bool) -> Tensor | None:
-    """The mask, the causal one, and none of the pairs whose bias is -inf, which is another way to mask."""
+    """One mask out of `mask`, the causal one, and the pairs whose bias is not -inf; None if all pairs are allowed."""
     if is_causal:
         causal = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
         mask = causal if mask is None else mask & causal

@@ -19,12 +19,11 @@ def fourier_mixing(
     """Re(F_tokens(F_channels(x))), the real part of the 2-D Fourier transform (Lee-Thorp et al. 2021, eq. 3).
 
     The transform is not normalised: its output is √(tokens · embed_dim) times as large as its input.
-    It runs in float32 at least, since the FFT takes no half precision.
+    It runs in float32 at least, since the FFT does not support half precision.
 
-    impl: "math" is the definition. "fft" transforms real numbers, which needs half of the frequencies, the others being
-    their mirror image; and it is its own adjoint, so that its backward pass is itself. "matmul" multiplies with
-    matrices of cosines and sines, in real numbers alone: slower, but it can be exported. "auto" is "fft", and "matmul"
-    in an export. RegardError for another name.
+    impl: "math" is the definition. "fft" is the FFT of real numbers: it computes half of the frequencies, and the other
+    half is their mirror image. "matmul" multiplies with matrices of cosines and sines, without complex numbers: slower,
+    but it can be exported. "auto" is "fft", or "matmul" in an export. RegardError for another name.
     """
     if impl not in get_args(FourierImpl):
         raise unknown("impl", impl, get_args(FourierImpl), where="fourier mixing")
@@ -37,7 +36,7 @@ def fourier_mixing(
 
 
 class _Mirrored(torch.autograd.Function):
-    """cos(a + b) is symmetric in the two indices of each axis: the operation is its own transpose."""
+    """The transform is a symmetric matrix for each axis, so the backward pass is the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ class _Mirrored(torch.autograd.Function):
 
 
 def _mirrored(x: Tensor) -> Tensor:
-    """Of real x, frequency (-n, -d) is the conjugate of (n, d): half of the channels' frequencies hold all."""
+    """For real x, frequency (-n, -d) is the conjugate of (n, d), so half of the channels' frequencies are enough."""
     half = torch.fft.rfft2(x, dim=(-2, -1)).real
     known, mirrored = half.shape[-1], half[..., 1 : (x.shape[-1] + 1) // 2]
     out = x.new_empty(x.shape)
@@ -61,14 +60,14 @@ def _mirrored(x: Tensor) -> Tensor:
 
 def _by_matrices(x: Tensor) -> Tensor:
     """C_tokens x C_channels - S_tokens x S_channels: the cosine of a sum."""
-    (cos_tokens, sin_tokens), (cos_chans, sin_chans) = (_turns(size, x.dtype, x.device) for size in x.shape[-2:])
+    (cos_tokens, sin_tokens), (cos_chans, sin_chans) = (_cos_sin(size, x.dtype, x.device) for size in x.shape[-2:])
     return cos_tokens @ (x @ cos_chans) - sin_tokens @ (x @ sin_chans)
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # or what is kept could not be used in a training later on
-def _turns(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of 2π m n / size; the products are reduced first, since large angles lose digits."""
+@torch.inference_mode(False)  # a cached inference tensor could not be used in training
+def _cos_sin(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2π m n / size. m n is taken modulo `size` first, since large angles lose digits."""
     index = torch.arange(size, dtype=torch.float64, device=device)
     angles = torch.outer(index, index).remainder(size) * (2 * math.pi / size)
     return angles.cos().to(dtype), angles.sin().to(dtype)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from regard.errors import RegardError
 
-# Keeps a row or column without anything real from a division by zero.
 EPSILON = 1e-6
+"""Avoids a division by zero in a row or column without a real pixel."""
 
 
 def sine_positions(
@@ -34,11 +34,10 @@ def sine_positions_2d(
 ) -> Float[Tensor, "tokens embed_dim"]:
     """Sines and cosines of the row and of the column at geometric frequencies, for a grid read row by row.
 
-    The table of Vaswani et al. 2017, section 3.5, once for each axis: a quarter of the channels each is sin(y·ω),
-    cos(y·ω), sin(x·ω), cos(x·ω) with ω from 1 down to 1/temperature. `embed_dim` must be a multiple of 4.
+    The table of Vaswani et al. 2017, section 3.5, once for each axis. The four quarters of the channels are sin(y·ω),
+    cos(y·ω), sin(x·ω), cos(x·ω), with ω from 1 down to 1/temperature. `embed_dim` must be a multiple of 4.
     """
-    if embed_dim % 4:
-        raise RegardError(f"sine positions: embed_dim must be a multiple of 4, got {embed_dim}")
+    _require_quarters(embed_dim)
     quarter = embed_dim // 4
     frequency = temperature ** -(torch.arange(quarter, dtype=torch.float32) / max(quarter - 1, 1))
     rows, columns = torch.meshgrid(
@@ -48,16 +47,38 @@ def sine_positions_2d(
     return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
 
 
+def masked_sine_positions(
+    mask: Bool[Tensor, "batch height width"], embed_dim: int, *, temperature: float = 10_000.0
+) -> Float32[Tensor, "batch tokens embed_dim"]:
+    """DETR's positions: sines and cosines of the row, then of the column (Carion et al. 2020, appendix A.4).
+
+    The row p of a pixel is 2π times the number of real pixels in its column down to it, divided by the number of all
+    real pixels in that column; its column is counted in its row in the same way. So padding does not change an image's
+    positions. In each half of the channels, channel 2i holds sin(p / temperature^(2i/half)), and channel 2i + 1 the
+    cosine. The grid is read row by row; `mask` is True where a pixel is real. RegardError if `embed_dim` is not a
+    multiple of 4.
+    """
+    _require_quarters(embed_dim)
+    half = embed_dim // 2
+    exponents = 2 * torch.arange(half // 2, dtype=torch.float32, device=mask.device) / half
+    waves = []
+    for axis in (1, 2):
+        counted = mask.cumsum(axis, dtype=torch.float32)
+        place = counted / (counted.narrow(axis, -1 + mask.shape[axis], 1) + EPSILON) * (2 * math.pi)
+        angles = place[..., None] / temperature**exponents
+        waves.append(torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2))
+    return torch.cat(waves, dim=-1).flatten(1, 2)
+
+
 def sine_boxes(
     boxes: Float[Tensor, "*shape 4"], embed_dim: int, *, temperature: float = 10_000.0
 ) -> Float[Tensor, "*shape two_embed_dims"]:
     """PE(cx), PE(cy), PE(w), PE(h), of embed_dim / 2 channels each  (DAB-DETR, Liu et al. 2022, eq. 6 and 7).
 
-    Coordinates in [0, 1] count 2π; channel 2i of a coordinate's holds sin(2π c / temperature^(2i/half)), channel 2i + 1
-    the cosine. In float32. RegardError where `embed_dim` is no multiple of 4.
+    For a coordinate c in [0, 1], channel 2i holds sin(2π c / temperature^(2i/half)), and channel 2i + 1 the cosine;
+    half is embed_dim / 2. In float32. RegardError if `embed_dim` is not a multiple of 4.
     """
-    if embed_dim % 4:
-        raise RegardError(f"sine positions: embed_dim must be a multiple of 4, got {embed_dim}")
+    _require_quarters(embed_dim)
     quarter = embed_dim // 4
     frequency = 2 * math.pi * temperature ** -(torch.arange(quarter, device=boxes.device).float() / quarter)
     angles = boxes.float()[..., None] * frequency
@@ -72,7 +93,7 @@ def resample_positions(
     prefix: int = 0,
     antialias: bool = True,
 ) -> Float[Tensor, "1 new_tokens embed_dim"]:
-    """A table of positions for another grid, by bicubic interpolation; the `prefix` first rows are kept.
+    """A table of positions for another grid, by bicubic interpolation; the first `prefix` rows are kept.
 
     `old` and `new` are (height, width). This is how ViT is fine-tuned at another resolution
     (Dosovitskiy et al. 2020, section 3.2).
@@ -87,24 +108,6 @@ def resample_positions(
     return torch.cat([table[:, :prefix], patches], dim=1)
 
 
-def masked_sine_positions(
-    mask: Bool[Tensor, "batch height width"], embed_dim: int, *, temperature: float = 10_000.0
-) -> Float32[Tensor, "batch tokens embed_dim"]:
-    """DETR's positions: sines and cosines of the row, then of the column (Carion et al. 2020, appendix A.4).
-
-    A real pixel's row is the number of real pixels above and with it, over all of its column, times 2π; its column
-    likewise. So an image has the same positions whatever it is padded to. Of each half, channel 2i holds
-    sin(p / temperature^(2i/half)) and channel 2i + 1 the cosine. The grid is read row by row; `mask` is True where a
-    pixel is real. RegardError where `embed_dim` is no multiple of 4.
-    """
+def _require_quarters(embed_dim: int) -> None:
     if embed_dim % 4:
         raise RegardError(f"sine positions: embed_dim must be a multiple of 4, got {embed_dim}")
-    half = embed_dim // 2
-    exponents = 2 * torch.arange(half // 2, dtype=torch.float32, device=mask.device) / half
-    waves = []
-    for axis in (1, 2):
-        counted = mask.cumsum(axis, dtype=torch.float32)
-        place = counted / (counted.narrow(axis, -1 + mask.shape[axis], 1) + EPSILON) * (2 * math.pi)
-        angles = place[..., None] / temperature**exponents
-        waves.append(torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2))
-    return torch.cat(waves, dim=-1).flatten(1, 2)

@@ -5,9 +5,9 @@
 so that attention becomes φ(q) (φ(k)ᵀ v), divided by φ(q) Σ φ(k): linear in the number of tokens. The estimate is
 unbiased for the kernel, not for the attention, which is a ratio of two estimates.
 
-Every feature is stabilised by subtracting a maximum from its exponent. What is subtracted cancels in the ratio; in the
-causal form it may depend on a token's past only, or the future would leak in through the rounding.
-All sums run in float32 at least.
+For numerical stability a maximum is subtracted from the exponent of each feature; it cancels in the ratio. In the
+causal form this maximum depends on a token's past only, because otherwise the rounding would depend on the future. All
+sums run in float32 at least.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-from regard.ops.favor.chunked import favor_in_chunks, pays
+from regard.ops.favor.chunked import chunks_are_faster, favor_in_chunks
 from regard.ops.favor.features import (
     check_kind,
     divided,
@@ -30,7 +30,48 @@ from regard.ops.favor.features import (
 
 FavorImpl = Literal["auto", "math", "chunked"]
 
-CHUNK = 64  # tokens of the causal form that are handled at once: memory is CHUNK² + num_features · head_dim a head
+CHUNK = 64
+"""Tokens that the causal form handles at once: each head needs memory for CHUNK² + num_features · head_dim numbers."""
+
+
+def _by_definition(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
+    """φ(q) (φ(k)ᵀ v) / φ(q) Σ φ(k): the keys are summed up once, for all queries."""
+    features_q = favor_features(q, projection, kind=kind, is_query=True)
+    features_k = favor_features(k, projection, kind=kind, is_query=False, mask=mask)
+    summary = features_k.transpose(-2, -1) @ v.to(features_k.dtype)
+    total = features_q @ features_k.sum(-2).unsqueeze(-1)
+    return divided(features_q @ summary, total).to(v.dtype)
+
+
+@full_precision
+def favor_attention(
+    q: Float[Tensor, "batch heads queries head_dim"],
+    k: Float[Tensor, "batch heads keys head_dim"],
+    v: Float[Tensor, "batch heads keys value_dim"],
+    *,
+    projection: Float[Tensor, "num_features head_dim"],
+    kind: str = "softmax_positive",
+    is_causal: bool = False,
+    mask: Bool[Tensor, "batch keys"] | None = None,
+    impl: str = "auto",
+) -> Float[Tensor, "batch heads queries value_dim"]:
+    """Attention estimated in time and memory linear in the tokens: φ(q) (φ(k)ᵀ v) / φ(q) Σ φ(k).
+
+    `mask` is False for keys that are padding. The causal form lets token i see the tokens up to i, by prefix sums over
+    chunks of tokens. A query whose keys are all masked gets zeros. `kind` is that of `favor_features`.
+
+    impl: "math" is the definition. "chunked" works on some tokens at a time, so that their features stay in the
+    processor's cache, and computes the features again for the gradients. "auto" takes the faster one. RegardError for
+    an unknown `kind` or `impl`, and in the causal form where there are not as many queries as keys.
+    """
+    check_kind(kind)
+    if impl not in get_args(FavorImpl):
+        raise unknown("impl", impl, get_args(FavorImpl), where="favor attention")
+    if is_causal:
+        return _favor_causal(q, k, v, projection, kind, mask)
+    if impl == "chunked" or (impl == "auto" and chunks_are_faster(q, k, projection)):
+        return favor_in_chunks(q, k, v, projection, kind, mask)
+    return _by_definition(q, k, v, projection, kind, mask)
 
 
 @full_precision
@@ -52,42 +93,8 @@ def favor_weights(
     return divided(kernel, kernel.sum(-1, keepdim=True)).to(q.dtype)
 
 
-@full_precision
-def favor_attention(
-    q: Float[Tensor, "batch heads queries head_dim"],
-    k: Float[Tensor, "batch heads keys head_dim"],
-    v: Float[Tensor, "batch heads keys value_dim"],
-    *,
-    projection: Float[Tensor, "num_features head_dim"],
-    kind: str = "softmax_positive",
-    is_causal: bool = False,
-    mask: Bool[Tensor, "batch keys"] | None = None,
-    impl: str = "auto",
-) -> Float[Tensor, "batch heads queries value_dim"]:
-    """Attention estimated in time and memory linear in the tokens: φ(q) (φ(k)ᵀ v) / φ(q) Σ φ(k).
-
-    `mask` is False for keys that are padding. The causal form lets token i see the tokens up to i, by prefix sums over
-    chunks of tokens. A query whose keys are all masked gets zeros. `kind` is that of `favor_features`.
-
-    impl: "math" is the definition; "chunked" takes some tokens at a time, so that their features stay in the cache, and
-    keeps none of them for the gradients; "auto" is the faster. RegardError for an unknown kind or path.
-    """
-    check_kind(kind)
-    if impl not in get_args(FavorImpl):
-        raise unknown("impl", impl, get_args(FavorImpl), where="favor attention")
-    if is_causal:
-        return _favor_causal(q, k, v, projection, kind, mask)
-    if impl == "chunked" or (impl == "auto" and pays(q, k, projection)):
-        return favor_in_chunks(q, k, v, projection, kind, mask)
-    features_q = favor_features(q, projection, kind=kind, is_query=True)
-    features_k = favor_features(k, projection, kind=kind, is_query=False, mask=mask)
-    summary = features_k.transpose(-2, -1) @ v.to(features_k.dtype)
-    total = features_q @ features_k.sum(-2).unsqueeze(-1)
-    return divided(features_q @ summary, total).to(v.dtype)
-
-
 class FavorState(NamedTuple):
-    """All that the causal form keeps of the tokens so far: running sums over keys, scaled by exp(-`top`)."""
+    """What the causal form keeps of the tokens so far: running sums over keys, scaled by exp(-`top`)."""
 
     summary: Float[Tensor, "batch heads num_features value_dim"]  # Σ φ(k) vᵀ
     total: Float[Tensor, "batch heads num_features"]  # Σ φ(k)
@@ -105,11 +112,11 @@ def favor_step(
     kind: str = "softmax_positive",
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> tuple[Float[Tensor, "batch heads tokens value_dim"], FavorState]:
-    """Causal attention of a few new tokens over themselves and over all that `state` has seen; and the new state."""
+    """Causal attention of new tokens to themselves and the tokens in `state`; the output and the new state."""
     values = v.to(torch.promote_types(v.dtype, torch.float32))
     if state is None:
         state = _empty_state(values, projection.shape[0] * (2 if kind == "softmax_hyperbolic" else 1))
-    if kind == "relu":  # of moderate size as they are
+    if kind == "relu":  # these features need no scaling
         features_q, features_k = relu_features(q, projection), relu_features(k, projection)
         features_k = features_k if mask is None else features_k.masked_fill(~mask[:, None, :, None], 0)
         tops = safe = torch.zeros_like(features_k[..., 0])
@@ -157,10 +164,10 @@ def _favor_causal(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str
         )
     state, outs = None, []
     for start in range(0, q.shape[2], CHUNK):
-        piece = slice(start, start + CHUNK)
-        chunk_mask = None if mask is None else mask[:, piece]
+        chunk = slice(start, start + CHUNK)
+        chunk_mask = None if mask is None else mask[:, chunk]
         out, state = favor_step(
-            q[:, :, piece], k[:, :, piece], v[:, :, piece], state, projection=projection, kind=kind, mask=chunk_mask
+            q[:, :, chunk], k[:, :, chunk], v[:, :, chunk], state, projection=projection, kind=kind, mask=chunk_mask
         )
         outs.append(out)
     return torch.cat(outs, dim=2)

@@ -1,4 +1,4 @@
-"""FAVOR+ some tokens at a time: their features are used while they are in the cache, and are not kept."""
+"""FAVOR+ for some tokens at a time: their features stay in the processor's cache, and are not kept for gradients."""
 
 from typing import Any
 
@@ -10,25 +10,27 @@ from torch.autograd.function import once_differentiable
 from regard.ops.favor.features import RELU_EPSILON, divided, finite
 
 FEATURES = 2**19
-"""Features that are worked on at once: 2 MB of float32."""
-FEW = 2**17
-"""With fewer a single piece is faster; with gradients that holds up to `FEATURES`, since chunks compute them again."""
+"""Numbers of features in one chunk: 2 MB of float32."""
+FEATURES_WITHOUT_GRADIENT = 2**17
+"""Without gradients, chunks are faster above this many. With gradients the limit is `FEATURES`, since the backward pass
+computes the features again."""
 
 
-def pays(q: Tensor, k: Tensor, projection: Tensor) -> bool:
-    """Whether there are enough features for chunks to be faster, and a path of its own is possible.
+def chunks_are_faster(q: Tensor, k: Tensor, projection: Tensor) -> bool:
+    """Whether `favor_in_chunks` can be used, and is faster than the definition because there are many features.
 
-    A compiler or an export is not asked for the sizes, which it would take for constants.
+    It has no gradient for `projection`. In a compilation or an export the sizes are not read, because they would become
+    constants of the graph.
     """
     if torch.compiler.is_compiling() or projection.requires_grad:
         return False
-    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    with_gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     features = max(q.shape[2], k.shape[2]) * q.shape[:2].numel() * projection.shape[0]
-    return features > (FEATURES if learns else FEW)
+    return features > (FEATURES if with_gradient else FEATURES_WITHOUT_GRADIENT)
 
 
 def favor_in_chunks(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
-    """(batch, heads, queries, value_dim): as `favor_attention` without causality."""
+    """`favor_attention` that is not causal, (batch, heads, queries, value_dim)."""
     return _Chunked.apply(q, k, v, projection, kind, mask)
 
 
@@ -65,13 +67,13 @@ class _Chunked(torch.autograd.Function):
                 features = _key_features(keys, maps, ctx.kind, None if mask is None else mask[:, at])
                 if ctx.kind != "relu":
                     features = (features - finite(top)).exp()
-                found = _sum(features, values, ctx.kind, None if mask is None else mask[:, at])
-                d_k[:, :, at], d_v[:, :, at] = torch.autograd.grad(found, (keys, values), d_summary)
+                summed = _sum(features, values, ctx.kind, None if mask is None else mask[:, at])
+                d_k[:, :, at], d_v[:, :, at] = torch.autograd.grad(summed, (keys, values), d_summary)
         return d_q, d_k, d_v, None, None, None
 
 
 def _maps(x: Tensor, projection: Tensor) -> Tensor:
-    """(head_dim, num_features): the projection with the scale of x in it."""
+    """(head_dim, num_features): the projection times the scale of x, head_dim^-¼."""
     wide = torch.promote_types(x.dtype, torch.float32)
     return projection.T.to(wide) * x.shape[-1] ** -0.25
 
@@ -82,7 +84,7 @@ def _chunks(x: Tensor, maps: Tensor) -> list[slice]:
 
 
 def _query_features(x: Tensor, maps: Tensor, kind: str) -> Tensor:
-    """Up to a factor a query, which the quotient does not see; so |x|² is not needed."""
+    """Features up to a factor for each query, which cancels in the quotient; so |x|² is not needed."""
     products = x.to(maps.dtype) @ maps
     if kind == "relu":
         return products.relu()
@@ -92,7 +94,7 @@ def _query_features(x: Tensor, maps: Tensor, kind: str) -> Tensor:
 
 
 def _key_features(x: Tensor, maps: Tensor, kind: str, mask: Tensor | None) -> Tensor:
-    """ReLU features without their constant; or the logarithms of the others, -inf where a key is masked."""
+    """ReLU features without their constant; for the other kinds the logarithms. A masked key gets 0, or -inf."""
     wide = x.to(maps.dtype)
     products = wide @ maps
     if kind == "relu":
@@ -105,7 +107,7 @@ def _key_features(x: Tensor, maps: Tensor, kind: str, mask: Tensor | None) -> Te
 
 
 def _summarised(k: Tensor, v: Tensor, maps: Tensor, kind: str, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Σ φ(k) (v, 1)ᵀ scaled by exp(-top), and the largest exponent of any key: the last column is Σ φ(k)."""
+    """Σ φ(k) (v, 1)ᵀ scaled by exp(-top), whose last column is Σ φ(k); and top, the largest exponent of any key."""
     batch, heads, _, value_dim = v.shape
     width = maps.shape[1] * (2 if kind == "softmax_hyperbolic" else 1)
     summary = maps.new_zeros(batch, heads, width, value_dim + 1)
@@ -121,7 +123,7 @@ def _summarised(k: Tensor, v: Tensor, maps: Tensor, kind: str, mask: Tensor | No
 
 
 def _sum(features: Tensor, values: Tensor, kind: str, mask: Tensor | None) -> Tensor:
-    """Σ φ(k) (v, 1)ᵀ. The constant that ReLU features have is added here, without a pass over the features."""
+    """Σ φ(k) (v, 1)ᵀ. The constant of ReLU features is added to the sum, without a pass over the features."""
     values = F.pad(values.to(features.dtype), (0, 1), value=1.0)
     summed = features.transpose(-2, -1) @ values
     if kind != "relu":
@@ -138,5 +140,5 @@ def _mixed(features: Tensor, summary: Tensor, kind: str) -> Tensor:
 
 
 def _constant(features: Tensor) -> float:
-    """Of ReLU features times √num_features, which the quotient does not see."""
+    """The constant of ReLU features, times √num_features, since that factor cancels in the quotient."""
     return RELU_EPSILON * features.shape[-1] ** 0.5

@@ -17,11 +17,11 @@ R = TypeVar("R")
 FavorKind = Literal["softmax_positive", "softmax_hyperbolic", "relu"]
 
 RELU_EPSILON = 1e-3
-"""Added to ReLU features, so that no query is without any key."""
+"""Added to ReLU features, so that every query has a key with a weight above zero."""
 
 
 def full_precision(op: Callable[P, R]) -> Callable[P, R]:
-    """Keeps autocast out of an op: sums of exponentials need the range and the digits of float32."""
+    """Switches autocast off in an op: sums of exponentials need the range and the precision of float32."""
 
     @functools.wraps(op)
     def wide(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -30,25 +30,6 @@ def full_precision(op: Callable[P, R]) -> Callable[P, R]:
             return op(*args, **kwargs)
 
     return wide
-
-
-def orthogonal_projection(
-    num_features: int, head_dim: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "num_features head_dim"]:
-    """Random directions w, orthogonal within each block of `head_dim` rows (Choromanski et al. 2020, section 2.4).
-
-    Each row alone is a Gaussian vector: an orthogonal direction times the norm of an independent Gaussian vector.
-    """
-    if num_features < 1 or head_dim < 1:
-        raise RegardError(f"performer: num_features and head_dim must be at least 1, got {num_features} and {head_dim}")
-    blocks = math.ceil(num_features / head_dim)
-    gaussian = torch.randn(blocks, head_dim, head_dim, generator=generator, device="cpu")
-    q, r = torch.linalg.qr(gaussian)
-    # QR leaves the signs of R's diagonal to the algorithm; only with the signs undone is each direction uniform.
-    signs = r.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
-    directions = (q * signs).flatten(0, 1)[:num_features]
-    norms = torch.randn(num_features, head_dim, generator=generator, device="cpu").norm(dim=1, keepdim=True)
-    return directions * norms
 
 
 @full_precision
@@ -64,10 +45,11 @@ def favor_features(
 
     - "softmax_positive": exp(w·x' - |x'|²/2), whose products average to exp(q·k/√head_dim) over draws of `projection`;
     - "softmax_hyperbolic": these and exp(-w·x' - |x'|²/2), twice as many, with less variance (lemma 1);
-    - "relu": max(w·x', 0), plus a small number: a kernel of its own, no estimate of softmax.
+    - "relu": max(w·x', 0), plus a small number: another kernel, not an estimate of softmax.
 
-    The softmax kinds are stabilised: divided by each query's own maximum, or by the maximum over all keys of a head,
-    which the quotient of attention does not see. Tokens whose `mask` is False get zero features. float32 at least.
+    For numerical stability, features of the softmax kinds are divided by the maximum of each query, or by the maximum
+    over all keys of a head; this cancels in the quotient of attention. Tokens whose `mask` is False get zero features.
+    The result is in float32 at least. RegardError for another kind.
     """
     check_kind(kind)
     if kind == "relu":
@@ -83,9 +65,23 @@ def favor_features(
     return (exponents - finite(top.detach())).exp() * exponents.shape[-1] ** -0.5
 
 
-def check_kind(kind: str) -> None:
-    if kind not in get_args(FavorKind):
-        raise unknown("kind of features", kind, get_args(FavorKind), where="performer")
+def orthogonal_projection(
+    num_features: int, head_dim: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "num_features head_dim"]:
+    """Random directions w, orthogonal within each block of `head_dim` rows (Choromanski et al. 2020, section 2.4).
+
+    Each row alone is a Gaussian vector: an orthogonal direction times the norm of an independent Gaussian vector.
+    """
+    if num_features < 1 or head_dim < 1:
+        raise RegardError(f"performer: num_features and head_dim must be at least 1, got {num_features} and {head_dim}")
+    blocks = math.ceil(num_features / head_dim)
+    gaussian = torch.randn(blocks, head_dim, head_dim, generator=generator, device="cpu")
+    q, r = torch.linalg.qr(gaussian)
+    # The signs of R's diagonal depend on the algorithm; with these signs removed, each direction is uniform.
+    signs = r.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
+    directions = (q * signs).flatten(0, 1)[:num_features]
+    norms = torch.randn(num_features, head_dim, generator=generator, device="cpu").norm(dim=1, keepdim=True)
+    return directions * norms
 
 
 def log_features(x: Tensor, projection: Tensor, kind: str) -> Tensor:
@@ -107,10 +103,16 @@ def _scaled(x: Tensor) -> Tensor:
 
 
 def finite(top: Tensor) -> Tensor:
+    """Zero instead of -inf, the maximum over no key."""
     return top.masked_fill(top == float("-inf"), 0)
 
 
 def divided(mixed: Tensor, total: Tensor) -> Tensor:
-    """The ratio, and zero (with a gradient of zero) where there is no key, or all features underflowed."""
+    """mixed / total; zero, with a gradient of zero, where there is no key or where all features underflowed."""
     nothing = total <= torch.finfo(total.dtype).tiny ** 0.8  # a smaller divisor's gradient would overflow
     return (mixed / total.masked_fill(nothing, 1)).masked_fill(nothing, 0)
+
+
+def check_kind(kind: str) -> None:
+    if kind not in get_args(FavorKind):
+        raise unknown("kind of features", kind, get_args(FavorKind), where="performer")

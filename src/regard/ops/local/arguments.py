@@ -1,4 +1,4 @@
-"""What a call of local attention is about, and whether it can be: shared by all of its paths."""
+"""The arguments of local attention that all implementations share, and their checks."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Prefix(NamedTuple):
 
 
 class Case(NamedTuple):
-    """All but the tokens."""
+    """All arguments but q, k, v and the prefix."""
 
     rows: int
     cols: int
@@ -33,10 +33,10 @@ class Case(NamedTuple):
 
 
 def check(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> None:
-    """RegardError, in one line, for whatever does not fit."""
+    """RegardError, in one line, for shapes, dtypes or devices that do not fit together."""
     if q.ndim != 5 or k.shape != q.shape or v.shape != q.shape:
         raise RegardError(
-            "local attention: q, k and v must be (batch, heads, height, width, head_dim) and alike, "
+            "local attention: q, k and v must be (batch, heads, height, width, head_dim), all of one shape, "
             f"got {tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
         )
     batch, heads, height, width, head_dim = q.shape
@@ -48,7 +48,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) ->
     if case.rel_rows is not None and case.rel_cols is not None:
         if (len(case.rel_rows), len(case.rel_cols)) != offsets:
             raise RegardError(
-                f"local attention: rel_rows and rel_cols need a row an offset, {offsets[0]} and {offsets[1]}, "
+                f"local attention: rel_rows and rel_cols need a row for each offset, {offsets[0]} and {offsets[1]}, "
                 f"got {len(case.rel_rows)} and {len(case.rel_cols)}"
             )
         row_dim, col_dim = case.rel_rows.shape[1], case.rel_cols.shape[1]
@@ -61,11 +61,11 @@ def check(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) ->
             f"local attention: mask must be bool, True where a pixel is real, and {(batch, height, width)}; "
             f"got {case.mask.dtype} {tuple(case.mask.shape)}"
         )
-    if prefix is not None and any(part.shape[:2] != (batch, heads) or part.shape[3] != head_dim for part in prefix):
+    if prefix is not None and any(t.shape[:2] != (batch, heads) or t.shape[3] != head_dim for t in prefix):
         raise RegardError(
             f"local attention: prefix must be (batch, heads, prefix, head_dim) with {batch}, {heads}, {head_dim}"
         )
     tensors = [k, v, case.mask, case.rel_rows, case.rel_cols, case.bias, *(prefix or ())]
-    strangers = {str(tensor.device) for tensor in tensors if tensor is not None} - {str(q.device)}
-    if strangers:
-        raise RegardError(f"local attention: q is on {q.device}, others on {', '.join(sorted(strangers))}")
+    others = {str(tensor.device) for tensor in tensors if tensor is not None} - {str(q.device)}
+    if others:
+        raise RegardError(f"local attention: q is on {q.device}, others on {', '.join(sorted(others))}")

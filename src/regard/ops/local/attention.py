@@ -1,6 +1,7 @@
 """Attention of each pixel to a window around it (SASA, Ramachandran et al. 2019, section 3), linear in the pixels."""
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,98 +12,16 @@ from regard.errors import unknown
 from regard.ops.attention import attention
 from regard.ops.local.arguments import Case, Prefix, check
 from regard.ops.local.blocked import blocked
-from regard.ops.local.flex import flex, require_flex
-from regard.ops.local.native import native, native_serves, require_native
-from regard.ops.local.natten import natten, natten_serves, require_natten
+from regard.ops.local.flex import flex, flex_serves
+from regard.ops.local.native import native, native_serves
+from regard.ops.local.natten import natten, natten_serves
 from regard.ops.local.windows import neighbours
 
 LocalImpl = Literal["auto", "math", "blocked", "native", "flex", "natten"]
 
 
-def local_attention(
-    q: Float[Tensor, "batch heads height width head_dim"],
-    k: Float[Tensor, "batch heads height width head_dim"],
-    v: Float[Tensor, "batch heads height width head_dim"],
-    *,
-    window: int | tuple[int, int],
-    dilation: int = 1,
-    border: str = "clip",
-    mask: Bool[Tensor, "batch height width"] | None = None,
-    rel_rows: Float[Tensor, "row_offsets row_dim"] | None = None,
-    rel_cols: Float[Tensor, "col_offsets col_dim"] | None = None,
-    bias: Float[Tensor, "heads row_offsets col_offsets"] | None = None,
-    prefix: tuple[Tensor, Tensor, Tensor] | None = None,
-    scale: float | None = None,
-    impl: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
-    """y_i = Σ_j softmax_j((q_i·k_j + q_i·r_{j-i}) · scale + b_{j-i}) v_j over the pixels j in the window of pixel i.
-
-    Ramachandran et al. 2019, eq. 2 and 3: r concatenates the embedding of the row offset (`rel_rows`) and that of the
-    column offset (`rel_cols`) along head_dim; heads share them. `bias` is a number for each head and offset, as in
-    neighbourhood attention. `scale` is 1/√head_dim unless given.
-
-    window: odd, rows × columns where they differ; its pixels lie `dilation` apart. border: "clip", where pixels beyond
-    the border do not exist, or "shift", where the window is moved inside. Embeddings and bias have a row for each
-    offset: as many as the window has with "clip", 2 · window - 1 with "shift".
-    mask: True where a pixel is real; others are not looked at. A pixel that may look nowhere gets zeros.
-    prefix: (q, k, v) of tokens, (batch, heads, prefix, head_dim), that see all and are seen by all, without r and b;
-    then (pixels, prefix) is returned.
-
-    impl: "math" is the definition, the others are faster. "blocked": blocks of queries with the keys around them, in
-    plain PyTorch. "native": C++ for CPUs, compiled on first use where there is a compiler. "flex": FlexAttention, for
-    CUDA. "natten": the package of that name, for border "shift" without embeddings, bias or mask. "auto" takes what is
-    fastest for the device and the case. Raises RegardError where shapes do not meet, for a window that cannot be, and
-    for a path that cannot serve here.
-    """
-    rows, cols = (window, window) if isinstance(window, int) else window
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    case = Case(rows, cols, dilation, border, mask, rel_rows, rel_cols, bias, scale)
-    extra = None if prefix is None else Prefix(*prefix)
-    check(q, k, v, case, extra)
-    if impl not in get_args(LocalImpl):
-        raise unknown("impl", impl, get_args(LocalImpl), where="local attention")
-    out = _pixels(impl if impl != "auto" else fastest(q, case), q, k, v, case, extra)
-    if extra is None:
-        return out
-    keys, values = (torch.cat([one, grid.flatten(2, 3)], dim=2) for one, grid in ((extra.k, k), (extra.v, v)))
-    seen = None if mask is None else F.pad(mask.flatten(1), (extra.k.shape[2], 0), value=True)[:, None, None]
-    return out, attention(extra.q, keys, values, mask=seen, scale=case.scale)
-
-
-def fastest(q: Tensor, case: Case) -> str:
-    """The path that `auto` takes."""
-    if q.device.type == "cpu":
-        return "native" if native_serves(q) else "blocked"
-    if natten_serves(q, case):
-        return "natten"
-    return "flex" if q.device.type == "cuda" and q.dtype != torch.float64 else "blocked"
-
-
-def can_be_compiled(q: Tensor) -> bool:
-    """Whether torch.compile can look through `auto`: the plans of the other paths are Python's, and exports know no op.
-
-    Where it cannot, `local_attention_weights` says the same in plain operations on all pairs.
-    """
-    return native_serves(q) and not torch.compiler.is_exporting()
-
-
-def _pixels(impl: str, q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
-    if not q.numel():  # no image, no head or no pixel
-        return v.clone()
-    if impl == "native":
-        require_native(q)
-        return native(q, k, v, case, prefix)
-    if impl == "flex":
-        require_flex(q)
-        return flex(q, k, v, case, prefix)
-    if impl == "natten":
-        require_natten(q, case)
-        return natten(q, k, v, case, prefix)
-    return _by_definition(q, k, v, case, prefix) if impl == "math" else blocked(q, k, v, case, prefix)
-
-
-def _by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
-    """Every window's keys and values side by side: (…, height, width, rows, cols, head_dim)."""
+def by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
+    """The equation of `local_attention`; each pixel's keys are (…, height, width, rows, cols, head_dim)."""
     height, width = q.shape[2:4]
     down = neighbours(height, case.rows, case.dilation, case.border)
     right = neighbours(width, case.cols, case.dilation, case.border)
@@ -130,3 +49,96 @@ def _by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix |
     logits = logits.to(torch.promote_types(q.dtype, torch.float32))
     weights = logits.masked_fill(~seen, torch.finfo(logits.dtype).min).softmax(-1).masked_fill(~seen, 0)
     return torch.einsum("bhyxn,bhyxnd->bhyxd", weights.to(q.dtype), values)
+
+
+def local_attention(
+    q: Float[Tensor, "batch heads height width head_dim"],
+    k: Float[Tensor, "batch heads height width head_dim"],
+    v: Float[Tensor, "batch heads height width head_dim"],
+    *,
+    window: int | tuple[int, int],
+    dilation: int = 1,
+    border: str = "clip",
+    mask: Bool[Tensor, "batch height width"] | None = None,
+    rel_rows: Float[Tensor, "row_offsets row_dim"] | None = None,
+    rel_cols: Float[Tensor, "col_offsets col_dim"] | None = None,
+    bias: Float[Tensor, "heads row_offsets col_offsets"] | None = None,
+    prefix: tuple[Tensor, Tensor, Tensor] | None = None,
+    scale: float | None = None,
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """y_i = Σ_j softmax_j((q_i·k_j + q_i·r_{j-i}) · scale + b_{j-i}) v_j over the pixels j in the window of pixel i.
+
+    Ramachandran et al. 2019, eq. 2 and 3: r concatenates the embedding of the row offset (`rel_rows`) and that of the
+    column offset (`rel_cols`) along head_dim; heads share them. `bias` is a number for each head and offset, as in
+    neighbourhood attention. `scale` is 1/√head_dim unless given.
+
+    window: odd; (rows, columns) where they differ. Its pixels lie `dilation` apart. border: with "clip", pixels beyond
+    the border do not exist; with "shift", the window is moved inside the image. Embeddings and bias have a row for each
+    offset: `window` rows with "clip", 2 · window - 1 with "shift".
+    mask: True where a pixel is real; no pixel looks at the others. A pixel that may look nowhere gets zeros.
+    prefix: (q, k, v) of tokens, each (batch, heads, prefix, head_dim), that see all and are seen by all, without r and
+    b. With a prefix the function returns (pixels, prefix).
+
+    impl: "math" is the definition; the others are faster. "blocked": blocks of queries with the keys around them, in
+    plain PyTorch. "native": C++ for CPUs, compiled on first use if there is a compiler. "flex": FlexAttention, for
+    CUDA. "natten": the package of that name, for border "shift" without embeddings, bias or mask. "auto" takes the
+    fastest for the device and the arguments. Raises RegardError for shapes that do not fit together, for a window that
+    is even or does not fit the image, and for an `impl` that cannot compute the case here.
+    """
+    rows, cols = (window, window) if isinstance(window, int) else window
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    case = Case(rows, cols, dilation, border, mask, rel_rows, rel_cols, bias, scale)
+    extra = None if prefix is None else Prefix(*prefix)
+    check(q, k, v, case, extra)
+    if impl not in get_args(LocalImpl):
+        raise unknown("impl", impl, get_args(LocalImpl), where="local attention")
+    chosen = _fastest(q, case) if impl == "auto" else IMPLEMENTATIONS[impl]
+    pixels = chosen.run(q, k, v, case, extra) if q.numel() else v.clone()
+    return pixels if extra is None else (pixels, _prefix_attention(k, v, case, extra))
+
+
+def _prefix_attention(k: Tensor, v: Tensor, case: Case, prefix: Prefix) -> Tensor:
+    """The prefix tokens look at each other and at all pixels that are not masked."""
+    keys, values = (torch.cat([one, grid.flatten(2, 3)], dim=2) for one, grid in ((prefix.k, k), (prefix.v, v)))
+    mask = None
+    if case.mask is not None:
+        mask = F.pad(case.mask.flatten(1), (prefix.k.shape[2], 0), value=True)[:, None, None]
+    return attention(prefix.q, keys, values, mask=mask, scale=case.scale)
+
+
+class Implementation(NamedTuple):
+    """One way to compute the pixels."""
+
+    serves: Callable[[Tensor, Case], bool]
+    """Whether "auto" may take it: it can compute the case, and is fast on q's device."""
+    run: Callable[[Tensor, Tensor, Tensor, Case, Prefix | None], Tensor]
+    """(q, k, v, case, prefix) -> pixels. RegardError for a case that it cannot compute."""
+
+
+def _always(q: Tensor, case: Case) -> bool:
+    return True
+
+
+# The fastest first: "auto" takes the first that serves.
+IMPLEMENTATIONS = {
+    "native": Implementation(native_serves, native),
+    "natten": Implementation(natten_serves, natten),
+    "flex": Implementation(flex_serves, flex),
+    "blocked": Implementation(_always, blocked),
+    "math": Implementation(_always, by_definition),
+}
+
+
+def _fastest(q: Tensor, case: Case) -> Implementation:
+    return next(known for known in IMPLEMENTATIONS.values() if known.serves(q, case))
+
+
+def can_be_compiled(q: Tensor) -> bool:
+    """Whether torch.compile can trace `local_attention` with impl "auto".
+
+    It can trace the native path only, which is a registered op of PyTorch; the other paths make index tables in Python.
+    An export cannot hold the registered op. Where this is False, call `local_attention_weights`: it gives the same
+    result from all pairs of pixels, in plain operations.
+    """
+    return native_serves(q) and not torch.compiler.is_exporting()

@@ -16,11 +16,9 @@ from regard.ops.local.windows import Blocks, blocks
 BLOCK = 7
 """Pixels along a side of a block of queries; with a window of 7 its keys are 13 × 13."""
 SMALL = 14 * 14
-"""Pixels of a grid that is one block: all pairs are computed then, which is faster than to cut it."""
-
-
-PIECE = 2**21
-"""Numbers of the keys of all blocks that are worked through at once: 8 MB of float32."""
+"""Up to so many pixels a grid is one block: to compute all pairs is then faster than to cut the grid."""
+MICRO_BATCH = 2**21
+"""Numbers in the keys of all blocks that are computed at once: 8 MB of float32."""
 
 
 class Plan(NamedTuple):
@@ -35,7 +33,7 @@ class Plan(NamedTuple):
     place: Tensor
     """Where among `queries` each pixel stands."""
     near: Tensor
-    """(blocks, queries, keys): who looks at whom. Spare queries look at all, and nobody asks for them."""
+    """(blocks, queries, keys): which query looks at which key. Spare queries, whose result is not used, look at all."""
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
@@ -57,7 +55,7 @@ def plan_on(device: torch.device, *options: Any) -> Plan:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # or what is kept could not be used in a training later on
+@torch.inference_mode(False)  # a cached inference tensor could not be used in training
 def _plan(height: int, width: int, rows: int, cols: int, dilation: int, border: str) -> Plan:
     block = max(height, width) if height * width <= SMALL else BLOCK
     down = blocks(height, rows, dilation, border, block)
@@ -82,10 +80,10 @@ def _plan(height: int, width: int, rows: int, cols: int, dilation: int, border: 
 
 
 class _Blocked(torch.autograd.Function):
-    """Keeps its arguments only, and cuts them into blocks anew for the gradients; some heads at a time.
+    """Saves only its arguments, and cuts them into blocks again for the gradients; in micro-batches.
 
-    Each pixel lies in the keys of about three blocks: kept, or all at once, they would take more memory than all else,
-    and leave the cache.
+    Each pixel is among the keys of about three blocks. If these were saved, or computed all at once, they would need
+    more memory than everything else, and not fit in the processor's cache.
     """
 
     @staticmethod
@@ -93,10 +91,10 @@ class _Blocked(torch.autograd.Function):
         ctx.plan, ctx.case = plan, case._replace(mask=None, rel_rows=None, rel_cols=None, bias=None)
         ctx.save_for_backward(case.mask, q, k, v, *rest)
         out = torch.empty_like(q)
-        for at in _pieces(plan, q):
-            piece, tensors = _piece(at, case, [q, k, v, *rest])
+        for at in _micro_batches(plan, q):
+            some_case, tensors = _some(at, case, [q, k, v, *rest])
             parts = _blocks_of(plan, *tensors[:3])
-            out[at] = _returned(_mixed(plan, piece, *parts, *tensors[6:]), plan, out[at].shape)
+            out[at] = _returned(_mixed(plan, some_case, *parts, *tensors[6:]), plan, out[at].shape)
         return out
 
     @staticmethod
@@ -107,21 +105,21 @@ class _Blocked(torch.autograd.Function):
         needed = [asked and part is not None for asked, part in zip(ctx.needs_input_grad[2:], tensors, strict=True)]
         grads = [torch.zeros_like(part) if asked else None for asked, part in zip(needed, tensors, strict=True)]
         case = ctx.case._replace(mask=mask, rel_rows=tensors[3], rel_cols=tensors[4], bias=tensors[5])
-        for at in _pieces(plan, d_out):
-            piece, some = _piece(at, case, tensors)
+        for at in _micro_batches(plan, d_out):
+            some_case, some = _some(at, case, tensors)
             leaves: list[Any] = [
                 part if part is None else part.detach() for part in (*_blocks_of(plan, *some[:3]), *some[3:])
             ]
             with torch.enable_grad():
                 wanted = [part.requires_grad_() for part, asked in zip(leaves, needed, strict=True) if asked]
-                piece = piece._replace(rel_rows=leaves[3], rel_cols=leaves[4], bias=leaves[5])
-                mixed = _mixed(plan, piece, *leaves[:3], *leaves[6:])
+                some_case = some_case._replace(rel_rows=leaves[3], rel_cols=leaves[4], bias=leaves[5])
+                mixed = _mixed(plan, some_case, *leaves[:3], *leaves[6:])
             d_mixed = torch.zeros_like(mixed).flatten(0, 2)
             place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
             d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
-            found = iter(torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True))
-            for i, (_, into) in enumerate(zip(some, _piece(at, case, grads)[1], strict=True)):
-                grad = next(found) if needed[i] else None
+            computed = iter(torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True))
+            for i, (_, into) in enumerate(zip(some, _some(at, case, grads)[1], strict=True)):
+                grad = next(computed) if needed[i] else None
                 if grad is None or into is None:
                     continue
                 shape = into.shape
@@ -129,19 +127,20 @@ class _Blocked(torch.autograd.Function):
         return None, None, *grads
 
 
-def _pieces(plan: Plan, q: Tensor) -> list[tuple[slice, slice]]:
-    """Batch elements and heads that are worked through at once."""
+def _micro_batches(plan: Plan, q: Tensor) -> list[tuple[slice, slice]]:
+    """The images and heads that are computed at once."""
     batch, heads = q.shape[:2]
-    fits = max(1, PIECE // (len(plan.keys) * q.shape[-1]))
+    fits = max(1, MICRO_BATCH // (len(plan.keys) * q.shape[-1]))
     if fits >= heads:
         step = fits // heads
         return [(slice(first, first + step), slice(None)) for first in range(0, batch, step)]
-    step = next(step for step in range(fits, 0, -1) if heads % step == 0)  # pieces of one size use the same memory
+    # Micro-batches of one size reuse the same memory.
+    step = next(step for step in range(fits, 0, -1) if heads % step == 0)
     return [(slice(b, b + 1), slice(h, h + step)) for b in range(batch) for h in range(0, heads, step)]
 
 
-def _piece(at: tuple[slice, slice], case: Case, tensors: Sequence[Tensor | None]) -> tuple[Case, list[Any]]:
-    """A piece's share of the case, and of q, k, v, rel_rows, rel_cols, bias and the prefix."""
+def _some(at: tuple[slice, slice], case: Case, tensors: Sequence[Tensor | None]) -> tuple[Case, list[Any]]:
+    """A micro-batch of the case, and of q, k, v, rel_rows, rel_cols, bias and the prefix."""
     q, k, v, rel_rows, rel_cols, bias, *prefix = tensors
     of_heads = None if bias is None else bias[at[1]]
     of_tokens = [None if part is None else part[at] for part in (q, k, v)]
@@ -155,12 +154,12 @@ def _blocks_of(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Ten
 
 
 def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor, *prefix: Tensor) -> Tensor:
-    """(batch · heads, blocks, queries, head_dim), of blocks of keys and values.
+    """Attention in each block, (batch · heads, blocks, queries, head_dim).
 
-    What is added to the logits is put into the products of queries and keys, since a mask with a gradient would push
-    the fused kernel off its fast path. For the embeddings, q gets q·r for each row and each column of its block's keys,
-    and k says by a one in which row and column it lies. For the bias, q says by a one which query of the block it is,
-    and k gets its bias for each of them.
+    The embeddings and the bias become further channels of queries and keys, because PyTorch's fused kernel is slow for
+    a mask with a gradient. For the embeddings, the channels of q are q·r for each row and each column of keys of its
+    block, and those of k are one-hot: its row and its column. For the bias, the channels of q are one-hot: its number
+    in the block; and those of k are its bias for each of these queries.
     """
     down, right, head_dim = plan.down, plan.right, queries.shape[-1]
     num_rows, num_cols = down.keys.shape[1], right.keys.shape[1]
@@ -184,7 +183,7 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
         queries = torch.cat([queries, of_query.expand(*queries.shape[:3], -1)], dim=-1)
         keys = torch.cat([keys, of_key.expand(*keys.shape[:3], -1)], dim=-1)
     added_dim = queries.shape[-1] - head_dim
-    seen = plan.near[None]  # with three dimensions the fused kernel would not take it
+    seen = plan.near[None]  # the fused kernel does not take a mask of three dimensions
     if case.mask is not None:
         real = case.mask.flatten(1)[:, plan.keys].view(len(case.mask), len(plan.near), 1, -1)
         seen = (seen[0] & real).repeat_interleave(len(queries) // len(real), 0)
@@ -193,7 +192,7 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
         keys = torch.cat([F.pad(before[0], (0, added_dim)), keys], dim=2)
         values = torch.cat([before[1], values], dim=2)
         seen = F.pad(seen, (before[0].shape[2], 0), value=True)
-    values = F.pad(values, (0, added_dim))  # the fused kernel wants values as wide as keys
+    values = F.pad(values, (0, added_dim))  # the fused kernel needs values as wide as keys
     if case.mask is None:
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, scale=case.scale)
     else:
@@ -203,17 +202,17 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
 
 def _taken(x: Tensor, pixels: Tensor, plan: Plan) -> Tensor:
     """(batch, heads, height, width, dim) -> (batch · heads, blocks, pixels of a block, dim)."""
-    found = _picked(x.flatten(0, 1).flatten(1, 2), pixels)
-    return found.view(len(found), len(plan.near), -1, x.shape[-1])
+    picked = _picked(x.flatten(0, 1).flatten(1, 2), pixels)
+    return picked.view(len(picked), len(plan.near), -1, x.shape[-1])
 
 
 def _returned(mixed: Tensor, plan: Plan, shape: torch.Size) -> Tensor:
-    """Of each pixel its query."""
+    """(batch · heads, blocks, queries, dim) -> `shape`: each pixel takes the result of its query."""
     return _picked(mixed.flatten(1, 2), plan.place).view(shape)
 
 
 def _picked(x: Tensor, index: Tensor) -> Tensor:
-    """x[:, index], (rows, index, dim), as one lookup: along an inner dimension torch takes five times as long."""
+    """x[:, index], (rows, index, dim), as one lookup: an index along an inner dimension takes five times as long."""
     return x.reshape(-1, x.shape[2]).index_select(0, _in_rows(index, *x.shape[:2])).view(len(x), len(index), -1)
 
 
@@ -222,7 +221,7 @@ def _in_rows(index: Tensor, rows: int, length: int) -> Tensor:
 
 
 def _summed(of_keys: Tensor, plan: Plan, shape: torch.Size) -> Tensor:
-    """The adjoint of `_taken`: what all blocks give to each pixel."""
+    """The adjoint of `_taken`: the sum over all blocks for each pixel."""
     (num_down, rows), (num_right, cols) = plan.down.keys.shape, plan.right.keys.shape
     x = of_keys.view(-1, num_down, num_right, rows, cols, shape[-1]).permute(0, 1, 3, 2, 4, 5)
     x = x.reshape(len(x), num_down * rows, num_right * cols, -1)

@@ -1,4 +1,4 @@
-"""Attention within a window around each query pixel (SASA, Ramachandran et al. 2019, section 3)."""
+"""The weights of local attention for all pairs of tokens, to explain and to compile (SASA, section 3)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,21 +25,16 @@ def local_attention_weights(
     Ramachandran et al. 2019, eq. 3: r concatenates the embedding of the row offset and that of the column offset
     along head_dim. The tokens are a prefix (as many as `tokens` exceeds height·width by; they see all and are seen by
     all, without r) and then the pixels, row by row. Pixels beyond the border do not exist, and those whose `mask` is
-    False are not looked at. This readable form holds all tokens × tokens weights, zero outside the window.
+    False are not looked at. The result holds all tokens × tokens weights, zero outside the window. RegardError for an
+    even window, and for shapes that do not fit together.
     """
     prefix = q.shape[2] - height * width
-    if prefix < 0:
-        raise RegardError(f"local attention: {q.shape[2]} tokens are fewer than a grid of {height} × {width}")
+    _check(q.shape[2], height, width, window, rel_rows, rel_cols)
     allowed = window_mask(height, width, window, prefix, device=q.device)
     if mask is not None:
         allowed = allowed & mask[:, None, None, :]
     bias = None
-    if (rel_rows is None) != (rel_cols is None):
-        raise RegardError("local attention: rel_rows and rel_cols go together, one of them is missing")
     if rel_rows is not None and rel_cols is not None:
-        if rel_rows.shape[0] != window or rel_cols.shape[0] != window:
-            lengths = f"{rel_rows.shape[0]} and {rel_cols.shape[0]}"
-            raise RegardError(f"local attention: rel_rows and rel_cols need a row an offset, {window}, got {lengths}")
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         logits = relative_logits(q[:, :, prefix:], rel_rows, rel_cols, height=height, width=width)
         bias = torch.nn.functional.pad(logits * scale, (prefix, 0, prefix, 0))
@@ -93,3 +88,14 @@ def _radius(window: int) -> int:
     if window < 1 or window % 2 == 0:
         raise RegardError(f"local attention: window must be odd and at least 1, got {window}")
     return window // 2
+
+
+def _check(tokens: int, height: int, width: int, window: int, rel_rows: Tensor | None, rel_cols: Tensor | None) -> None:
+    if tokens < height * width:
+        raise RegardError(f"local attention: {tokens} tokens are fewer than a grid of {height} × {width}")
+    _radius(window)
+    if (rel_rows is None) != (rel_cols is None):
+        raise RegardError("local attention: rel_rows and rel_cols go together, one of them is missing")
+    if rel_rows is not None and rel_cols is not None and {len(rel_rows), len(rel_cols)} != {window}:
+        lengths = f"{len(rel_rows)} and {len(rel_cols)}"
+        raise RegardError(f"local attention: rel_rows and rel_cols need a row for each offset, {window}, got {lengths}")

@@ -1,4 +1,4 @@
-"""Local attention by FlexAttention, whose kernels skip the blocks of keys that no query of a block looks at."""
+"""Local attention by FlexAttention, whose kernels skip the pairs of blocks in which no query looks at a key."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,17 +12,15 @@ from regard.ops.local.arguments import Case, Prefix
 from regard.ops.local.windows import neighbours
 
 
-def require_flex(q: Tensor) -> None:
-    """RegardError where FlexAttention cannot serve: on a CPU it has no backward pass."""
-    if q.dtype == torch.float64:
-        raise RegardError("local attention: impl 'flex' takes no float64")
-    if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
-        raise RegardError("local attention: impl 'flex' has no backward pass on a CPU; use 'auto'")
+def flex_serves(q: Tensor, case: Case) -> bool:
+    """Whether it is fast here: its kernels are for CUDA."""
+    return q.device.type == "cuda" and q.dtype != torch.float64
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
-    """The mixed values of the pixels, (batch, heads, height, width, head_dim)."""
-    if q.device.type == "cpu":  # it refuses what may need a gradient, even where nobody asks for one
+    """The mixed values of the pixels, (batch, heads, height, width, head_dim). Raises as `_require_flex`."""
+    _require_flex(q)
+    if q.device.type == "cpu":  # it refuses tensors that require a gradient, even under torch.no_grad
         q, k, v = q.detach(), k.detach(), v.detach()
         prefix = None if prefix is None else Prefix(*(part.detach() for part in prefix))
     batch, heads, height, width, head_dim = q.shape
@@ -37,9 +35,9 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> 
     run = _flex_attention(compiled=q.device.type == "cuda")
     out = run(q.flatten(2, 3), keys, values, score_mod=add, block_mask=mask, scale=case.scale)
     if case.mask is not None and prefix is None:
-        # A kernel may give anything to a query without a key.
-        nobody = ~_looks_somewhere(geometry, case.mask)
-        out = out.masked_fill(nobody[:, None, :, None], 0)
+        # A kernel may return any values for a query without a key.
+        sees_nothing = ~_looks_somewhere(geometry, case.mask)
+        out = out.masked_fill(sees_nothing[:, None, :, None], 0)
     return out.view(batch, heads, height, width, head_dim)
 
 
@@ -51,7 +49,7 @@ def _flex_attention(compiled: bool) -> Callable[..., Any]:
 
 
 def _additions(q: Tensor, case: Case, geometry: Any, pixels: int) -> Callable[..., Tensor] | None:
-    """What is added to the logit of a pair, as FlexAttention asks for it; None for nothing."""
+    """FlexAttention's `score_mod`: what is added to the logit of a pair; None if nothing is."""
     if case.rel_rows is None and case.bias is None:
         return None
     width = q.shape[3]
@@ -64,7 +62,7 @@ def _additions(q: Tensor, case: Case, geometry: Any, pixels: int) -> Callable[..
     bias = case.bias
 
     def add(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        pixel = torch.where(j < pixels, j, 0)  # of a key in the prefix nothing is added
+        pixel = torch.where(j < pixels, j, 0)  # nothing is added for a key of the prefix
         row = row_offset[i // width, pixel // width]
         col = col_offset[i % width, pixel % width]
         more = score
@@ -86,7 +84,7 @@ def _block_mask(geometry: Any, num_keys: int) -> Any:
 
 
 def _masked(geometry: Any, num_keys: int, mask: Tensor) -> Any:
-    """For masked pixels: of each batch anew."""
+    """The block mask with masked pixels, made again for each batch."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     pixels, near = mask[0].numel(), _window(geometry)
@@ -111,7 +109,7 @@ def _window(geometry: Any) -> Callable[..., Tensor]:
 
 
 def _mod(mask: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """FlexAttention counts the arguments of what it gets, which decorators hide."""
+    """FlexAttention counts the arguments of the function that it gets; a decorator would hide them."""
     return lambda b, h, i, j: mask(b, h, i, j)
 
 
@@ -127,14 +125,25 @@ def _looks_somewhere(geometry: Any, mask: Tensor) -> Tensor:
 def _tables(
     height: int, width: int, rows: int, cols: int, dilation: int, border: str, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each axis: whether position i looks at j, and the offset's row in the embeddings. (near, near, row, row)"""
+    """(near rows, near columns, row offsets, column offsets), each [i, j].
+
+    Whether position i of an axis looks at position j, and which row of the embeddings belongs to the pair.
+    """
     near, offsets = [], []
     for length, window in ((height, rows), (width, cols)):
-        found = neighbours(length, window, dilation, border)
-        here = torch.arange(length, device="cpu")[:, None].expand_as(found.pixel)[found.there]
-        one, other = torch.zeros(length, length, dtype=torch.bool), torch.zeros(length, length, dtype=torch.int64)
-        one[here, found.pixel[found.there]] = True
-        other[here, found.pixel[found.there]] = found.offset[found.there]
-        near.append(one.to(device))
-        offsets.append(other.to(device))
+        near_of = neighbours(length, window, dilation, border)
+        here = torch.arange(length, device="cpu")[:, None].expand_as(near_of.pixel)[near_of.there]
+        is_near = torch.zeros(length, length, dtype=torch.bool)
+        offset = torch.zeros(length, length, dtype=torch.int64)
+        is_near[here, near_of.pixel[near_of.there]] = True
+        offset[here, near_of.pixel[near_of.there]] = near_of.offset[near_of.there]
+        near.append(is_near.to(device))
+        offsets.append(offset.to(device))
     return near[0], near[1], offsets[0], offsets[1]
+
+
+def _require_flex(q: Tensor) -> None:
+    if q.dtype == torch.float64:
+        raise RegardError("local attention: impl 'flex' takes no float64")
+    if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
+        raise RegardError("local attention: impl 'flex' has no backward pass on a CPU; use 'auto'")

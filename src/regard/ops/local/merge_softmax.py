@@ -1,4 +1,4 @@
-"""Two softmaxes over different keys as one over all of them."""
+"""Combines two softmaxes over different keys to one over all of them."""
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,13 @@ def merged(
     prefix: Prefix,
     scale: float,
 ) -> Float[Tensor, "batch heads height width head_dim"]:
-    """What pixels take from their windows (`out`, with the logarithms of its denominators) and from a prefix.
+    """The attention of pixels to their windows and to a prefix, from that to the windows alone (`out`).
 
-    y = (e^lse out + Σ_p e^(q·k_p scale) v_p) / (e^lse + Σ_p e^(q·k_p scale)). Where a pixel's window is empty, lse is
-    -inf.
+    lse is the logarithm of each softmax's denominator in `out`:
+
+
+    y = (e^lse out + Σ_p e^(q·k_p scale) v_p) / (e^lse + Σ_p e^(q·k_p scale)). It is -inf where a
+    pixel's window is empty.
     """
     logits = torch.einsum("bhyxd,bhpd->bhyxp", q, prefix.k).to(lse.dtype) * scale
     total = torch.logaddexp(lse, logits.logsumexp(-1))

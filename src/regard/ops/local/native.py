@@ -41,26 +41,18 @@ def native_is_available() -> bool:
     return native_state().library is not None
 
 
-def native_serves(q: Tensor) -> bool:
+def native_serves(q: Tensor, case: Case | None = None) -> bool:
+    """Whether the C++ library is there and takes q; it computes every case."""
     return q.device.type == "cpu" and q.dtype in DTYPES and native_is_available()
 
 
-def require_native(q: Tensor) -> None:
-    """RegardError where the native path cannot serve."""
-    if q.device.type != "cpu" or q.dtype not in DTYPES:
-        raise RegardError(
-            f"local attention: impl 'native' takes float32 and bfloat16 on a CPU, got {q.dtype} on {q.device}"
-        )
-    if not native_is_available():
-        raise RegardError(f"local attention: impl 'native' is not available here: {native_state().reason}")
-
-
 def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
-    """The mixed values, (batch, heads, height, width, head_dim)."""
+    """The mixed values, (batch, heads, height, width, head_dim). RegardError without the library, or for q's dtype."""
+    _require_native(q)
     mask = None if case.mask is None else case.mask.contiguous()
     shared = (None if part is None else part.float().contiguous() for part in (case.rel_rows, case.rel_cols, case.bias))
     options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale)
-    # What autograd needs of an op that a compiler can see takes longer than a small grid.
+    # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
     out, lse = run(q, k, v, mask, *shared, *options)
     return out if prefix is None else merged(out, lse, q, prefix, case.scale)
@@ -120,7 +112,7 @@ def _backward(
     shifted: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of q, k and v, and those of rel_rows, rel_cols and bias in a row."""
+    """The gradients of q, k and v, and those of rel_rows, rel_cols and bias in one vector, one after another."""
     grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     d_shared = q.new_empty(_num_shared(rel_rows, rel_cols, bias), dtype=torch.float32)
     case = _case(q, mask, rel_rows, rel_cols, bias, rows, cols, dilation, shifted, scale)
@@ -210,7 +202,16 @@ def _case(
 
 def _call(name: str, case: _Case, *arguments: _Tokens | int | None) -> None:
     native = native_state().library
-    assert native is not None  # the caller has seen to it
+    assert native is not None  # `_require_native` has checked it
     passed = [ctypes.byref(part) if isinstance(part, _Tokens) else _pointer(part) for part in arguments]
     if getattr(native, name)(ctypes.byref(case), *passed):
         raise MemoryError("local attention: no memory left for the native path")
+
+
+def _require_native(q: Tensor) -> None:
+    if q.device.type != "cpu" or q.dtype not in DTYPES:
+        raise RegardError(
+            f"local attention: impl 'native' takes float32 and bfloat16 on a CPU, got {q.dtype} on {q.device}"
+        )
+    if not native_is_available():
+        raise RegardError(f"local attention: impl 'native' is not available here: {native_state().reason}")

@@ -1,4 +1,4 @@
-"""Which pixels a window holds, along one axis of a grid: the one place that knows of borders and dilation."""
+"""Which pixels a window holds, along one axis of a grid: the only file that knows borders and dilation."""
 
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
@@ -13,7 +13,7 @@ Border = Literal["clip", "shift"]
 
 
 class Neighbours(NamedTuple):
-    """For each position of an axis its neighbours, in the order of their offsets."""
+    """The neighbours of each position of an axis, in the order of their offsets."""
 
     pixel: Int64[Tensor, "length window"]
     """Where they are; 0 where there is none."""
@@ -41,7 +41,7 @@ def num_offsets(window: int, border: str) -> int:
 
 
 def check_window(length: int, window: int, dilation: int, border: str) -> None:
-    """RegardError for a window that is even, or that no shift brings inside."""
+    """RegardError for a window that is even, or that is larger than the axis where it has to be moved inside."""
     if window < 1 or window % 2 == 0 or dilation < 1:
         raise RegardError(
             f"local attention: window must be odd and at least 1, got {window}; dilation {dilation} from 1"
@@ -61,15 +61,15 @@ def check_window(length: int, window: int, dilation: int, border: str) -> None:
 def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
     """The window of each position: `window` positions that lie `dilation` apart, itself in the middle.
 
-    With "clip" those beyond the border do not exist. With "shift" the window is moved until all do (the rule of
-    neighbourhood attention), so that every position has as many. RegardError as in `check_window`.
+    With "clip" those beyond the border do not exist. With "shift" the window is moved until all of them exist (the rule
+    of neighbourhood attention), so that every position has the same number. RegardError as in `check_window`.
     """
     check_window(length, window, dilation, border)
     return _neighbours(length, window, dilation, border)
 
 
 @lru_cache(maxsize=256)
-@torch.inference_mode(False)  # or what is kept could not be used in a training later on
+@torch.inference_mode(False)  # a cached inference tensor could not be used in training
 def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
     position, radius = torch.arange(length, device="cpu"), window // 2
     residue, place = position % dilation, position // dilation
@@ -89,14 +89,17 @@ def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbo
 def blocks(length: int, window: int, dilation: int, border: str, block: int) -> Blocks:
     """Queries in blocks of up to `block` positions that lie `dilation` apart, with the keys around them.
 
-    The last block of a row may be filled up: its spare queries look at nothing, and nobody asks for them.
+    The last block of a row may be padded with spare queries, which look at nothing and whose results are not used.
     """
-    found = neighbours(length, window, dilation, border)
+    window_of = neighbours(length, window, dilation, border)
     groups = []
     for residue in range(min(dilation, length)):
         row = list(range(residue, length, dilation))
         groups += [row[first : first + block] for first in range(0, len(row), block)]
-    keys = [sorted({int(key) for query in group for key in found.pixel[query][found.there[query]]}) for group in groups]
+    keys = [
+        sorted({int(key) for query in group for key in window_of.pixel[query][window_of.there[query]]})
+        for group in groups
+    ]
     num_queries, num_keys = max(map(len, groups)), max(map(len, keys))
     queries_of = torch.zeros(len(groups), num_queries, dtype=torch.int64, device="cpu")
     keys_of = torch.zeros(len(groups), num_keys, dtype=torch.int64, device="cpu")
@@ -109,7 +112,7 @@ def blocks(length: int, window: int, dilation: int, border: str, block: int) -> 
         keys_of[number, : len(around)] = torch.tensor(around, device="cpu")
         for row_of_block, query in enumerate(group):
             place[query] = number * num_queries + row_of_block
-            for key, shift, exists in zip(*(part[query].tolist() for part in found), strict=True):
+            for key, shift, exists in zip(*(part[query].tolist() for part in window_of), strict=True):
                 if exists:
                     offset[number, row_of_block, column[key]] = shift
                     near[number, row_of_block, column[key]] = True

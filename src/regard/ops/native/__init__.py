@@ -1,4 +1,4 @@
-"""What is written in C++: one file an op, compiled on first use, and never needed."""
+"""Ops in C++, one in each file: compiled on first use; without a compiler, PyTorch does the same."""
 
 from regard.ops.native.library import NativeState, load_library
 

@@ -15,8 +15,8 @@ from regard.files import cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O2", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
-# A compiler that takes longer than this (it takes one or two) is taken for broken.
 SECONDS = 120
+"""A compiler that takes longer is broken; it usually takes one or two seconds."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class NativeState:
 
     library: ctypes.CDLL | None
     reason: str
-    """Where it lies; or in a few words what is missing."""
+    """The path of the library; or, in a few words, what is missing."""
 
 
 @lru_cache(maxsize=8)
 def load_library(name: str) -> NativeState:
     """The compiled NAME.cpp of this folder. Where that is not possible the state says why, and nothing is raised.
 
-    The result is kept in the user's cache folder, under a key of source, compiler and processor. It is written beside
-    its place and moved there, so that processes that compile at once do not see each other's half files; where that
-    folder cannot be written, the library lives as long as the process.
+    The result is kept in the user's cache folder, under a key of source, compiler and processor. It is written to
+    a temporary file first and then moved, so that a second process never loads half a file. If the folder cannot be
+    written, the library is kept for this process only.
     """
     source = Path(__file__).with_name(f"{name}.cpp")
     compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
@@ -49,10 +49,10 @@ def load_library(name: str) -> NativeState:
 
 
 def _cached(source: Path, compiler: str, file_name: str) -> NativeState:
-    """From the cache, where a file that cannot be loaded is made anew; or from a folder that goes away again."""
+    """From the cache, whose file is compiled again if it cannot be loaded; or from a temporary folder."""
     target = cache_folder() / file_name
     if _is_whole(target):
-        with suppress(OSError):  # made on another system
+        with suppress(OSError):  # compiled on another system
             return NativeState(ctypes.CDLL(str(target)), str(target))
     with tempfile.TemporaryDirectory(prefix="regard-") as scratch:
         made = _compiled(source, compiler, Path(scratch))
@@ -68,7 +68,7 @@ def _cached(source: Path, compiler: str, file_name: str) -> NativeState:
 
 
 def _keep(content: bytes, target: Path) -> None:
-    """With its own hash at the end, which a loader does not look at."""
+    """Writes the library with its hash at the end, which the loader ignores."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="moving-") as beside:
         file = Path(beside) / target.name
@@ -77,7 +77,7 @@ def _keep(content: bytes, target: Path) -> None:
 
 
 def _is_whole(file: Path) -> bool:
-    """A library that a full disk has cut short would not fail to load, but end the process."""
+    """Whether the hash fits. A library that is cut short (full disk) would end the process when it is loaded."""
     try:
         content = file.read_bytes()
     except OSError:
@@ -96,13 +96,13 @@ def _run(*command: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    told = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-    lines = [line for line in (told or "").splitlines() if line.strip()]
+    output = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+    lines = [line for line in (output or "").splitlines() if line.strip()]
     return next((line for line in lines if "error" in line), lines[0] if lines else type(error).__name__).strip()
 
 
 def _processor() -> str:
-    """What decides which instructions there are: model and flags where the system tells them."""
+    """The processor's model and its instruction sets, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         wanted = ("model name", "flags", "Features", "CPU part")
