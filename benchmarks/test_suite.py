@@ -1,0 +1,128 @@
+"""What the test suite costs: seconds by file, by test and by fixture, on two processes.
+
+Run: .venv/bin/python benchmarks/test_suite.py [LABEL] [pytest's arguments]
+It keeps its figures beside those of other labels (`now` unless given) in results/test_suite-<processor>.json.
+`--junit FILE` reads a run that pytest has written with --junitxml, and runs nothing.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYTEST = ["-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-p", "test_suite"]
+
+
+# pytest loads this file as a plugin (-p test_suite): each test's line in the report then has more than its seconds.
+# Nothing here may import regard: the tests' shape checker has to come first.
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it started."""
+    return sum(
+        usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.stash[_START] = _processor_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    result = yield
+    item.user_properties.append(("processor", _processor_seconds() - item.stash[_START]))
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
+    start = time.perf_counter()
+    result = yield
+    file = fixturedef.baseid.removeprefix("tests/") or "pytest"
+    request._pyfuncitem.user_properties.append((f"{file}: {fixturedef.argname}", time.perf_counter() - start))
+    return result
+
+
+_START = pytest.StashKey[float]()
+
+
+def read(junit: Path) -> dict[str, Any]:
+    """The figures in a report that pytest wrote."""
+    files: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    tests: Counter[str] = Counter()
+    fixtures: Counter[str] = Counter()
+    suite = next(ElementTree.parse(junit).iter("testsuite"))
+    for case in suite.iter("testcase"):
+        file = case.get("classname", "").removeprefix("tests.").replace(".", "/") + ".py"
+        seconds = float(case.get("time", 0))
+        files[file].update({"tests": 1, "seconds": seconds})  # type: ignore[dict-item]
+        tests[f"{file}::{case.get('name')}"] = seconds  # type: ignore[assignment]
+        for one in case.iter("property"):
+            name, value = one.get("name", ""), float(one.get("value", 0))
+            if name == "processor":
+                files[file]["processor_seconds"] += value  # type: ignore[assignment]
+            else:
+                fixtures[name] += value  # type: ignore[assignment]
+
+    def rounded(figures: dict[str, float]) -> dict[str, float]:
+        return {name: round(value, 2) for name, value in figures.items()}
+
+    return {
+        "tests": len(tests),
+        "not_passed": {name: int(suite.get(name, 0)) for name in ("failures", "errors", "skipped")},
+        "seconds": round(float(suite.get("time", 0)), 1),
+        "seconds_of_tests": round(sum(tests.values()), 1),
+        "processor_seconds_of_tests": round(sum(one["processor_seconds"] for one in files.values()), 1),
+        "files": {name: rounded(one) for name, one in sorted(files.items(), key=lambda it: -it[1]["seconds"])},
+        "sixty_slowest": rounded(dict(tests.most_common(60))),
+        "thirty_slowest_fixtures": rounded(dict(fixtures.most_common(30))),
+    }
+
+
+def collecting() -> dict[str, float]:
+    """What one process takes to import the package under the shape checker and to collect every test."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, time.perf_counter()
+    subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-qq"], cwd=ROOT, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    return {"seconds": round(time.perf_counter() - start, 1), "processor_seconds": round(after - before, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("label", nargs="?", default="now")
+    parser.add_argument("--junit", type=Path)
+    arguments, more = parser.parse_known_args()
+    if arguments.junit:
+        figures = read(arguments.junit)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            junit = Path(folder) / "junit.xml"
+            paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+            command = [sys.executable, *PYTEST, f"--junitxml={junit}", *more]
+            subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, check=False)
+            figures = {"arguments": more, "collecting": collecting(), **read(junit)}
+
+    from peer import result_path, save
+
+    kept = result_path("test_suite")
+    others = json.loads(kept.read_text(encoding="utf-8"))["results"] if kept.exists() else {}
+    print(f"{figures['tests']} tests, {figures['seconds']} s; saved to {save('test_suite', others | {arguments.label: figures})}")
+
+
+if __name__ == "__main__":
+    main()
