@@ -46,7 +46,18 @@ def main() -> None:
             if find_spec("pytest") is None:
                 outcomes[name] = "skipped: pytest is not installed"
                 continue
-            options = ["-c", str(configuration), "--rootdir", str(ROOT), "-q", "-rs", "-m", "gpu", "-p", "no:cacheprovider"]
+            options = [
+                "-c",
+                str(configuration),
+                "--rootdir",
+                str(ROOT),
+                "-q",
+                "-rs",
+                "-m",
+                "gpu",
+                "-p",
+                "no:cacheprovider",
+            ]
             outcomes[name] = run(["-m", "pytest", *options, name], end)
     for name in BENCHMARKS:
         outcomes[f"benchmarks/{name}"] = run([f"benchmarks/{name}"], end)
@@ -82,7 +93,11 @@ def project() -> dict[str, str]:
 
 
 def packages_that_are_missing() -> list[str]:
-    return [name for name in [*project(), "pytest", "beartype"] if find_spec(NAMES.get(name, name).replace("-", "_")) is None]
+    return [
+        name
+        for name in [*project(), "pytest", "beartype"]
+        if find_spec(NAMES.get(name, name).replace("-", "_")) is None
+    ]
 
 
 def check_versions() -> None:

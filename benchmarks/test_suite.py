@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -31,9 +31,8 @@ PYTEST = ["-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", "--no-loa
 
 def _processor_seconds() -> float:
     """Of this process and of those that it started."""
-    return sum(
-        usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,24 +62,28 @@ _START = pytest.StashKey[float]()
 
 def read(junit: Path) -> dict[str, Any]:
     """The figures in a report that pytest wrote."""
-    files: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    tests: Counter[str] = Counter()
-    fixtures: Counter[str] = Counter()
+    files: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    tests: dict[str, float] = {}
+    fixtures: defaultdict[str, float] = defaultdict(float)
     suite = next(ElementTree.parse(junit).iter("testsuite"))
     for case in suite.iter("testcase"):
         file = case.get("classname", "").removeprefix("tests.").replace(".", "/") + ".py"
         seconds = float(case.get("time", 0))
-        files[file].update({"tests": 1, "seconds": seconds})  # type: ignore[dict-item]
-        tests[f"{file}::{case.get('name')}"] = seconds  # type: ignore[assignment]
+        files[file]["tests"] += 1
+        files[file]["seconds"] += seconds
+        tests[f"{file}::{case.get('name')}"] = seconds
         for one in case.iter("property"):
             name, value = one.get("name", ""), float(one.get("value", 0))
             if name == "processor":
-                files[file]["processor_seconds"] += value  # type: ignore[assignment]
+                files[file]["processor_seconds"] += value
             else:
-                fixtures[name] += value  # type: ignore[assignment]
+                fixtures[name] += value
 
-    def rounded(figures: dict[str, float]) -> dict[str, float]:
+    def rounded(figures: Mapping[str, float]) -> dict[str, float]:
         return {name: round(value, 2) for name, value in figures.items()}
+
+    def most(figures: Mapping[str, float], count: int) -> dict[str, float]:
+        return rounded(dict(sorted(figures.items(), key=lambda item: -item[1])[:count]))
 
     return {
         "tests": len(tests),
@@ -89,8 +92,8 @@ def read(junit: Path) -> dict[str, Any]:
         "seconds_of_tests": round(sum(tests.values()), 1),
         "processor_seconds_of_tests": round(sum(one["processor_seconds"] for one in files.values()), 1),
         "files": {name: rounded(one) for name, one in sorted(files.items(), key=lambda it: -it[1]["seconds"])},
-        "sixty_slowest": rounded(dict(tests.most_common(60))),
-        "thirty_slowest_fixtures": rounded(dict(fixtures.most_common(30))),
+        "sixty_slowest": most(tests, 60),
+        "thirty_slowest_fixtures": most(fixtures, 30),
     }
 
 
@@ -121,7 +124,8 @@ def main() -> None:
 
     kept = result_path("test_suite")
     others = json.loads(kept.read_text(encoding="utf-8"))["results"] if kept.exists() else {}
-    print(f"{figures['tests']} tests, {figures['seconds']} s; saved to {save('test_suite', others | {arguments.label: figures})}")
+    path = save("test_suite", others | {arguments.label: figures})
+    print(f"{figures['tests']} tests, {figures['seconds']} s; saved to {path}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Signatures are checked at run time where tests are about shapes; one thread; what the whole suite takes, file by file."""
+"""Shapes are checked at run time where tests are about them; one thread; which files take long."""
 
 import os
 import tomllib
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import jaxtyping
@@ -38,12 +38,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Names the files that take over a minute and are not in long_files.toml. Nothing fails on time."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                seconds[_file(report.nodeid)] += report.duration  # type: ignore[assignment]
-    for name, total in seconds.most_common():
+                seconds[_file(report.nodeid)] += report.duration
+    for name, total in sorted(seconds.items(), key=lambda item: -item[1]):
         if total > 60 and name not in LONG_FILES:
             terminalreporter.write_line(f"{name} took {total:.0f} s; long_files.toml gives no reason for it")
 

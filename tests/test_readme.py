@@ -58,10 +58,12 @@ def few_images(folder: Path) -> str:
 def run_here(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In this process, which has imported everything already."""
     monkeypatch.setattr(sys, "argv", command)
+    status: object = 0
     try:
         main()
     except SystemExit as end:
-        assert not end.code, f"{shlex.join(command)}\n{''.join(capsys.readouterr())}"
+        status = end.code
+    assert not status, f"{shlex.join(command)}\n{''.join(capsys.readouterr())}"
 
 
 @pytest.mark.slow
