@@ -63,6 +63,7 @@ class Stop(Exception):  # noqa: N818 - it is no error
     """Stands for a kill where the test is in the same process."""
 
 
+@pytest.mark.shape_checks
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("name", OF)
 def test_broken_off_and_resumed_it_ends_with_the_same_bits(
