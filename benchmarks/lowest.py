@@ -35,16 +35,16 @@ def main() -> None:
 
 
 def wanted() -> dict[str, str]:
-    """{package: NAME==VERSION}: the lower bounds, and the pins where those hold."""
+    """{package: NAME==VERSION}: the lower bounds; the pins of PyTorch, torchvision and what only the tests need."""
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     tests = [line for line in extras["dev"] if line.startswith(("pytest", "hypothesis", "beartype"))]
-    found = {}
-    for line in [*project["dependencies"], *extras["onnx"], *tests]:
-        name, bound = line.split(">=")
-        found[name] = f"{name}=={pins[name] if name in PINNED else bound}"
-    return found
+    bounds = dict(line.split(">=") for line in [*project["dependencies"], *extras["onnx"]])
+    pinned = [*PINNED, *(line.split(">=")[0] for line in tests)]
+    return {name: f"{name}=={bound}" for name, bound in bounds.items()} | {
+        name: f"{name}=={pins[name]}" for name in pinned
+    }
 
 
 def install(python: Path, lines: dict[str, str]) -> None:
