@@ -62,7 +62,7 @@ _START = pytest.StashKey[float]()
 
 def read(junit: Path) -> dict[str, Any]:
     """The figures in a report that pytest wrote."""
-    files: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    files: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(int))
     tests: dict[str, float] = {}
     fixtures: defaultdict[str, float] = defaultdict(float)
     suite = next(ElementTree.parse(junit).iter("testsuite"))
@@ -80,7 +80,7 @@ def read(junit: Path) -> dict[str, Any]:
                 fixtures[name] += value
 
     def rounded(figures: Mapping[str, float]) -> dict[str, float]:
-        return {name: round(value, 2) for name, value in figures.items()}
+        return {name: value if isinstance(value, int) else round(value, 2) for name, value in figures.items()}
 
     def most(figures: Mapping[str, float], count: int) -> dict[str, float]:
         return rounded(dict(sorted(figures.items(), key=lambda item: -item[1])[:count]))
@@ -90,7 +90,7 @@ def read(junit: Path) -> dict[str, Any]:
         "not_passed": {name: int(suite.get(name, 0)) for name in ("failures", "errors", "skipped")},
         "seconds": round(float(suite.get("time", 0)), 1),
         "seconds_of_tests": round(sum(tests.values()), 1),
-        "processor_seconds_of_tests": round(sum(one["processor_seconds"] for one in files.values()), 1),
+        "processor_seconds_of_tests": round(sum(one.get("processor_seconds", 0) for one in files.values()), 1) or None,
         "files": {name: rounded(one) for name, one in sorted(files.items(), key=lambda it: -it[1]["seconds"])},
         "sixty_slowest": most(tests, 60),
         "thirty_slowest_fixtures": most(fixtures, 30),

@@ -306,6 +306,7 @@ def test_what_cannot_be_built_leaves_no_folder(recipe_of, tmp_path, name, settin
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_numbers_are_learned_from(tmp_path):
     """The data of the shipped recipe, for a moment."""
     settings = [*TINY, "model.decoder_depth=1", "data.val_fraction=0.0005", "train.max_steps=12", "train.lr=0.01"]
