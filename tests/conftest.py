@@ -1,6 +1,9 @@
-"""Signatures are checked at run time, in one thread; what compiles or exports runs in a process of its own."""
+"""Shapes are checked at run time where tests are about them; one thread; which files take long."""
 
 import os
+import tomllib
+from collections import defaultdict
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -8,6 +11,11 @@ import torch
 
 jaxtyping.install_import_hook("regard", "beartype.beartype")
 
+TESTS = Path(__file__).parent
+# These train and start commands. What they call is checked in its own room's tests, and in those marked `shape_checks`.
+WITHOUT_SHAPE_CHECKS = ("cli", "compare", "training", "test_readme.py")
+# Files that take over a minute, each with the reason; they begin first, so that nobody waits for one alone at the end.
+LONG_FILES: dict[str, str] = tomllib.loads((TESTS / "long_files.toml").read_text(encoding="utf-8"))
 
 # The tests' tensors are small: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -16,8 +24,33 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process on each core: theirs have
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test begins first, so that nobody waits for it alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    order = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(_file(item.nodeid), len(order)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before fixtures, since they may train. Checking each call takes as long as a small model's training itself."""
+    wanted = _file(item.nodeid).split("/")[0] not in WITHOUT_SHAPE_CHECKS or "shape_checks" in item.keywords
+    jaxtyping.config.update("jaxtyping_disable", not wanted)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names the files that take over a minute and are not in long_files.toml. Nothing fails on time."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[_file(report.nodeid)] += report.duration
+    for name, total in sorted(seconds.items(), key=lambda item: -item[1]):
+        if total > 60 and name not in LONG_FILES:
+            terminalreporter.write_line(f"{name} took {total:.0f} s; long_files.toml gives no reason for it")
+
+
+def _file(nodeid: str) -> str:
+    """tests/cli/test_errors.py::test_a -> cli/test_errors.py"""
+    return nodeid.partition("::")[0].removeprefix("tests/")
 
 
 @pytest.fixture(autouse=True)

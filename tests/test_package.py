@@ -30,6 +30,11 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert {name.lower().replace("_", "-") for name in wanted} <= names
 
 
+def test_long_files_are_there() -> None:
+    reasons = tomllib.loads((ROOT / "tests" / "long_files.toml").read_text(encoding="utf-8"))
+    assert all((ROOT / "tests" / name).exists() and reason for name, reason in reasons.items())
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_recipes_template_and_marker(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def settings(*given: str) -> list[str]:
     return [word for setting in (*TINY, "train.device=cpu", *given) for word in ("--set", setting)]
 
 
-def started(*arguments: object, **named: object) -> subprocess.CompletedProcess[str]:
+def started(*arguments: object, **named: Any) -> subprocess.CompletedProcess[str]:
     """`regard ARGUMENTS` in a process of its own."""
     command = [sys.executable, "-m", "regard", *map(str, arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "160"}
@@ -47,7 +48,7 @@ def started(*arguments: object, **named: object) -> subprocess.CompletedProcess[
 
 
 @pytest.fixture
-def regard(monkeypatch, capsys) -> Callable[..., Told]:
+def regard(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
     """regard(*arguments) -> what `regard ARGUMENTS` tells, in this process."""
     for name, value in {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
@@ -55,35 +56,36 @@ def regard(monkeypatch, capsys) -> Callable[..., Told]:
     def run(*arguments: object) -> Told:
         monkeypatch.setattr(sys, "argv", ["regard", *map(str, arguments)])
         capsys.readouterr()
-        status = 0
+        status: object = 0
         try:
             main()
         except SystemExit as end:
             status = end.code
         out, err = capsys.readouterr()
+        assert isinstance(status, int | None)
         return Told(status or 0, out, err)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def process_once():
+def process_once() -> Callable[..., subprocess.CompletedProcess[str]]:
     """`process` for what is made once."""
     return started
 
 
 @pytest.fixture
-def tiny():
+def tiny() -> Callable[..., list[str]]:
     return settings
 
 
 @pytest.fixture
-def process():
+def process() -> Callable[..., subprocess.CompletedProcess[str]]:
     return started
 
 
 @pytest.fixture(scope="session")
-def digits_folder(tmp_path_factory) -> Path:
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Handwritten digits as files, by the command that makes them."""
     folder = tmp_path_factory.mktemp("made") / "digits"
     told = started("data", "make", "digits", folder, "--size", 12)
@@ -93,7 +95,7 @@ def digits_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run on the embedded digits, by the real command, and what it said."""
     run = tmp_path_factory.mktemp("trained") / "run"
     told = started("train", "vit-digits", "--out", run, *settings())
@@ -102,11 +104,11 @@ def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def run(trained) -> Path:
+def run(trained: tuple[Path, object]) -> Path:
     return trained[0]
 
 
 @pytest.fixture
-def images(digits_folder) -> list[Path]:
+def images(digits_folder: Path) -> list[Path]:
     """Three image files."""
     return sorted(digits_folder.rglob("*.png"))[::700]

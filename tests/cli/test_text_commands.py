@@ -234,6 +234,7 @@ def test_evaluate_on_data_of_another_sort(regard, translating, writing):
     regard("evaluate", writing, "--data", "text:nowhere").fails("text:nowhere: no such file or folder")
 
 
+@pytest.mark.slow
 def test_arguments_that_are_not_utf8_are_one_line(translating, writing):
     """As the system hands them over: bytes."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "160"}

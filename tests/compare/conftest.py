@@ -13,7 +13,7 @@ WORDS = ("een", "twee", "drie", "vier", "vijf", "zes", "zeven", "acht", "negen",
 
 
 @pytest.fixture(scope="session")
-def pairs_file(tmp_path_factory) -> Path:
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Words and how many letters they have, 169 pairs."""
     file = tmp_path_factory.mktemp("pairs") / "words.tsv"
     lines = [f"{first} {second}\t{len(first)}{len(second)}" for first in WORDS for second in WORDS]
@@ -22,14 +22,14 @@ def pairs_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def text_file(tmp_path_factory) -> Path:
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("text") / "words.txt"
     file.write_text(" ".join(f"{first} & {second}.\n" for first in WORDS for second in WORDS), encoding="utf-8")
     return file
 
 
 @pytest.fixture(scope="session")
-def pairs_recipe(pairs_file) -> Callable[..., Recipe]:
+def pairs_recipe(pairs_file: Path) -> Callable[..., Recipe]:
     """pairs_recipe(*settings): a tiny Transformer that reads the pairs, 17 of which are held out."""
 
     def recipe(*settings: str) -> Recipe:
@@ -42,7 +42,7 @@ def pairs_recipe(pairs_file) -> Callable[..., Recipe]:
 
 
 @pytest.fixture(scope="session")
-def text_recipe(text_file) -> Callable[..., Recipe]:
+def text_recipe(text_file: Path) -> Callable[..., Recipe]:
     """text_recipe(*settings): a tiny language model of the text, with a context of 23 bytes."""
 
     def recipe(*settings: str) -> Recipe:
@@ -53,7 +53,7 @@ def text_recipe(text_file) -> Callable[..., Recipe]:
 
 
 @pytest.fixture(scope="session")
-def numbers_run(tmp_path_factory) -> Path:
+def numbers_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on numbers in five languages, 20 of them held out in each."""
     path = tmp_path_factory.mktemp("numbers") / "run"
     model = ("model.num_heads=2", "model.depth=1", "model.decoder_depth=1")
@@ -62,14 +62,14 @@ def numbers_run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pairs_run(tmp_path_factory, pairs_recipe) -> Path:
+def pairs_run(tmp_path_factory: pytest.TempPathFactory, pairs_recipe: Callable[..., Recipe]) -> Path:
     path = tmp_path_factory.mktemp("pairs-run") / "run"
     train(pairs_recipe(), path)
     return path
 
 
 @pytest.fixture(scope="session")
-def recurrent_run(tmp_path_factory, pairs_file) -> Path:
+def recurrent_run(tmp_path_factory: pytest.TempPathFactory, pairs_file: Path) -> Path:
     path = tmp_path_factory.mktemp("recurrent-run") / "run"
     settings = [*SMALL, "model.name=recurrent_mini", "data.val_fraction=0.1"]
     train(load_recipe("seq2seq-numbers", settings, address=f"pairs:{pairs_file}"), path)
@@ -77,7 +77,7 @@ def recurrent_run(tmp_path_factory, pairs_file) -> Path:
 
 
 @pytest.fixture(scope="session")
-def text_run(tmp_path_factory, text_recipe) -> Path:
+def text_run(tmp_path_factory: pytest.TempPathFactory, text_recipe: Callable[..., Recipe]) -> Path:
     path = tmp_path_factory.mktemp("text-run") / "run"
     train(text_recipe(), path)
     return path

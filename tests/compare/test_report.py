@@ -110,6 +110,7 @@ def rows(html, which):
     return [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in plain]
 
 
+@pytest.mark.shape_checks
 def test_a_comparison_is_one_page_that_loads_nothing(comparison):
     html, page = comparison, Page(comparison)
     assert len(html) < 400_000

@@ -266,6 +266,7 @@ def test_mixers_of_the_encoder_are_compared(tmp_path):
     assert contenders[0].scores == (summary["ap"],)
 
 
+@pytest.mark.slow
 def test_who_can_serve_a_detector():
     names, left_out = all_candidates(recipe())
     assert {"attention", "performer", "local"} <= set(names)

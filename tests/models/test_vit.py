@@ -356,7 +356,12 @@ def test_errors_of_configure_say_where():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in PRESETS if isinstance(PRESETS[name], ViTConfig) and name not in (*VITS, *DINOV2)]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "mixer_h14_224" else name
+        for name in PRESETS
+        if isinstance(PRESETS[name], ViTConfig) and name not in (*VITS, *DINOV2)
+    ],
 )
 def test_the_small_presets_run(name):
     config = PRESETS[name]

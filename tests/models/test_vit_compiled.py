@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_shape_checks]
+pytestmark = pytest.mark.slow
 
 BUILD = """
 import torch

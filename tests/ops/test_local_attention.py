@@ -104,7 +104,7 @@ CASES = [
     ((31, 3), (7, 3), 1),
     ((16, 16), 1, 1),
     ((3, 37), (1, 21), 1),
-    ((41, 43), (17, 19), 2),
+    pytest.param((41, 43), (17, 19), 2, marks=pytest.mark.slow),
 ]
 EXTRAS = ["", "e", "b", "m", "p", "ebmp"]
 
@@ -241,6 +241,7 @@ for one, other in zip(*found, strict=True):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_flex_equals_the_definition():
     """Its eager form on a CPU, which has no gradients; without the shape checker, which its compiler cannot read."""
     script = """

@@ -64,12 +64,17 @@ def test_no_compiler(tmp_path):
     ("script", "told"),
     [
         ("echo 'fatal error: the disk ate it' >&2; exit 1", "failed: fatal error: the disk ate it"),
-        ('[ "$1" = --version ] && echo fine && exit; echo "x.cpp:1: error: no such flag" >&2; exit 1', "no such flag"),
-        (
+        pytest.param(
+            '[ "$1" = --version ] && echo fine && exit; echo "x.cpp:1: error: no such flag" >&2; exit 1',
+            "no such flag",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             '[ "$1" = --version ] && echo fine && exit; for last; do :; done; echo nonsense > "$last"',
             "cannot be loaded",
+            marks=pytest.mark.slow,
         ),
-        ("exit 0", "failed"),
+        pytest.param("exit 0", "failed", marks=pytest.mark.slow),
     ],
 )
 def test_a_broken_compiler(tmp_path, script, told):
@@ -80,12 +85,14 @@ def test_a_broken_compiler(tmp_path, script, told):
     assert not left
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written(tmp_path):
     _needs_a_compiler()
     (tmp_path / "regard").write_text("a file in the place of the folder")
     assert run(tmp_path).startswith("on compiled for this process only")
 
 
+@pytest.mark.slow
 def test_half_a_file_is_made_anew(tmp_path):
     _needs_a_compiler()
     run(tmp_path)
@@ -96,6 +103,7 @@ def test_half_a_file_is_made_anew(tmp_path):
     assert len(made.read_bytes()) == len(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     _needs_a_compiler()
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

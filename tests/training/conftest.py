@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ TINY = ("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "train.batch
 
 
 @pytest.fixture(scope="session")
-def recipe():
+def recipe() -> Callable[..., Recipe]:
     """recipe(*settings) -> a recipe that trains 6 steps unless told otherwise."""
 
     def load(*settings: str) -> Recipe:
@@ -30,7 +31,7 @@ def recipe():
 
 
 @pytest.fixture
-def trained(recipe, tmp_path):
+def trained(recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Run]:
     """trained(name, *settings) -> the finished run tmp_path/name."""
 
     def run(name: str, *settings: str) -> Run:
@@ -41,10 +42,10 @@ def trained(recipe, tmp_path):
 
 
 @pytest.fixture
-def command():
+def command() -> Callable[..., dict[str, Any]]:
     """command(*arguments) -> how to start `regard` in a process of its own, and the environment for it."""
 
-    def parts(*arguments: object) -> dict[str, object]:
+    def parts(*arguments: object) -> dict[str, Any]:
         return {
             "args": [sys.executable, "-m", "regard", *map(str, arguments)],
             "env": {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1"},
@@ -55,10 +56,10 @@ def command():
 
 
 @pytest.fixture
-def tiny_train(command):
+def tiny_train(command: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """tiny_train(folder, *settings) -> the command that trains a tiny model there."""
 
-    def parts(folder: Path, *settings: str) -> dict[str, object]:
+    def parts(folder: Path, *settings: str) -> dict[str, Any]:
         return command(
             "train", "vit-digits", "--out", folder, *(x for setting in (*TINY, *settings) for x in ("--set", setting))
         )
@@ -67,13 +68,13 @@ def tiny_train(command):
 
 
 @pytest.fixture
-def kill_when():
+def kill_when() -> Callable[[dict[str, Any], Callable[[], bool]], None]:
     """kill_when(how, reached) -> starts a command, kills it with SIGKILL once `reached()`, and waits for its end."""
 
-    def start(how: dict[str, object], reached: Callable[[], bool]) -> None:
+    def start(how: dict[str, Any], reached: Callable[[], bool]) -> None:
         with subprocess.Popen(**how, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             while not reached():
-                assert process.poll() is None, process.stderr.read()
+                assert process.poll() is None, process.stderr and process.stderr.read()
                 time.sleep(0.001)
             process.kill()
         assert process.returncode == -signal.SIGKILL
@@ -115,10 +116,10 @@ def same_run(a: Path, b: Path) -> None:
 
 
 @pytest.fixture
-def compare_runs():
+def compare_runs() -> Callable[[Path, Path], None]:
     return same_run
 
 
 @pytest.fixture
-def steps_of():
+def steps_of() -> Callable[[Path], list[int]]:
     return steps

@@ -128,6 +128,7 @@ def test_evaluation_is_on_the_part_that_the_recipe_says(finished):
     assert len(evaluate(finished, "digit-scenes")) == 12  # its own address
 
 
+@pytest.mark.shape_checks
 def test_bf16_and_accumulation(tmp_path):
     train(recipe("train.precision=bf16", "train.max_steps=2"), tmp_path / "bf16")
     train(recipe("train.accumulate=2", "train.max_steps=2"), tmp_path / "parts")

@@ -45,6 +45,7 @@ def plain(tmp_path_factory) -> dict[str, torch.Tensor]:
     return weights(Run(folder))
 
 
+@pytest.mark.shape_checks
 def test_the_folder_and_its_summary(trained, recipe):
     run = trained("run", "seed=5", "train.max_steps=45", "train.evaluate_every=2")
     names = {path.name for path in run.path.iterdir()}

@@ -63,6 +63,7 @@ class Stop(Exception):  # noqa: N818 - it is no error
     """Stands for a kill where the test is in the same process."""
 
 
+@pytest.mark.shape_checks
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("name", OF)
 def test_broken_off_and_resumed_it_ends_with_the_same_bits(
@@ -305,6 +306,7 @@ def test_what_cannot_be_built_leaves_no_folder(recipe_of, tmp_path, name, settin
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_numbers_are_learned_from(tmp_path):
     """The data of the shipped recipe, for a moment."""
     settings = [*TINY, "model.decoder_depth=1", "data.val_fraction=0.0005", "train.max_steps=12", "train.lr=0.01"]

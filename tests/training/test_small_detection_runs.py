@@ -54,6 +54,7 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypat
         assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.shape_checks
 def test_a_run_is_enough_to_predict(tmp_path):
     train(recipe(), tmp_path / "run")
     found = load(tmp_path / "run").predict([torch.randint(0, 256, (3, 61, 89), dtype=torch.uint8)], threshold=0.0)[0]

