@@ -344,9 +344,9 @@ def test_labels_are_spread_in_their_order():
 
 @pytest.mark.slow
 def test_a_real_vit_looks_at_a_photograph(monkeypatch):
-    from regard.compare import dinov2_picture, real
+    from regard.compare import dinov2_figure, dinov2_picture
 
-    source = real.CATALOGUE[real.ENTRY].source
+    source = dinov2_figure.CATALOGUE[dinov2_figure.ENTRY].source
     if source.is_there:
         picture = dinov2_picture()
         assert picture.uri.startswith("data:image/png;base64,")

@@ -172,10 +172,10 @@ def test_film_strips_show_how_boxes_settle(run, page, boxes_run):
 
 
 def test_one_layer_without_a_start_is_no_strip(run, evaluation, monkeypatch):
-    refinement = Detector.settling
+    refine = Detector.box_refinement
 
     def last(detector: Detector, image):
-        found = refinement(detector, image)
+        found = refine(detector, image)
         return replace(found, boxes_xyxy=found.boxes_xyxy[-1:], labels=found.labels[-1:], scores=found.scores[-1:])
 
     monkeypatch.setattr(Detector, "box_refinement", last)
