@@ -1,15 +1,14 @@
 """Other libraries' weights under Regard's names and back, files of weights, and a catalogue of pretrained models."""
 
+from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained
-from regard.weights.detr import load_detr_weights
 from regard.weights.files import read_npz, read_safetensors, read_weights, require_fit
-from regard.weights.formats import FORMATS, understand, written_as
+from regard.weights.formats.known import FORMATS, understand, written_as
 from regard.weights.formats.original_detr import from_original_detr
 from regard.weights.formats.torch_transformer import from_torch_transformer
 from regard.weights.formats.transformers_detr import from_transformers_detr
 from regard.weights.formats.transformers_fnet import from_transformers_fnet
 from regard.weights.load import Loaded, find_weights, load_weights
-from regard.weights.timm_backbone import load_pretrained_backbone
 
 __all__ = [
     "CATALOGUE",
@@ -24,7 +23,6 @@ __all__ = [
     "from_torch_transformer",
     "from_transformers_detr",
     "from_transformers_fnet",
-    "load_detr_weights",
     "load_pretrained_backbone",
     "load_weights",
     "pretrained",

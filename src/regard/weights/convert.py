@@ -10,7 +10,7 @@ from torch import Tensor
 from regard.errors import RegardError
 from regard.models import PRESETS
 from regard.weights.catalogue import find_pretrained
-from regard.weights.formats import REGARD, is_ours, understand, written_as
+from regard.weights.formats.known import REGARD, is_ours, understand, written_as
 from regard.weights.load import find_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
@@ -36,10 +36,10 @@ def convert_weights(
     found = find_weights(source)
     ours = understand(found.state, {}, format=format or found.format)
     if ours.format == REGARD and not is_ours(found.state):
-        raise RegardError(f"{found.where}: is of no format that is known; name it with --from")
-    if ours.strange:
-        more = f" and {len(ours.strange) - 6} more" if len(ours.strange) > 6 else ""
-        raise RegardError(f"{found.where}: {ours.what} has no {', '.join(ours.strange[:6])}{more}")
+        raise RegardError(f"{found.where}: is in no known format; name it with --from")
+    if ours.unexpected:
+        more = f" and {len(ours.unexpected) - 6} more" if len(ours.unexpected) > 6 else ""
+        raise RegardError(f"{found.where}: {ours.what} has no {', '.join(ours.unexpected[:6])}{more}")
     written = written_as(ours.state, to, num_heads=found.num_heads or _heads(str(source)))
     destination.parent.mkdir(parents=True, exist_ok=True)
     beside = destination.with_name(f".{destination.name}.part")

@@ -1,4 +1,4 @@
-"""Weights in files: reading them without running what is in them, and saying loudly where they do not fit."""
+"""Files of weights: read without running code in them; and the error that lists where weights do not fit a model."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from regard.errors import RegardError
 
-# Weights hardly compress: what unpacks to more than this many times its size was made to fill the memory.
+# Weights hardly compress: an archive that unpacks to more than this many times its size was made to fill the memory.
 LARGEST_RATIO = 100
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, of a PyTorch checkpoint, which may keep them under "model", or of an .npz.
+    """The tensors of a safetensors file, of a PyTorch checkpoint (which may keep them under "model"), or of an .npz.
 
     Nothing in the file is run. RegardError for a file that is missing, cut short, or holds more than tensors.
     """
@@ -52,15 +52,15 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
 
 
 def state_of(found: object, where: str | Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: itself, or what it keeps under "model" or "state_dict".
+    """The state dict in a checkpoint: the checkpoint itself, or its entry "model" or "state_dict".
 
-    RegardError where there is none, and for a tensor that claims more numbers than are stored.
+    RegardError if there is none, and for a tensor that claims more numbers than are stored.
     """
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise RegardError(f'{where}: holds no state dict, neither by itself nor under "model"')
+        raise RegardError(f'{where}: holds no state dict, neither at its top nor under "model"')
     for name, tensor in found.items():
         if not tensor.is_meta and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise RegardError(f"{where}: {name} claims to be {tuple(tensor.shape)}, more than the file holds")
@@ -79,19 +79,19 @@ def read_npz(file: Path) -> dict[str, Tensor]:
             return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
     except RegardError:
         raise
-    except Exception as error:  # as above: zip, header and numbers each have errors of their own
+    except Exception as error:  # zip, header and numbers each have errors of their own
         raise RegardError(f"{file}: is cut short, or no .npz of numbers: {_line(error)}") from None
 
 
 def _require_plausible(file: Path) -> None:
-    """RegardError for an archive that unpacks to far more than it is."""
+    """RegardError for an archive that unpacks to far more than its own size."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     packed = file.stat().st_size
     if unpacked > LARGEST_RATIO * packed:
-        raise RegardError(f"{file}: {packed} bytes that unpack to {unpacked}; weights do not compress so: refused")
+        raise RegardError(f"{file}: {packed} bytes that unpack to {unpacked}: refused; weights do not compress so far")
 
 
 def _require_stored(stream: Any, entry: zipfile.ZipInfo) -> None:
@@ -114,17 +114,17 @@ def _line(error: BaseException) -> str:
 
 
 def require_fit(
-    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, strange: Sequence[str] = ()
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, unexpected: Sequence[str] = ()
 ) -> None:
-    """RegardError that lists both sides of what does not fit; `strange` are names of theirs without a place here."""
-    unexpected = [*strange, *(found.keys() - wanted.keys())]
+    """RegardError that lists both sides of what does not fit; `unexpected` are their names that have no place here."""
+    unexpected = [*unexpected, *(found.keys() - wanted.keys())]
     differences = [
         *_listed("missing from the file", sorted(wanted.keys() - found.keys())),
         *_listed("not in the model", sorted(unexpected)),
         *_listed("of another shape (file, model)", _other_shapes(found, wanted)),
     ]
     if differences:
-        raise RegardError(f"{where}: is of another model: {'; '.join(differences)}")
+        raise RegardError(f"{where}: does not match this model: {'; '.join(differences)}")
 
 
 def _other_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
