@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from regard.draw.boxes import COLOURS
+from regard.draw.colours import COLOURS
 from regard.explain import box_refinement_figure, confident_queries, save_png
 from regard.tasks import BoxRefinement
 

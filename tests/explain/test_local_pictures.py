@@ -175,7 +175,7 @@ def test_what_the_class_token_gives_is_told(image):
     assert abs(float(told) - 100 * window_at(layer, 2, 2).prefix.mean().item()) <= 0.5
 
 
-def test_the_telling_pixels_are_light_patch_centre_and_corner(image):
+def test_the_representative_pixels_are_light_patch_centre_and_corner(image):
     figure = windows_figure(image, local_layers(vit("local"), image / 255))
     assert [axes.get_label() for axes in figure.axes if axes.get_label().startswith("image")] == [
         f"image, layer 0, pixel {pixel}" for pixel in [(1, 5), (2, 3), (0, 0)]

@@ -10,7 +10,8 @@ from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import ImageSource
 from regard.data.images.transforms import ResizeAndCrop
-from regard.draw.plots import image_uri, inline_svg
+from regard.draw.png import image_uri
+from regard.draw.svg import inline_svg
 from regard.errors import RegardError
 from regard.explain import mixing, mixing_figure, representative_tokens
 from regard.models import ViT

@@ -11,7 +11,8 @@ from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import DetectionSource
 from regard.draw.boxes import draw_boxes
-from regard.draw.plots import inline_svg, picture_uri
+from regard.draw.png import picture_uri
+from regard.draw.svg import inline_svg
 from regard.errors import RegardError
 from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
 from regard.models import DETR

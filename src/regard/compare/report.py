@@ -11,16 +11,8 @@ from regard.compare.dinov2_figure import Picture
 from regard.compare.table import columns_of, interval_words, listed, score_interval
 from regard.compare.task_view import TaskView
 from regard.compare.task_views import task_view_of
-from regard.draw.plots import (
-    Point,
-    Series,
-    color_of,
-    curve_of,
-    curves_figure,
-    inline_svg,
-    points_figure,
-    smooth,
-)
+from regard.draw.plots import Curve, Point, Series, color_of, curves_figure, points_figure, smooth
+from regard.draw.svg import inline_svg
 from regard.errors import RegardError
 from regard.files import write_whole
 from regard.recipes import Recipe, TrainSection
@@ -214,6 +206,11 @@ def _plots(contenders: Sequence[Contender], view: TaskView) -> list[tuple[str, s
         )
         plots.append((f"{_capital(on)} against operations" + names, figure))
     return [(words, inline_svg(figure)) for words, figure in plots]
+
+
+def curve_of(history: Sequence[dict[str, Any]], kind: str, key: str) -> Curve:
+    """(epoch, value of `key`) of each record of a kind, "train" or "val", in a run's history."""
+    return tuple((record["epoch"], record[key]) for record in history if record["kind"] == kind)
 
 
 def _capital(words: str) -> str:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable, short_name, split_words
 from regard.data import PairSource
-from regard.draw.plots import inline_svg
+from regard.draw.svg import inline_svg
 from regard.errors import RegardError
 from regard.explain import alignment_figure
 from regard.tasks import GroupFigures, PairEvaluation, Seq2SeqTask, Translator

@@ -9,8 +9,9 @@ from regard.explain.favor_error import FavorError, favor_error
 from regard.explain.influence import influence, influence_error
 from regard.explain.local_layers import LocalLayer, local_layers
 from regard.explain.local_pictures import embeddings_figure, windows_figure
-from regard.explain.mixing import Kind, Mixing, mixing, parse_token, token_at, token_name
-from regard.explain.pictures import heads_figure, mixing_figure, representative_tokens
+from regard.explain.mixing import Kind, Mixing, mixing
+from regard.explain.mixing_pictures import heads_figure, matrix_figure, mixing_figure
+from regard.explain.tokens import parse_token, representative_tokens, token_at, token_name
 
 __all__ = [
     "FavorError",
@@ -28,6 +29,7 @@ __all__ = [
     "influence",
     "influence_error",
     "local_layers",
+    "matrix_figure",
     "mixing",
     "mixing_figure",
     "model_figure",
