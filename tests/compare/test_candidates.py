@@ -35,7 +35,9 @@ def test_all_for_pairs_is_who_honours_padding_and_the_recurrent_baseline(pairs_r
     assert names == ["attention", "local", "performer", "conv", "lstm", "none", "recurrent_mini"]
     assert left_out.keys() == {"fourier", "mlp"}
     words = left_out_message(left_out)
-    assert words.startswith("Left out, since they cannot serve: fourier: cannot serve `mask` (tried on a batch of 8 ")
+    assert words.startswith(
+        "Left out, since the recipe cannot train them: fourier: cannot serve `mask` (tried on a batch of 8 "
+    )
     assert "; mlp: is built for one number of tokens" in words
 
 

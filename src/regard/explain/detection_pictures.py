@@ -34,7 +34,7 @@ def confusion_figure(confusion: Int64[Tensor, "classes classes"], class_names: S
         for row, column in confusion.nonzero().tolist():
             ink = "white" if fractions[row, column] > 0.5 else "#1b1d23"
             axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", fontsize=7, color=ink)
-    axes.set_xlabel("found as", color=INK, fontsize=9)
+    axes.set_xlabel("detected as", color=INK, fontsize=9)
     axes.set_ylabel("object", color=INK, fontsize=9)
     return figure
 

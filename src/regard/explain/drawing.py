@@ -50,7 +50,7 @@ def model_figure(
         found = [mixing(model, image, layer=number, tokens=chosen, kind=kind) for number in layers]
         return mixing_figure(seen, found, tokens=chosen, title=title)
     if kind is not None:
-        raise RegardError(f"{type(model).__name__} has no token mixers; `{kind}` is of a ViT's")
+        raise RegardError(f"{type(model).__name__} has no token mixers; `{kind}` shows those of a ViT")
     return _local_figure(_local_layers(model, image, layer), seen, tokens, "window", title)
 
 
@@ -68,7 +68,7 @@ def _local_figure(
 ) -> "Figure":
     if kind == "embeddings":
         if tokens:
-            raise RegardError("explain: embeddings are of offsets, not of single tokens; leave the tokens out")
+            raise RegardError("explain: embeddings belong to offsets, not to single tokens; leave the tokens out")
         return embeddings_figure(layers, title=title)
     queries = [_pixel(text, layers[0]) for text in tokens or ()]
     return windows_figure(seen, layers, queries=queries or None, title=title)
@@ -76,6 +76,6 @@ def _local_figure(
 
 def _pixel(text: str, layer: LocalLayer) -> tuple[int, int]:
     if text == "class":
-        raise RegardError("explain: a class token has no window, it sees all; name a pixel as ROW,COLUMN")
+        raise RegardError("explain: a class token has no window, it sees all tokens; name a pixel as ROW,COLUMN")
     row, col = divmod(parse_token(text, layer.grid), layer.grid.width)
     return row, col

@@ -46,9 +46,13 @@ class Mixing:
         return self.weights[self._index(token)]
 
     def head_row(self, head: int, token: int) -> Float[Tensor, " tokens"]:
+        return self.each_head()[head, self._index(token)]
+
+    def each_head(self) -> Float[Tensor, "heads queries tokens"]:
+        """The rows of A of each head. RegardError for influence."""
         if self.heads is None:
             raise RegardError(f"{self.mixer}: influence is of a mixer as a whole; it cannot be shown head by head")
-        return self.heads[head, self._index(token)]
+        return self.heads
 
     def _repr_png_(self) -> bytes:
         from regard.explain.mixing_pictures import matrix_figure

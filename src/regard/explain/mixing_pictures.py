@@ -61,11 +61,9 @@ def heads_figure(
     image: UInt8[Tensor, "channels height width"], mixing: Mixing, token: int, *, title: str = ""
 ) -> "Figure":
     """What one token takes from every patch in each head of a layer. RegardError for influence, which has no heads."""
-    if mixing.heads is None:
-        raise RegardError(f"{mixing.mixer}: influence is of a mixer as a whole; it cannot be shown head by head")
-    grid, name = mixing.grid, token_name(mixing.grid, token)
-    columns = min(1 + len(mixing.heads), 5)
-    rows = -(-(1 + len(mixing.heads)) // columns)
+    count, grid, name = len(mixing.each_head()), mixing.grid, token_name(mixing.grid, token)
+    columns = min(1 + count, 5)
+    rows = -(-(1 + count) // columns)
     caption = f"{mixing.mixer}, layer {mixing.layer}: {HEADS}"
     figure, panels = panels_figure(
         _panel_size(grid), rows, columns, title, [caption], below=_below(grid), between=1.6 * LINE
@@ -73,7 +71,7 @@ def heads_figure(
     first, *others = [panel for row in panels for panel in row]
     _draw_image(first, image, grid, token, name)
     for number, panel in enumerate(others):
-        if number >= len(mixing.heads):
+        if number >= count:
             panel.remove()
             continue
         _draw_heat(panel, mixing.head_row(number, token), mixing.kind, grid, token)
