@@ -29,7 +29,7 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
     elif name not in PRESETS:
-        raise unknown("mixer", name, [*MIXERS, *(preset for preset in PRESETS if _suits(recipe, preset))])
+        raise unknown("mixer", name, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
     elif name != recipe.model.name:
         # Another model sees the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}
@@ -72,7 +72,7 @@ def all_candidates(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
     try_out(recipe)
     baselines = [name for name in PRESETS if _suits(recipe, name) and not hasattr(PRESETS[name], "mixer")]
     names, left_out = [], {}
-    for name in (*MIXERS, *baselines):
+    for name in (MIXERS, *baselines):
         try:
             try_out(variant(recipe, name, recipe.seed))
             names.append(name)

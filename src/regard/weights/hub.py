@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.files import cache_folder
 
 PREFIX = "hf-hub:"
@@ -58,10 +58,9 @@ class HubFile:
             except Exception as error:  # a hub's client raises its own errors, those of HTTP, and the system's
                 reason = error
                 break
-        told = " ".join(str(reason).split())[:160] or type(reason).__name__
         at = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
         raise RegardError(
-            f"{PREFIX}{self.repo}: cannot be fetched ({told}); it would be {at}, which can be put at "
+            f"{PREFIX}{self.repo}: cannot be fetched ({one_line(reason)}); it would be {at}, which can be put at "
             f"{self.folder / self.names[0]}{'; ' + instead if instead else ''}"
         ) from None
 
@@ -76,9 +75,8 @@ def fetch_folder(address: str) -> Path:
     try:
         return Path(snapshot_download(file.repo, revision=file.revision))
     except Exception as error:  # as above
-        told = " ".join(str(error).split())[:160] or type(error).__name__
         raise RegardError(
-            f"{address}: cannot be fetched ({told}); its files are at {ADDRESS}/{file.repo}, "
+            f"{address}: cannot be fetched ({one_line(error)}); its files are at {ADDRESS}/{file.repo}, "
             f"and can be put into {file.folder}"
         ) from None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
 
 # What a field of a template stands for.
 FIELDS = {"n": r"\d+", "m": r"\d+", "w": "weight|bias", "stack": "encoder|decoder", "rest": ".+"}
@@ -93,8 +93,7 @@ def renamed(state: Mapping[str, Tensor], names: Names) -> State:
     """A state dict under the names here. RegardError lists what has no place."""
     found, strange = names.inward(state)
     if strange:
-        more = f" and {len(strange) - 6} more" if len(strange) > 6 else ""
-        raise RegardError(f"not a state dict of {names.what}: it has {', '.join(strange[:6])}{more}")
+        raise RegardError(f"not a state dict of {names.what}: it has {first_few(strange, 6)}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.models import DETR, DNDETR, Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
@@ -45,9 +45,8 @@ def _of_timm(backbone: TimmBackbone) -> dict[str, Tensor]:
     try:
         body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
     except Exception as error:  # whatever a hub's client raises: each has errors of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise RegardError(
-            f"{_KEY}: timm's weights of {backbone.name} cannot be had: {reason[:300]}; "
+            f"{_KEY}: timm's weights of {backbone.name} cannot be had: {one_line(error)}; "
             "without a network, --set model.pretrained_backbone=false"
         ) from None
     return dict(body.state_dict())
