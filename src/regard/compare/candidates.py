@@ -29,7 +29,7 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
     elif name not in PRESETS:
-        raise unknown("mixer", name, [*MIXERS, *(preset for preset in PRESETS if _suits(recipe, preset))])
+        raise unknown("mixer", name, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
     elif name != recipe.model.name:
         # The other model gets the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}

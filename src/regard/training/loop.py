@@ -12,7 +12,7 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from regard.data import seed_for
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few, first_of
 from regard.files import remove_leftovers, write_json
 from regard.mixers import redraw_features
 from regard.recipes import Recipe
@@ -163,8 +163,7 @@ def _require_sound(task: Task, bar: Bar) -> None:
     issues = task.check()
     errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
     if errors:
-        more = f" (and {len(errors) - 1} more: see `regard data check`)" if len(errors) > 1 else ""
-        raise RegardError(errors[0] + more)
+        raise RegardError(first_of(errors, "more: see `regard data check`"))
     for issue in issues:
         bar.tell(f"warning: {issue.where}: {issue.what}")
 
@@ -190,11 +189,10 @@ def _agreed(seconds: float, accelerator: Accelerator) -> float:
 
 
 def _not_finite(loss: float, norm: float, step: int, names: list[str], unit: str, state: State) -> RegardError:
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     kept = f"the last good checkpoint is {state.latest}" if state.latest else "there is no checkpoint yet"
     return RegardError(
         f"step {step}: the loss is {loss} and the gradient's norm {norm}, so the run stops; {kept}; "
-        f"a lower train.lr often helps; {unit} of the batch: {shown}"
+        f"a lower train.lr often helps; {unit} of the batch: {first_few(names, 8)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.models import Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
@@ -40,9 +40,8 @@ def _from_timm(backbone: TimmBackbone) -> dict[str, Tensor]:
     try:
         body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
     except Exception as error:  # timm, the hub's client and HTTP each raise errors of their own
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise RegardError(
-            f"{_KEY}: timm's weights of {backbone.name} cannot be downloaded: {reason[:300]}; "
+            f"{_KEY}: timm's weights of {backbone.name} cannot be downloaded: {one_line(error)}; "
             "without a network, --set model.pretrained_backbone=false"
         ) from None
     return dict(body.state_dict())

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
+from regard.files import write_whole
 from regard.models import PRESETS
 from regard.weights.catalogue import find_pretrained
 from regard.weights.formats.known import REGARD, is_ours, understand, written_as
@@ -38,16 +39,10 @@ def convert_weights(
     if ours.format == REGARD and not is_ours(found.state):
         raise RegardError(f"{found.where}: is in no known format; name it with --from")
     if ours.unexpected:
-        more = f" and {len(ours.unexpected) - 6} more" if len(ours.unexpected) > 6 else ""
-        raise RegardError(f"{found.where}: {ours.what} has no {', '.join(ours.unexpected[:6])}{more}")
+        raise RegardError(f"{found.where}: {ours.what} has no {first_few(ours.unexpected, 6)}")
     written = written_as(ours.state, to, num_heads=found.num_heads or _heads(str(source)))
     destination.parent.mkdir(parents=True, exist_ok=True)
-    beside = destination.with_name(f".{destination.name}.part")
-    try:
-        _write(written, beside, destination.suffix, under_model=to == "detr")
-        beside.replace(destination)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(destination, lambda beside: _write(written, beside, destination.suffix, under_model=to == "detr"))
     return f"{found.where}: {len(written)} tensors of {ours.what} -> {destination} ({to})"
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few, one_line
 
 # Weights hardly compress: an archive that unpacks to more than this many times its size was made to fill the memory.
 LARGEST_RATIO = 100
@@ -34,7 +34,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
-        raise RegardError(f"{file}: is cut short or not a safetensors file: {_line(error)}") from None
+        raise RegardError(f"{file}: is cut short or not a safetensors file: {one_line(error)}") from None
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # on damaged bytes an unpickler raises whatever its parsing ran into
         raise RegardError(
-            f"{file}: is no safetensors file, and no PyTorch checkpoint that holds only weights: {_line(error)}"
+            f"{file}: is no safetensors file, and no PyTorch checkpoint that holds only weights: {one_line(error)}"
         ) from None
     return state_of(found, file)
 
@@ -80,7 +80,7 @@ def read_npz(file: Path) -> dict[str, Tensor]:
     except RegardError:
         raise
     except Exception as error:  # zip, header and numbers each have errors of their own
-        raise RegardError(f"{file}: is cut short, or no .npz of numbers: {_line(error)}") from None
+        raise RegardError(f"{file}: is cut short, or no .npz of numbers: {one_line(error)}") from None
 
 
 def _require_plausible(file: Path) -> None:
@@ -108,11 +108,6 @@ def _require_stored(stream: Any, entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"{entry.filename} claims to be {shape}, more than the file holds")
 
 
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def require_fit(
     found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, unexpected: Sequence[str] = ()
 ) -> None:
@@ -137,8 +132,7 @@ def _listed(what: str, items: list[str], limit: int = 6) -> list[str]:
     if not items:
         return []
     groups = _grouped(items) if len(items) > limit else items
-    more = f" and {len(groups) - limit} more" if len(groups) > limit else ""
-    return [f"{len(items)} {what}: {', '.join(groups[:limit])}{more}"]
+    return [f"{len(items)} {what}: {first_few(groups, limit)}"]
 
 
 def _grouped(items: list[str]) -> list[str]:

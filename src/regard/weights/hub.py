@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.files import cache_folder
 
 PREFIX = "hf-hub:"
@@ -59,10 +59,9 @@ class HubFile:
             except Exception as error:  # a hub's client raises its own errors, those of HTTP, and the system's
                 reason = error
                 break
-        said = " ".join(str(reason).split())[:160] or type(reason).__name__
-        address = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
+        url = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
         raise RegardError(
-            f"{PREFIX}{self.repo}: cannot be downloaded ({said}); download {address} by hand, and save it as "
+            f"{PREFIX}{self.repo}: cannot be downloaded ({one_line(reason)}); download {url} by hand, and save it as "
             f"{self.folder / self.names[0]}{'; ' + instead if instead else ''}"
         ) from None
 
@@ -77,10 +76,9 @@ def fetch_folder(address: str) -> Path:
     try:
         return Path(snapshot_download(file.repo, revision=file.revision))
     except Exception as error:  # as in HubFile
-        said = " ".join(str(error).split())[:160] or type(error).__name__
         raise RegardError(
-            f"{address}: cannot be downloaded ({said}); download the files of {ADDRESS}/{file.repo} by hand, "
-            f"and save them in {file.folder}"
+            f"{address}: cannot be downloaded ({one_line(error)}); download all of {ADDRESS}/{file.repo} by hand "
+            f"and save it in {file.folder}"
         ) from None
 
 

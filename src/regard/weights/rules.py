@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
 
 # What a field of a template stands for.
 FIELDS = {"n": r"\d+", "m": r"\d+", "w": "weight|bias", "stack": "encoder|decoder", "rest": ".+"}
@@ -99,8 +99,7 @@ def renamed(state: Mapping[str, Tensor], names: Names) -> State:
     """A state dict under our names. RegardError lists the names that have no place here."""
     found, unexpected = names.inward(state)
     if unexpected:
-        more = f" and {len(unexpected) - 6} more" if len(unexpected) > 6 else ""
-        raise RegardError(f"not a state dict of {names.what}: it has {', '.join(unexpected[:6])}{more}")
+        raise RegardError(f"not a state dict of {names.what}: it has {first_few(unexpected, 6)}")
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, first_few, unknown
 from regard.weights.formats.google import GOOGLE_MIXER, google_vit
 from regard.weights.formats.original_detr import ORIGINAL_DETR
 from regard.weights.formats.timm import TIMM_DISTILLED, TIMM_MIXER, TIMM_VIT
@@ -110,5 +110,4 @@ def written_as(state: Mapping[str, Tensor], format: str, *, num_heads: int | Non
         if least is None or len(unexpected) < len(least[0]):
             least = unexpected, names.what
     assert least is not None
-    more = f" and {len(least[0]) - 6} more" if len(least[0]) > 6 else ""
-    raise RegardError(f"{format} has no such model: {least[1]} has no place for {', '.join(least[0][:6])}{more}")
+    raise RegardError(f"{format} has no such model: {least[1]} has no place for {first_few(least[0], 6)}")
