@@ -13,7 +13,6 @@ from regard.data import DetectionSource
 from regard.draw.boxes import draw_boxes
 from regard.draw.png import picture_uri
 from regard.draw.svg import inline_svg
-from regard.errors import RegardError
 from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
 from regard.models import DETR
 from regard.recipes import Recipe
@@ -156,8 +155,7 @@ class DetectionView:
     def section(self, contender: Contender) -> Section:
         run = Run.open(contender.runs[0])
         detector = load_predictor(run.path, device=device_of(self.task.recipe))
-        if not isinstance(detector, Detector):
-            raise RegardError(f"{run.path}: is not a detection run")
+        assert isinstance(detector, Detector)
         found = _evaluated(detector, self.val, self.task.recipe)
         metrics, errors, confusion = found.metrics(), found.errors(THRESHOLD), found.confusion(THRESHOLD)
         order = sorted(range(len(found)), key=lambda index: -errors[index])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable
 from regard.data import Tokenizer
-from regard.errors import RegardError
 from regard.tasks import NextTokenTask, Writer
 from regard.training import Run, load_predictor
 
@@ -67,8 +66,7 @@ class NextTokenView:
     def section(self, contender: Contender) -> Section:
         run = Run.open(contender.runs[0])
         writer = load_predictor(run.path, device=device_of(self.task.recipe))
-        if not isinstance(writer, Writer):
-            raise RegardError(f"{run.path}: is not a next-token run")
+        assert isinstance(writer, Writer)
         summary = run.summary()
         prompt = prompt_of(self.data.val, writer.tokenizer, writer.context // 2)
         room = writer.context - len(writer.tokenizer.encode(prompt))

@@ -8,7 +8,6 @@ from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable, short_name, split_words
 from regard.data import PairSource
 from regard.draw.svg import inline_svg
-from regard.errors import RegardError
 from regard.explain import alignment_figure
 from regard.tasks import GroupFigures, PairEvaluation, Seq2SeqTask, Translator
 from regard.training import Run, load_predictor
@@ -97,8 +96,7 @@ class Seq2SeqView:
         run = Run.open(contender.runs[0])
         data, recipe = self.data, self.task.recipe
         translator = load_predictor(run.path, device=device_of(recipe))
-        if not isinstance(translator, Translator):
-            raise RegardError(f"{run.path}: is not a seq2seq run")
+        assert isinstance(translator, Translator)
         found = translator.evaluate(data.val, bleu_tokenize=data.bleu_tokenize, num_workers=recipe.data.num_workers)
         figures, mistakes = found.metrics(), found.mistakes()
         shown = found.names.index(data.val.name(_representative_pair(data.val)))

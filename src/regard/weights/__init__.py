@@ -1,4 +1,17 @@
-"""Other libraries' weights under Regard's names and back, files of weights, and a catalogue of pretrained models."""
+"""Other libraries' weights under Regard's names and back, files of weights, and a catalogue of pretrained models.
+
+The journey of weights, from a name to a model:
+
+    catalogue.py      a pretrained model's name -> where its weights are, their format, preprocessing, licence and paper
+    hub.py            -> a file of the Hugging Face hub; package_file.py: a file inside an installed package
+    files.py          file -> tensors, without running code; the error that lists where tensors do not fit a model
+    formats/          a table of names for each source; known.py recognises a state dict's format
+    rules.py          what a table is made of: names there, names here, and what is changed between them
+    prefix_tokens.py  rows of the table of positions for class token and registers
+    adapt.py          -> fitted to the model's image size, channels and classes
+    load.py           all of this: `load_weights(model, source)`; backbone.py: for a backbone alone
+    convert.py        a source -> a file in another library's format
+"""
 
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained

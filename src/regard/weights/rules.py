@@ -19,7 +19,7 @@ Tensors = Sequence[Tensor]
 
 
 class Change(NamedTuple):
-    """What becomes of the tensors of a rule on their way in, and on their way out again."""
+    """How the tensors of a rule are changed on their way in, and on their way out again."""
 
     inward: Callable[[Tensors], Tensors]
     outward: Callable[[Tensors], Tensors]
@@ -56,12 +56,12 @@ def fused(q: str, k: str, v: str, ours: str) -> Rule:
 
 
 class StateChange(NamedTuple):
-    """What is changed in a whole state dict under our names, where no single tensor says it: the rows of positions."""
+    """A change of a whole state dict under our names, such as rows that are added to the table of positions."""
 
     inward: Callable[[State, int | None], State]
-    """After the tensors came in; takes how many patches the model has too, if that is known."""
+    """Applied to a state that came in, with the model's number of patches if that is known."""
     outward: Callable[[State], State]
-    """Before they go out."""
+    """Applied to a state before it goes out."""
 
 
 UNCHANGED = StateChange(lambda state, patches: state, lambda state: state)
@@ -77,7 +77,7 @@ class Names:
     made: Mapping[str, Callable[[State], Tensor]] = field(default_factory=dict)
     """Tensors that only they have: a template of the name, and what makes the tensor from our state."""
     full: Callable[[State], bool] = lambda state: False
-    """Whether names that go out get the optional parts in brackets; asked of our state."""
+    """Whether the optional parts in brackets are written when this state of ours goes out."""
 
     def inward(self, state: Mapping[str, Tensor], patches: int | None = None) -> tuple[State, list[str]]:
         """The state under our names, and the names in it that have no place here."""
