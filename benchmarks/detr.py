@@ -13,7 +13,7 @@ from transformers import DetrConfig, DetrForObjectDetection
 from peer import interleaved, median_ratio, save
 from regard import create_model
 from regard.losses import SetPredictionLoss
-from regard.weights import load_detr_weights
+from regard.weights import load_weights
 
 SIZES = [(256, 2), (320, 4)]  # pixels, images
 OBJECTS = 10
@@ -26,7 +26,7 @@ def models() -> tuple[torch.nn.Module, torch.nn.Module]:
     config.auxiliary_loss = True
     theirs = DetrForObjectDetection(config)
     ours = create_model("detr_resnet50")
-    load_detr_weights(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     return ours, theirs
 
 

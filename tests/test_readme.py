@@ -109,7 +109,7 @@ def test_the_demo_that_make_runs(tmp_path: Path) -> None:
     for mixer in ("attention", "local", "performer", "fourier", "mlp", "conv", "lstm", "none"):
         assert mixer in told
         assert mixer in report
-    assert "How the boxes settle" in report
+    assert "Box refinement, layer by layer" in report
     assert "detector: AP " in told
     assert "http" not in re.findall(r'(?:src|href)="([^"]*)', report)
 

@@ -11,11 +11,11 @@ from regard.errors import RegardError, unknown
 from regard.layers.replace import replace_convolutions as replace_convolutions
 from regard.mixers.swap import swap_mixer as swap_mixer
 from regard.models import PRESETS, ViTConfig, build, configure, create_backbone
+from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, chosen_pretrained, find_pretrained
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.hub import fetch_folder
 from regard.weights.load import load_weights as load_weights
-from regard.weights.timm_backbone import load_backbone
 
 if TYPE_CHECKING:
     from regard.explain import FavorError
@@ -65,7 +65,7 @@ def _pretrained_model(name: str, given: Mapping[str, Any]) -> nn.Module:
         raise unknown("pretrained model", name, CATALOGUE)
     if entry.is_backbone:
         backbone = create_backbone(entry.model, **given)
-        load_backbone(backbone, name)
+        load_pretrained_backbone(backbone, name)
         return backbone
     model = build(configure(entry.model, {**entry.config, **given}))
     load_weights(model, name)

@@ -1,17 +1,92 @@
 """Errors that are meant for the person at the keyboard: one line that says what, where, and what is allowed."""
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+
+# The likeness of names is 0 to 1: that from which on a name is offered, and that of "embed" and "embed_dim".
+NEAR, BEGINS_ALIKE = 0.6, 0.9
+# What others call a setting; spellings and initials ("bs" for "batch_size") need no entry.
+SYNONYMS = {
+    "d_model": "embed_dim",
+    "hidden_dim": "embed_dim",
+    "hidden_size": "embed_dim",
+    "n_layers": "depth",
+    "num_blocks": "depth",
+    "num_hidden_layers": "depth",
+    "num_layers": "depth",
+    "global_pool": "pool",
+    "init_values": "layer_scale",
+    "reg_tokens": "num_registers",
+    "width": "embed_dim",
+}
 
 
 class RegardError(ValueError):
     """What the user gave cannot be served. The command line prints the message alone and exits with status 1."""
 
 
-def unknown(what: str, name: object, known: Iterable[str], where: str = "") -> RegardError:
-    """The error for a name that is not in `known`: it offers the nearest name and lists all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+def unknown(what: str, name: object, known: Iterable[str], where: str = "", then: Iterable[str] = ()) -> RegardError:
+    """The error for a name that is not in `known`: it offers the nearest name, if one is near, and lists all of them.
+
+    `then` are names of another kind that would do as well: they are offered and listed after those.
+    """
+    names, others = sorted(known), sorted(then)
+    near = nearest(str(name), names) or nearest(str(name), others)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     prefix = f"{where}: " if where else ""
-    return RegardError(f"{prefix}unknown {what} {str(name)!r}{hint} Known: {', '.join(names)}")
+    return RegardError(f"{prefix}unknown {what} {str(name)!r}{hint} Known: {', '.join([*names, *others])}")
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known name that is most like `name`, or none where no name is near.
+
+    Keys of one section are compared without it: "train.learning_rate" is not like "train.clip_grad", but means
+    "train.lr". A key without a section, "lr", is compared with the last part of others.
+    """
+    scores = {other: (_likeness(name, other), _ratio(name, other)) for other in known}
+    best = max(scores, key=scores.__getitem__, default="")
+    return [best] if best and scores[best][0] >= NEAR else []
+
+
+def one_line(error: BaseException | None, limit: int = 300) -> str:
+    """What another library's error says, without line breaks and cut to `limit` characters; its class if it is mute."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def first_few(names: Sequence[str], limit: int = 3) -> str:
+    """The first `limit` names and the number of the others: "a, b and 3 more"."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def first_of(messages: Sequence[str], others: str) -> str:
+    """The first message and the number of the others: "line 3 is empty (and 2 more such lines)"."""
+    return messages[0] + (f" (and {len(messages) - 1} {others})" if len(messages) > 1 else "")
+
+
+def _likeness(name: str, other: str) -> float:
+    """0 to 1."""
+    (section, _, last), (other_section, _, other_last) = name.rpartition("."), other.rpartition(".")
+    if other_last in (last, SYNONYMS.get(last), _initials(last)) or last == _initials(other_last):
+        return 1.0
+    if last.isdigit():  # "blocks.12" is no misspelt "blocks.2"
+        return 0.0
+    score = _spelt_alike(last, other_last)
+    if section and other_section and section != other_section:
+        return min(score, _ratio(section, other_section))
+    return max(score, _spelt_alike(name, other)) if other_section and not section else score
+
+
+def _spelt_alike(name: str, other: str) -> float:
+    """The likeness in letters, or `BEGINS_ALIKE` where one is the beginning, of three letters or more, of the other."""
+    begins = min(len(name), len(other)) > 2 and (name.startswith(other) or other.startswith(name))
+    return max(_ratio(name, other), BEGINS_ALIKE if begins else 0.0)
+
+
+def _ratio(name: str, other: str) -> float:
+    return SequenceMatcher(None, name.lower(), other.lower()).ratio()
+
+
+def _initials(name: str) -> str | None:
+    """learning_rate -> lr; None for a single word."""
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else None

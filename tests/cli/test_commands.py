@@ -353,10 +353,10 @@ def test_the_demo_with_its_detector(small_demo):
     first, second = page.split('id="second-part"')
     assert "Eight ways to mix tokens" in first
     assert 'href="#second-part"' in first
-    for part in ("Precision against recall", "How the boxes settle", "proposal", 'href="detector/report.html"'):
+    for part in ("Precision-recall", "Box refinement, layer by layer", "proposal", 'href="detector/report.html"'):
         assert part in second
         assert part not in first
-    assert "How the boxes settle" in (out / "detector" / "report.html").read_text(encoding="utf-8")
+    assert "Box refinement, layer by layer" in (out / "detector" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("minutes", ["-1", "nan", "inf"])

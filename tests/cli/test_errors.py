@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_model(regard, broken, images):
     tensors["norm.weight"] = tensors["norm.weight"][:5].contiguous()
     save_file(tensors, file)
     regard("predict", broken, *images).fails(
-        f"{file}: is of another model",
+        f"{file}: does not match this model",
         "1 missing from the file: head.bias",
         "1 not in the model: head.scale",
         "1 of another shape (file, model): norm.weight (5,) (16,)",

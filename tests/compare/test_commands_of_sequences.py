@@ -91,7 +91,7 @@ def test_compare_of_all_that_can_go_on_with_a_text(command, text_file, tmp_path)
         "performer-seed-0",
         "report.html",
     }
-    left_out = "Left out, since they cannot serve: local, fourier, mlp, conv, lstm, none: cannot be causal"
+    left_out = "Left out, since the recipe cannot train them: local, fourier, mlp, conv, lstm, none: cannot be causal"
     assert left_out in err
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert left_out in html

@@ -199,8 +199,8 @@ def test_mistakes_and_confusion_are_those_of_the_evaluation(contender, runs, rep
     scores = found.logits.softmax(1).amax(1)
     expected = [
         (
-            f"read as {found.class_names[found.predicted[i]]} ({100 * scores[i].item():.0f}%), "
-            f"is {found.class_names[found.labels[i]]}",
+            f"predicted {found.class_names[found.predicted[i]]} ({100 * scores[i].item():.0f}%), "
+            f"true {found.class_names[found.labels[i]]}",
             found.names[i],
         )
         for i in found.mistakes()[:12]
@@ -210,10 +210,10 @@ def test_mistakes_and_confusion_are_those_of_the_evaluation(contender, runs, rep
     assert html.count('<img class="pixels"') == 12
     table = [[int(cell) for cell in row[1:-1]] for row in rows(html, "confusion")]
     assert table == found.confusion().tolist()
-    shares = [row[-1] for row in rows(html, "confusion")]
-    assert shares == [f"{one.recall:.0%}" for one in found.per_class()]
+    recalls = [row[-1] for row in rows(html, "confusion")]
+    assert recalls == [f"{one.recall:.0%}" for one in found.per_class()]
     wrong = len(found.mistakes())
-    assert f"Of 450 held-out images it read {450 - wrong} right and {wrong} wrong." in Page(html).text
+    assert f"It classified {450 - wrong} of 450 held-out images correctly and {wrong} wrongly." in Page(html).text
 
 
 def test_every_contender_shows_what_it_mixes_on_the_same_image(comparison):
@@ -307,8 +307,8 @@ def test_seeds_that_agree_have_an_interval_of_no_width():
 
 
 @pytest.mark.parametrize(("accuracies", "images"), [((), 10), ((0.5,), 0)])
-def test_no_interval_without_a_share_and_a_sample(accuracies, images):
-    with pytest.raises(RegardError, match="needs a share and a sample"):
+def test_no_interval_without_a_proportion_and_a_sample(accuracies, images):
+    with pytest.raises(RegardError, match="needs a proportion and a sample"):
         proportion_interval(accuracies, images)
 
 
@@ -345,9 +345,9 @@ def test_labels_are_spread_in_their_order():
 
 @pytest.mark.slow
 def test_a_real_vit_looks_at_a_photograph(monkeypatch):
-    from regard.compare import dinov2_picture, real
+    from regard.compare import dinov2_figure, dinov2_picture
 
-    source = real.CATALOGUE[real.ENTRY].source
+    source = dinov2_figure.CATALOGUE[dinov2_figure.ENTRY].source
     if source.is_there:
         picture = dinov2_picture()
         assert picture.uri.startswith("data:image/png;base64,")

@@ -11,7 +11,7 @@ import torch
 
 from regard.compare import SecondPart, all_candidates, compare, contender, write_report
 from regard.compare.cost import measure_here
-from regard.compare.detection import told
+from regard.compare.detection import figure_text
 from regard.compare.task_views import task_view_of
 from regard.recipes import Recipe, load_recipe
 from regard.tasks import FIGURES, DetectionEvaluation, Detections, Detector, create_task
@@ -106,82 +106,83 @@ def test_it_says_what_was_done_and_on_what(page):
     ):
         assert words in text
     assert "training AP" in page  # the curve's
-    assert "held" not in text.replace("each held to the object", "")
+    assert "held" not in text
     assert "nats" not in page
 
 
 def test_what_is_held_out_is_called_so():
     view = task_view_of(create_task(recipe()))
     facts = dict(view.facts())
-    assert view.part == "held-out"
-    assert re.fullmatch(r"8 for training, \d+ held out; split that the data bring", facts["Images"])
+    assert view.split == "held-out"
+    assert re.fullmatch(r"8 for training, \d+ held out; the data set’s own split", facts["Images"])
     assert view.tested_on.endswith("images that it had not seen")
 
 
 def test_the_figures_are_those_of_the_evaluation(page, evaluation):
     figures, classes, *_ = tables(page)
     metrics = evaluation.metrics()
-    assert [(name, value) for name, _, value in figures] == [(name, told(metrics[name])) for name in FIGURES]
+    assert [(name, value) for name, _, value in figures] == [(name, figure_text(metrics[name])) for name in FIGURES]
     assert [value for name, _, value in figures if name == "ap_large"] == ["–"]  # no digit is so large
     expected = [
-        [row.name, told(row.ap), told(row.ap50), str(row.images), str(row.objects)] for row in evaluation.per_class()
+        [row.name, figure_text(row.ap), figure_text(row.ap50), str(row.images), str(row.objects)]
+        for row in evaluation.per_class()
     ]
     assert classes == expected
     assert len(expected) == 10
 
 
 def test_a_figure_without_objects_is_a_dash():
-    assert [told(value) for value in (-1.0, 0.0, 0.41249, 1.0)] == ["–", "0.000", "0.412", "1.000"]
+    assert [figure_text(value) for value in (-1.0, 0.0, 0.41249, 1.0)] == ["–", "0.000", "0.412", "1.000"]
 
 
 def test_a_model_that_is_sure_of_nothing_says_so(page, evaluation):
     highest = max(float(one.scores.max()) for one in evaluation.found)
     assert highest < 0.5  # after two steps
-    assert f"The most certain detection in 8 training images has a score of {highest:.2f}" in plain(page)
+    assert f"The most confident detection in 8 training images has a score of {highest:.2f}" in plain(page)
 
 
 def test_it_shows_images_queries_and_curves(page):
     assert len(re.findall(r'<img src="data:image/jpeg;base64,[^"]+" alt="[^"]+"', page)) == 16
     assert "query 6" in page
     assert "query 7" not in page
-    assert "found as" in page
+    assert "detected as" in page
     assert "precision, at IoU 0.5" in page
     assert not re.findall(r'(?:src|href)="http', page)
 
 
-def strips(page: str) -> list[list[str]]:
-    """The titles of the panels of each film strip."""
+def refinements(page: str) -> list[list[str]]:
+    """The titles of the panels of each box refinement."""
     figures = re.findall(r'<figure class="strip">(.*?)</figure>', page, re.DOTALL)
     return [re.findall(r">(proposal|start|layer \d)<", figure) for figure in figures]
 
 
-def test_film_strips_show_how_boxes_settle(run, page, boxes_run):
+def test_box_refinement_is_shown_layer_by_layer(run, page, boxes_run):
     layers = load_predictor(run).model.decoder.layers
-    assert strips(page) == [[f"layer {number}" for number in range(1, len(layers) + 1)]] * 3
+    assert refinements(page) == [[f"layer {number}" for number in range(1, len(layers) + 1)]] * 3
     assert "Where each layer of the decoder puts the boxes." in plain(page)
-    assert "where all other queries begin" not in plain(page)
+    assert "boxes of all other queries" not in plain(page)
 
     boxes_page = written(boxes_run)
-    assert strips(boxes_page) == [["proposal", "layer 1", "layer 2"]] * 3
-    assert "Where the encoder proposes boxes" in plain(boxes_page)
-    assert "What the queries look at" not in boxes_page  # they are others in each image
-    # Images with several objects; sure of nothing, it shows the surest three queries.
+    assert refinements(boxes_page) == [["proposal", "layer 1", "layer 2"]] * 3
+    assert "The boxes that the encoder proposes" in plain(boxes_page)
+    assert "Where each query puts its boxes" not in boxes_page  # they are chosen anew in each image
+    # Images with several objects; none is confident, so the three with the highest scores are shown.
     captions = re.findall(r"train\[\d\]: (\d+) objects?, (\d+) queries shown", plain(boxes_page))
     assert len(captions) == 3
     assert all(int(objects) >= 4 and shown == "3" for objects, shown in captions)
 
 
-def test_one_layer_without_a_start_is_no_strip(run, evaluation, monkeypatch):
-    refinement = Detector.settling
+def test_one_layer_without_a_start_shows_no_refinement(run, evaluation, monkeypatch):
+    refine = Detector.box_refinement
 
     def last(detector: Detector, image):
-        found = refinement(detector, image)
+        found = refine(detector, image)
         return replace(found, boxes_xyxy=found.boxes_xyxy[-1:], labels=found.labels[-1:], scores=found.scores[-1:])
 
     monkeypatch.setattr(Detector, "box_refinement", last)
     monkeypatch.setattr(Detector, "evaluate", lambda *_, **__: evaluation)
     section = task_view_of(create_task(Run.open(run).recipe())).section(contender("mine", [run], with_cost=False))
-    assert (section.strips, section.begins) == ([], "")
+    assert (section.refinements, section.begins) == ([], "")
 
 
 def test_a_page_with_a_second_part(run, boxes_run):
@@ -192,11 +193,11 @@ def test_a_page_with_a_second_part(run, boxes_run):
     first, rest = page.split('id="second-part"')
     assert '<a href="#second-part">Boxes</a>' in first
     assert '<a href="run/report.html">' in rest
-    assert [len(strips(part)) for part in (first, rest)] == [3, 3]
+    assert [len(refinements(part)) for part in (first, rest)] == [3, 3]
     text = plain(rest)
     assert "dn_detr_mini, with the token mixer attention, was trained on 8 images of digit-scenes" in text
     assert "regard train <other>" in text
-    assert "Precision against recall" in text
+    assert "Precision-recall curves" in text
     ids = re.findall(r' id="([^"]*)"', re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
     assert len(ids) == len(set(ids))
 
@@ -204,14 +205,14 @@ def test_a_page_with_a_second_part(run, boxes_run):
 def test_the_worst_images_come_first_and_only_once(run, certain):
     page = written(run)
     text = plain(page)
-    captions = re.findall(r"(train\[\d\]): (\d+) objects?, (\d+) found, (\d+) mistakes?", text)
+    captions = re.findall(r"(train\[\d\]): (\d+) objects?, (\d+) detected, (\d+) errors?", text)
     assert [int(mistakes) for *_, mistakes in captions] == [2] + [1] * 7
     assert captions[0][0] == "train[7]"
     assert len({name for name, *_ in captions}) == 8
     for _, objects, found, mistakes in captions:  # one is missed in each, and in the last there is one too many
         assert int(objects) - int(found) == (0 if mistakes == "2" else 1)
-    assert "The most certain detection" not in text
-    assert "Others, as they come" not in text  # each has a mistake
+    assert "The most confident detection" not in text
+    assert "Other images" not in text  # each has a mistake
 
 
 def test_many_classes_are_listed_by_their_confusions(run, certain, monkeypatch):

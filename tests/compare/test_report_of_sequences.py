@@ -52,7 +52,7 @@ def test_a_page_of_pairs_says_what_was_done(pairs_run, pairs_file, report):
         "152 for training, 17 held out; split drawn from seed 0",
         "bytes, a vocabulary of 259",
         "in batches of 7 pairs",
-        "Exact match is the share of held-out pairs",
+        "Exact match is the fraction of held-out pairs",
         "Wilson’s, for a proportion of 17 pairs",
         "FLOPs a pair, the longest",
     ):
@@ -82,8 +82,7 @@ def test_the_mistakes_are_those_of_the_evaluation(pairs_run, report):
         assert (written if written != "nothing" else "", right) == tuple(map(printable, wrong[source]))
     words = plain(html)
     right = 17 - len(wrong)
-    told = f"it wrote {right} right and {len(wrong)} wrong."
-    assert f"Of 17 held-out pairs {told}" in words
+    assert f"It wrote {right} of 17 held-out pairs correctly and {len(wrong)} wrongly." in words
     assert '<table class="groups"' not in html
     assert "group" not in rows(html, "written")[0][0]
 
@@ -123,7 +122,7 @@ def test_a_page_of_text_says_bits_per_byte_and_no_interval(text_run, text_file, 
         f"{train} characters for training, the {val} after them held out",
         "23 tokens",
         "in batches of 7 windows",
-        f"It needs {summary['bits_per_byte']:.3f} bits for a byte of the held-out text",
+        f"It needs {summary['bits_per_byte']:.3f} bits for each byte of the held-out text",
     ):
         assert words in text
     assert texts(html, "results")[0][:2] == ["mine", f"{summary['bits_per_byte']:.3f}"]
@@ -172,14 +171,14 @@ def test_runs_of_two_tasks_are_no_comparison(text_run, pairs_run, report):
         report(mine, other)
 
 
-def test_a_task_without_a_view_is_an_error(pairs_recipe):
+def test_a_task_without_a_task_view_is_an_error(pairs_recipe):
     class Strange(Task):
         unit, main_metric, larger_is_better, skipped = "sounds", "loudness", True, ()
 
         def __init__(self, recipe):
             self.recipe = recipe
 
-    with pytest.raises(RegardError, match="a report cannot be made of seq2seq: it has no view"):
+    with pytest.raises(RegardError, match="a report on seq2seq cannot be made: it has no task view"):
         task_view_of(Strange(pairs_recipe()))
 
 

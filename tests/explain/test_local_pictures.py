@@ -175,7 +175,7 @@ def test_what_the_class_token_gives_is_told(image):
     assert abs(float(told) - 100 * window_at(layer, 2, 2).prefix.mean().item()) <= 0.5
 
 
-def test_the_telling_pixels_are_light_patch_centre_and_corner(image):
+def test_the_representative_pixels_are_light_patch_centre_and_corner(image):
     figure = windows_figure(image, local_layers(vit("local"), image / 255))
     assert [axes.get_label() for axes in figure.axes if axes.get_label().startswith("image")] == [
         f"image, layer 0, pixel {pixel}" for pixel in [(1, 5), (2, 3), (0, 0)]
@@ -239,17 +239,17 @@ def test_a_model_without_mixers_shows_its_windows():
     figure = model_figure(model, seen / 255, seen, layer=-1, tokens=["1,0"])
     assert [axes.get_label() for axes in figure.axes][-1].endswith("pixel (1, 0)")
     assert len(figure.axes) == 3
-    with pytest.raises(RegardError, match="SASAResNet has no token mixers; `influence` is of a ViT's"):
+    with pytest.raises(RegardError, match="SASAResNet has no token mixers; `influence` shows those of a ViT"):
         model_figure(model, seen / 255, seen, kind="influence")
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"kind": "window", "tokens": ["class"]}, "a class token has no window, it sees all"),
+        ({"kind": "window", "tokens": ["class"]}, "a class token has no window, it sees all tokens"),
         ({"kind": "window", "tokens": ["0,9"]}, r"patch \(0, 9\) is not there: the grid is 4 × 7"),
         ({"kind": "window", "layer": 1}, "layer 1 is no layer of local attention; those are: 0"),
-        ({"kind": "embeddings", "tokens": ["0,1"]}, "not of single tokens"),
+        ({"kind": "embeddings", "tokens": ["0,1"]}, "not to single tokens"),
     ],
 )
 def test_what_cannot_be_shown_is_an_error(image, options, told):

@@ -16,7 +16,7 @@ from regard.errors import RegardError
 from regard.losses import SetPredictionLoss
 from regard.models import DETR, PRESETS, build
 from regard.models.detr import check_pixels
-from regard.weights import load_detr_weights
+from regard.weights import load_weights
 
 FOLDER = Path(__file__).parents[1] / "goldens" / "detr"
 SMALL = {"num_classes": 5, "backbone": "resnet10t", "embed_dim": 32, "num_heads": 4, "depth": 2, "decoder_depth": 2}
@@ -59,7 +59,7 @@ def drawn_weights() -> dict[str, Tensor]:
 def test_outputs_losses_and_assignments_equal_the_originals(name):
     golden = load_file(FOLDER / "golden.safetensors")
     model = build(PRESETS[name]).eval()
-    load_detr_weights(model, drawn_weights())
+    load_weights(model, drawn_weights())
     images = torch.from_numpy(np.random.default_rng(7).random((2, 3, 192, 256), dtype=np.float32))
     mask = real(192, 256, (192, 256), (128, 200))
     images[1] = images[1] * mask[1]

@@ -48,7 +48,7 @@ def test_weights_that_do_not_fit(tmp_path):
     run = tmp_path / "run"
     train(load_recipe("vit-digits", ["train.max_steps=1"]), run)
     weights = f"model.weights={run / 'model.safetensors'}"
-    with pytest.raises(RegardError, match=r"is of another model: .* missing from the file"):
+    with pytest.raises(RegardError, match=r"does not match this model: .* missing from the file"):
         create_task(load_recipe("vit-digits", [weights, "model.mixer=conv"])).build_model()
     with pytest.raises(RegardError, match=r"nowhere\.safetensors: is missing"):
         create_task(load_recipe("vit-digits", ["model.weights=nowhere.safetensors"])).build_model()

@@ -13,7 +13,7 @@ from regard.models import TimmBackbone, build
 from regard.recipes import Recipe, load_recipe
 from regard.tasks import DetectionTask
 from regard.training import Run, train
-from regard.weights import CATALOGUE, load_detr_weights
+from regard.weights import CATALOGUE, load_weights
 from regard.weights.package_file import PackageFile
 
 SMALL = (
@@ -83,9 +83,9 @@ def test_a_run_starts_from_another_with_other_classes(tmp_path):
     fewer = DetectionTask(recipe()).config
     model = build(replace(fewer, num_classes=3))
     with pytest.raises(RegardError, match=r"trained on 10 classes, the data have 3; --set model\.reset_head=true"):
-        load_detr_weights(model, tmp_path / "run")
+        load_weights(model, tmp_path / "run", classes="keep")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    load_detr_weights(model, tmp_path / "run", reset_head=True)
+    load_weights(model, tmp_path / "run", classes="reset")
     of_run = load_file(tmp_path / "run" / "model.safetensors")
     for name, tensor in model.state_dict().items():
         of_classes = any(part in name for part in ("label_heads", "proposed_labels", "label_embedding"))

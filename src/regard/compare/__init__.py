@@ -1,4 +1,17 @@
-"""Comparing models fairly: the same data, split and budget; cost measured apart; and the report."""
+"""Comparing models: the same data, split and budget for each; their cost; and the report.
+
+The journey of a comparison, from a recipe to a page:
+
+    candidates.py       recipe -> the mixers and models that it can train: `variant` makes the recipe of one of them
+    experiment.py       variants and seeds -> trained runs -> a contender for each name
+    contender.py        a contender: its runs, its scores, its cost
+    cost.py             a run -> time of inference and memory of a training step, in a process of its own
+    table.py            contenders -> the columns of the table, with confidence intervals
+    task_view.py        what the page needs of a task: words for its samples, and a section on each contender
+    task_views.py       task -> its task view: classification.py, detection.py, seq2seq.py, next_token.py
+    report.py           contenders -> table, plots and sections -> report.html.j2 with the task's template -> one page
+    dinov2_figure.py    a picture of a pretrained ViT for the demo's page
+"""
 
 from regard.compare.candidates import all_candidates, left_out_message
 from regard.compare.contender import Contender, Cost, Metric

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: mixers and models by name, and which of them can serve a recipe at all."""
+"""The candidates of a comparison: mixers and models by name, and which of them a recipe can train."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,14 +11,14 @@ from regard.models import PRESETS, SASAResNetConfig
 from regard.recipes import Recipe
 from regard.tasks import create_task
 
-# Samples of the batch that a contender is tried on: enough that sequences of several lengths come together.
+# Samples in the batch that a candidate is tried on: enough for sequences of different lengths.
 TRIAL_SIZE = 8
 
 
 def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
-    """The recipe with the mixer `name` in its model, or with the preset `name` as its model, and another seed.
+    """The recipe with another seed, and with the mixer `name` in its model or the preset `name` as its model.
 
-    Raises RegardError for a name that is neither, and for a model of another task.
+    RegardError for a name that is neither, and for a model of another task.
     """
     values = {**recipe.to_dict(), "seed": seed}
     config = recipe.model.config()
@@ -29,9 +29,9 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
     elif name not in PRESETS:
-        raise unknown("mixer", name, [*MIXERS, *(preset for preset in PRESETS if _suits(recipe, preset))])
+        raise unknown("mixer", name, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
     elif name != recipe.model.name:
-        # Another model sees the same images.
+        # The other model gets the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}
         values["model"] = {"name": name, **{key: value for key, value in same.items() if hasattr(PRESETS[name], key)}}
     try:
@@ -41,9 +41,9 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
 
 
 def try_out(recipe: Recipe) -> None:
-    """Builds the recipe's model and runs it on a few training samples: what cannot serve says so now.
+    """Builds the recipe's model and computes its loss on a few training samples.
 
-    RegardError where it can't: a mixer without a causal form, one that honours no padding, an option out of range.
+    RegardError if that fails: a mixer without a causal form or without support for padding, an option out of range.
     """
     few = recipe.train.model_copy(update={"batch_size": TRIAL_SIZE, "accumulate": 1})
     task = create_task(
@@ -60,11 +60,11 @@ def try_out(recipe: Recipe) -> None:
 
 
 def all_candidates(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
-    """All that can be compared under a recipe; and those left out, each with the reason.
+    """The names of all candidates that a recipe can train; and those left out, each with the reason.
 
-    For images that is every mixer, or for a ResNet those that differ in their spatial layers alone. For boxes and for
-    sequences, every mixer that can serve, and the presets of the task that have no mixer in them, as baselines. Raises
-    RegardError where the recipe cannot be trained even as it is.
+    For images the candidates are all mixers; for a ResNet, the presets that differ only in their spatial layers. For
+    boxes and sequences they are all mixers, and as baselines the task's presets without a mixer.
+    RegardError if the recipe itself cannot be trained.
     """
     if recipe.task == "classification":
         own = recipe.model.config()
@@ -82,24 +82,24 @@ def all_candidates(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
 
 
 def _alike(config: SASAResNetConfig) -> list[str]:
-    """The presets of ResNets that are like this one, convolutions aside."""
+    """The presets of ResNets that differ from this one only in their spatial layers."""
     known = {name: preset for name, preset in PRESETS.items() if isinstance(preset, SASAResNetConfig)}
     shape = (config.depths, config.embed_dim, config.stem)
     return [name for name, preset in known.items() if (preset.depths, preset.embed_dim, preset.stem) == shape]
 
 
 def left_out_message(left_out: Mapping[str, str]) -> str:
-    """Who was left out and why, those of one reason together; "" where nobody was."""
+    """A sentence on the candidates left out, grouped by reason; "" if there are none."""
     reasons: dict[str, list[str]] = {}
     for name, reason in left_out.items():
-        # A reason names its mixer first.
+        # A reason begins with the name of its mixer.
         reasons.setdefault(reason.removeprefix("mixer ").removeprefix(f"{name}: "), []).append(name)
-    told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
-    return f"Left out, since they cannot serve: {told}." if told else ""
+    groups = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+    return f"Left out, since the recipe cannot train them: {groups}." if groups else ""
 
 
 def check_names(names: Sequence[str]) -> None:
-    """RegardError for nobody, and for one named twice."""
+    """RegardError for no name, and for a name given twice."""
     if not names or len(set(names)) < len(names):
         raise RegardError(f"compare: name each mixer once, and at least one; got {', '.join(names) or 'none'}")
 

@@ -1,4 +1,4 @@
-"""Classification in the report: what a contender took for what, its mistakes, what it mixes."""
+"""Classification in the report: confusion matrix, errors, and the mixing matrix or influence of each layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import ImageSource
 from regard.data.images.transforms import ResizeAndCrop
-from regard.draw.plots import image_uri, inline_svg
+from regard.draw.png import image_uri
+from regard.draw.svg import inline_svg
 from regard.errors import RegardError
 from regard.explain import mixing, mixing_figure, representative_tokens
 from regard.models import ViT
@@ -19,31 +20,33 @@ from regard.tasks import ClassificationTask, Classifier
 from regard.training import Run, load_classifier
 
 NUM_MISTAKES = 12
-# A table of more classes than this cannot be read; the commonest confusions are listed in its place.
+# With more classes than this a confusion matrix cannot be read; the most frequent confusions are listed instead.
 LARGEST_TABLE = 30
 NUM_CONFUSIONS = 20
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A held-out image as the model saw it, and how it was read."""
+    """A held-out image as the model saw it, and what it was classified as."""
 
     name: str
     short_name: str
     """Without the folders."""
     address: str
-    """A data: address, which holds the picture."""
-    read_as: str
+    """A data: address that holds the image."""
+    predicted: str
     score: float
     truth: str
 
 
 @dataclass(frozen=True)
 class ConfusionRow:
-    """Of one class: (how many were read as class j, their share) for every j, and the share read right, in words."""
+    """The images of one class."""
 
     cells: list[tuple[int, float]]
-    right: str
+    """(how many were classified as class j, their fraction) for each class j."""
+    recall: str
+    """The fraction that was classified correctly, as a percentage."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,13 @@ class Section:
     num_mistakes: int
     class_names: tuple[str, ...]
     table: list[ConfusionRow] | None
-    """None where there are more than `LARGEST_TABLE` classes."""
+    """None if there are more than `LARGEST_TABLE` classes."""
     confusions: list[tuple[str, str, int]]
-    """(what it is, what it was taken for, how often), the commonest first."""
+    """(true class, predicted class, how often), the most frequent first."""
     mistakes: list[Picture]
     shown: Picture
     mixing: str
-    """SVG; empty where the model has no token mixers."""
+    """SVG; empty if the model has no token mixers."""
 
 
 class ClassificationView:
@@ -69,7 +72,7 @@ class ClassificationView:
 
     template = "classification.html.j2"
     unit = "images"
-    part = "held-out"
+    split = "held-out"
     loss = "training loss (nats)"
     timed = "an image"
     counted = "an image"
@@ -111,7 +114,7 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
     found = classifier.evaluate(source, num_workers=options.num_workers, on_bad_image=options.on_bad_image)
     if not found.names:
         raise RegardError(f"{run.path}: none of the held-out images can be read")
-    # What cannot be read is left out of an evaluation, so that its numbers are not the source's.
+    # An evaluation leaves out images that cannot be read, so its numbers differ from the source's.
     numbers = {source.name(number): number for number in range(len(source))}
     confusion = found.confusion()
 
@@ -120,8 +123,8 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
         seen = ResizeAndCrop(classifier.preprocessing)(source.read(numbers[found.names[index]]))
         truth = found.class_names[int(found.labels[index])]
         name = found.names[index]
-        read_as = found.class_names[int(label)]
-        return Picture(name, short_name(name), image_uri(seen), read_as, probability.item(), truth)
+        predicted = found.class_names[int(label)]
+        return Picture(name, short_name(name), image_uri(seen), predicted, probability.item(), truth)
 
     mistakes = found.mistakes()
     return Section(
@@ -132,7 +135,7 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
         num_mistakes=len(mistakes),
         class_names=found.class_names,
         table=_confusion_table(confusion) if len(found.class_names) <= LARGEST_TABLE else None,
-        confusions=commonest(confusion, found.class_names),
+        confusions=most_frequent(confusion, found.class_names),
         mistakes=[picture(index) for index in mistakes[:NUM_MISTAKES]],
         shown=picture(0),
         mixing=_mixing_svg(classifier, source.read(numbers[found.names[0]])),
@@ -143,13 +146,16 @@ def _confusion_table(confusion: Int[Tensor, "num_classes num_classes"]) -> list[
     rows = []
     for label, row in enumerate(confusion.tolist()):
         total = sum(row)
-        shares = [count / total if total else 0.0 for count in row]
-        rows.append(ConfusionRow(list(zip(row, shares, strict=True)), f"{shares[label]:.0%}" if total else "–"))
+        fractions = [count / total if total else 0.0 for count in row]
+        recall = f"{fractions[label]:.0%}" if total else "–"
+        rows.append(ConfusionRow(list(zip(row, fractions, strict=True)), recall))
     return rows
 
 
-def commonest(confusion: Int[Tensor, "num_classes num_classes"], names: Sequence[str]) -> list[tuple[str, str, int]]:
-    """(what it is, what it was taken for, how often)"""
+def most_frequent(
+    confusion: Int[Tensor, "num_classes num_classes"], names: Sequence[str]
+) -> list[tuple[str, str, int]]:
+    """(true class, predicted class, how often) of the most frequent errors."""
     wrong = confusion.clone().fill_diagonal_(0)
     pairs = [(names[i], names[j], int(wrong[i, j])) for i, j in wrong.nonzero().tolist()]
     return sorted(pairs, key=lambda pair: -pair[2])[:NUM_CONFUSIONS]

@@ -1,16 +1,16 @@
-"""What is known of one contender of a comparison."""
+"""A contender of a comparison: its runs, its scores, and its cost."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-# Metrics that say of how many held-out samples something is true.
+# Metrics that are the proportion of held-out samples for which something is true.
 PROPORTIONS = ("accuracy", "exact_match")
 WORDS = {"ap": "AP"}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """The figure that contenders are compared by: a task's main metric, by the name that summaries know it by."""
+    """The metric that contenders are compared by: a task's main metric, under its name in `summary.json`."""
 
     name: str
     larger_is_better: bool
@@ -21,11 +21,11 @@ class Metric:
 
     @property
     def is_proportion(self) -> bool:
-        """Whether it is a share of the held-out samples, which is told in percent."""
+        """Whether it is a proportion of the held-out samples, which is written as a percentage."""
         return self.name in PROPORTIONS
 
     def text(self, value: float) -> str:
-        """92.8 (in percent) or 1.913."""
+        """92.8 (a percentage) or 1.913."""
         return f"{100 * value:.1f}" if self.is_proportion else f"{value:.3f}"
 
 
@@ -34,25 +34,26 @@ class Cost:
     """What a trained model costs, measured in a process of its own."""
 
     seconds_per_sample: float
-    """Of inference, in batches; the median over repetitions. A sample is an image, a pair with its target, a window."""
+    """Time of inference in batches, the median of several. A sample is an image, a pair with its target, a window."""
     peak_memory_mb: float
-    """Of a training step, above the level before it."""
+    """Peak memory of a training step, above the level before it."""
     batch_size: int
-    """Of both."""
+    """The batch size of both measurements."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A mixer's (or model's) runs, one a seed, and its figures. `scores` are the final weights' on held-out data."""
+    """The runs of a mixer or model, one for each seed, and their figures."""
 
     name: str
     runs: tuple[Path, ...]
     metric: Metric
     scores: tuple[float, ...]
+    """The metric of each run's final weights on held-out data."""
     parameters: int
     flops: int
     """For one sample, by formula."""
     training_seconds: float
     """Mean over the runs."""
     cost: Cost | None
-    """None where it was not measured."""
+    """None if it was not measured."""

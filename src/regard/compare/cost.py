@@ -1,4 +1,4 @@
-"""What a trained model costs. `measure` runs this file as a program, in a process of its own."""
+"""The cost of a trained model: time and memory. `measure` runs this file as a program in a process of its own."""
 
 import json
 import statistics
@@ -21,12 +21,12 @@ from regard.tasks import Classifier, Task, create_task
 from regard.training import Run, load_predictor, memory_above_mb
 
 BATCH_SIZE = 64
-"""Of images; of other samples it is the recipe's."""
+"""Of images; other samples are measured in batches of the recipe's size."""
 REPETITIONS = 15
 
 
 def measure(run: Path) -> Cost:
-    """Time of inference and memory of a training step for the model of a run, in a process that does nothing else."""
+    """The time of inference and the memory of a training step of a run's model, measured in a process of its own."""
     command = [sys.executable, "-m", "regard.compare.cost", str(run)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -35,6 +35,7 @@ def measure(run: Path) -> Cost:
 
 
 def measure_here(run: Path) -> Cost:
+    """As `measure`, in this process."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = load_predictor(run, device=device)
     model = predictor.model
@@ -68,7 +69,7 @@ Work = tuple[Callable[[], None], Callable[[], Tensor], int]
 
 
 def _with_images(classifier: Classifier, device: torch.device) -> Work:
-    """Random images: what is in them changes nothing."""
+    """On random images: their contents do not change the cost."""
     model, pre = classifier.model, classifier.preprocessing
     images = torch.randn(BATCH_SIZE, pre.channels, *pre.img_size, device=device)
     labels = torch.arange(BATCH_SIZE, device=device) % len(classifier.class_names)
@@ -81,7 +82,7 @@ def _with_images(classifier: Classifier, device: torch.device) -> Work:
 
 
 def _with_a_batch(task: Task, model: nn.Module, device: torch.device) -> Work:
-    """The first training batch, for the lengths of sequences count; inference is the forward that its loss asks for."""
+    """On the first training batch, since lengths of sequences matter; inference is the forward pass of the loss."""
     batch = next(iter(task.training_loader(task.order(rank=0, world_size=1)))).to(device)
     with torch.no_grad(), _inputs_of(model) as inputs:
         task.loss(model, batch)
@@ -98,7 +99,7 @@ def _with_a_batch(task: Task, model: nn.Module, device: torch.device) -> Work:
 
 @contextmanager
 def _inputs_of(model: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
-    """Notes what a model is called with."""
+    """Records the arguments of each call of the model."""
     noted: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def note(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Detection in the report: COCO's figures, what is taken for what, images with what was found, and how it is found."""
+"""Detection in the report: COCO's metrics, confusion matrix, images with true and predicted boxes, box refinement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regard.compare.classification import commonest
+from regard.compare.classification import most_frequent
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import DetectionSource
 from regard.draw.boxes import draw_boxes
-from regard.draw.plots import inline_svg, picture_uri
-from regard.errors import RegardError
+from regard.draw.png import picture_uri
+from regard.draw.svg import inline_svg
 from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
 from regard.models import DETR
 from regard.recipes import Recipe
@@ -22,15 +22,15 @@ from regard.training import Run, load_predictor
 
 NUM_IMAGES = 8
 NUM_QUERIES = 24
-# Film strips, of images with at least so many objects.
-NUM_STRIPS = 3
+# Box refinement is shown for so many images, of at least SEVERAL objects each if there are such images.
+NUM_REFINEMENTS = 3
 SEVERAL = 4
-# Of a detection that is drawn and counted in the confusion; AP counts all.
+# Detections of a lower score are neither drawn nor counted in the confusion matrix; AP counts all.
 THRESHOLD = 0.5
-# Pixels of a picture's longer side, and the share of it that letters take: the page shows it at half of its size.
+# Pixels of a picture's longer side, and the height of letters as a fraction of it; the page shows it at half this size.
 LARGEST = 420
 LETTERS = 1 / 17
-# A matrix of more classes than this cannot be read; the commonest confusions are listed beside it.
+# With more classes than this the matrix has no names; the most frequent confusions are listed beside it.
 LARGEST_TABLE = 23
 
 WORDS = {
@@ -51,20 +51,21 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A held-out image with what is there and what was found."""
+    """A held-out image with its true boxes and with the detected boxes."""
 
     short_name: str
     truth: str
     """A data: address of the picture with the true boxes."""
-    found: str
+    detected: str
+    """A data: address of the picture with the detected boxes."""
     objects: int
     detections: int
     errors: int
 
 
 @dataclass(frozen=True)
-class Strip:
-    """How the boxes settle in one image, layer by layer."""
+class RefinementPicture:
+    """Box refinement in one image, layer by layer."""
 
     short_name: str
     svg: str
@@ -78,28 +79,28 @@ class Section:
     name: str
     seed: int
     seeds: int
-    part: str
+    split: str
     num_images: int
     threshold: float
     highest: float
-    """The score of the most certain detection of all; what is below `threshold` is not drawn."""
+    """The highest score of all detections; those below `threshold` are not drawn."""
     figures: list[tuple[str, str, str]]
-    """(COCO's name, what it is, its value)."""
+    """(COCO's name, its meaning, its value)."""
     classes: list[tuple[ClassAP, str, str]]
     """(the class, its AP, its AP at IoU 0.5, in words)."""
     confusion: str
     confusions: list[tuple[str, str, int]]
-    """(what it is, what it was found as, how often), the commonest first; empty where the matrix can be read."""
+    """(true class, detected class, how often), the most frequent first; empty if the matrix has names."""
     curves: str
     queries: str
-    """SVG, as the two above; empty for a model whose queries are not its own, but chosen in each image."""
+    """SVG, as `confusion` and `curves`; empty for a model that chooses its queries anew in each image."""
     begins: str
-    """What the first panel of a film strip shows: "proposal", "start", or "" for none."""
-    strips: list[Strip]
-    """Empty where there is no more than one step to show."""
+    """What the first panel of a box refinement shows: "proposal", "start", or "" if it shows the first layer."""
+    refinements: list[RefinementPicture]
+    """Empty if there is only one step to show."""
     worst: list[Picture]
     usual: list[Picture]
-    """Some of the others."""
+    """Some of the other images."""
 
 
 class DetectionView:
@@ -110,10 +111,10 @@ class DetectionView:
     timed = "an image"
     counted = "an image"
     loss = "training loss"
-    num_held_out = None  # AP is no share of the images
+    num_held_out = None  # AP is no proportion of the images
     about = (
         "AP is COCO’s: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
-        "weights. All that the queries of an image say counts, up to COCO’s hundred; nothing is suppressed."
+        "weights. The best hundred detections of an image count, as in COCO: no threshold, no suppression."
     )
 
     def __init__(self, task: DetectionTask) -> None:
@@ -122,7 +123,7 @@ class DetectionView:
         self.train, self.val = splits_of(task.data, task.recipe.data)
 
     @property
-    def part(self) -> str:
+    def split(self) -> str:
         return "training" if self.task.recipe.data.validate_on == "train" else "held-out"
 
     @property
@@ -131,7 +132,7 @@ class DetectionView:
 
     @property
     def tested_on(self) -> str:
-        if self.part == "training":
+        if self.split == "training":
             return "the same images"
         return f"{len(self.val)} images that it had not seen"
 
@@ -140,13 +141,13 @@ class DetectionView:
         images = [len(part) for part in (self.train, self.val)]
         boxes = [sum(len(objects) for objects in part.objects) for part in (self.train, self.val)]
         split = "; " + split_words(self.task.recipe, own=data.has_val)
-        told = "{0} for training, {1} held out"
-        if self.part == "training":
-            told, split = "{0}, for training and for testing", ""
+        counts = "{0} for training, {1} held out"
+        if self.split == "training":
+            counts, split = "{0}, for training and for testing", ""
         return [
             ("Data", data.address),
-            ("Images", told.format(*images) + split),
-            ("Boxes", told.format(*boxes)),
+            ("Images", counts.format(*images) + split),
+            ("Boxes", counts.format(*boxes)),
             ("Classes", str(len(data.class_names))),
             ("Image size", f"shorter side {size.shortest} pixels, longer side {size.longest} at most"),
         ]
@@ -154,49 +155,50 @@ class DetectionView:
     def section(self, contender: Contender) -> Section:
         run = Run.open(contender.runs[0])
         detector = load_predictor(run.path, device=device_of(self.task.recipe))
-        if not isinstance(detector, Detector):
-            raise RegardError(f"{run.path}: is not a run of detection")
+        assert isinstance(detector, Detector)
         found = _evaluated(detector, self.val, self.task.recipe)
         metrics, errors, confusion = found.metrics(), found.errors(THRESHOLD), found.confusion(THRESHOLD)
         order = sorted(range(len(found)), key=lambda index: -errors[index])
         worst = [index for index in order[:NUM_IMAGES] if errors[index]]
         others = sorted(set(order) - set(worst))
         usual = others[:: max(len(others) // NUM_IMAGES, 1)][:NUM_IMAGES]
-        # What cannot be read is left out of an evaluation, so that its numbers are not the source's.
+        # An evaluation leaves out images that cannot be read, so its numbers differ from the source's.
         numbers = {self.val.name(index): index for index in range(len(self.val))}
         read = [numbers[one.name] for one in found.found]
 
         def pictures(indices: Sequence[int]) -> list[Picture]:
             return [self._picture(found, index, read[index], errors[index]) for index in indices]
 
-        strips, begins = self._strips(detector, found, read)
+        refinements, begins = self._refinements(detector, found, read)
         return Section(
             name=contender.name,
             seed=run.recipe().seed,
             seeds=len(contender.runs),
-            part=self.part,
+            split=self.split,
             num_images=len(found),
             threshold=THRESHOLD,
             highest=max((float(one.scores.max()) for one in found.found if len(one)), default=0.0),
-            figures=[(name, WORDS[name], told(metrics[name])) for name in FIGURES],
-            classes=[(row, told(row.ap), told(row.ap50)) for row in found.per_class()],
+            figures=[(name, WORDS[name], figure_text(metrics[name])) for name in FIGURES],
+            classes=[(row, figure_text(row.ap), figure_text(row.ap50)) for row in found.per_class()],
             confusion=inline_svg(confusion_figure(confusion, found.class_names)),
-            confusions=commonest(confusion, [*found.class_names, BACKGROUND])
+            confusions=most_frequent(confusion, [*found.class_names, BACKGROUND])
             if len(found.class_names) > LARGEST_TABLE
             else [],
             curves=inline_svg(pr_figure(found.precision_recall())),
             queries=_queries_svg(detector, self.val, read),
             begins=begins,
-            strips=strips,
+            refinements=refinements,
             worst=pictures(worst),
             usual=pictures(usual),
         )
 
-    def _strips(self, detector: Detector, found: DetectionEvaluation, read: Sequence[int]) -> tuple[list[Strip], str]:
-        """Of the first images that have several objects, or the most of all; and what they begin with."""
+    def _refinements(
+        self, detector: Detector, found: DetectionEvaluation, read: Sequence[int]
+    ) -> tuple[list[RefinementPicture], str]:
+        """Box refinement of the first images with several objects, else of those with most; and what it begins with."""
         counts = [int((~objects.crowd).sum()) for objects in found.objects]
-        strips, begins = [], ""
-        for index in sorted(range(len(counts)), key=lambda index: -min(counts[index], SEVERAL))[:NUM_STRIPS]:
+        refinements, begins = [], ""
+        for index in sorted(range(len(counts)), key=lambda index: -min(counts[index], SEVERAL))[:NUM_REFINEMENTS]:
             image = self.val.read(read[index])
             refinement = detector.box_refinement(image)
             if len(refinement.steps) < 2:
@@ -204,8 +206,8 @@ class DetectionView:
             begins = refinement.steps[0] if refinement.start_xyxy is not None else ""
             svg = inline_svg(box_refinement_figure(image, refinement, threshold=THRESHOLD))
             shown = len(confident_queries(refinement, THRESHOLD))
-            strips.append(Strip(short_name(found.found[index].name), svg, counts[index], shown))
-        return strips, begins
+            refinements.append(RefinementPicture(short_name(found.found[index].name), svg, counts[index], shown))
+        return refinements, begins
 
     def _picture(self, found: DetectionEvaluation, index: int, number: int, errors: int) -> Picture:
         one, objects = found.found[index].above(THRESHOLD), found.objects[index]
@@ -222,8 +224,8 @@ class DetectionView:
         )
 
 
-def told(value: float) -> str:
-    """A figure of COCO's; it is -1 where there is nothing to measure it on."""
+def figure_text(value: float) -> str:
+    """One of COCO's metrics as text; -1 means that there is no object to measure it on."""
     return "–" if value < 0 else f"{value:.3f}"
 
 

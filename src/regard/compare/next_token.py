@@ -1,16 +1,15 @@
-"""Next-token prediction in the report: what a contender writes after the beginning of the held-out text."""
+"""Next-token prediction in the report: how a contender continues the beginning of the held-out text."""
 
 from dataclasses import dataclass
 
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable
 from regard.data import Tokenizer
-from regard.errors import RegardError
 from regard.tasks import NextTokenTask, Writer
 from regard.training import Run, load_predictor
 
 TEMPERATURE, TOP_P, SEED = 0.8, 0.9, 0
-# Letters that the model goes on from, at most, and tokens that it writes.
+# At most so many letters of the prompt, and tokens that the model writes.
 LONGEST_PROMPT = 160
 NUM_WRITTEN = 400
 
@@ -23,23 +22,23 @@ class Section:
     bits_per_byte: float
     perplexity: float
     prompt: str
-    """Empty where no beginning of the text leaves room in the context."""
+    """Empty if no beginning of the text fits into half of the context."""
     written: str
     how: str
 
 
 class NextTokenView:
-    """One text, of which the end is held out."""
+    """One text, whose end is held out."""
 
     template = "next_token.html.j2"
     unit = "windows"
-    part = "held-out"
+    split = "held-out"
     loss = "training loss (nats)"
     timed = "a window"
     counted = "a window"
     about = (
-        "Bits per byte are what the final weights need for a byte of the held-out text: fewer are better, whatever "
-        "the tokens."
+        "Bits per byte are what the final weights need to encode a byte of the held-out text: fewer are better. They "
+        "do not depend on the tokenizer."
     )
     num_held_out = None
 
@@ -67,8 +66,7 @@ class NextTokenView:
     def section(self, contender: Contender) -> Section:
         run = Run.open(contender.runs[0])
         writer = load_predictor(run.path, device=device_of(self.task.recipe))
-        if not isinstance(writer, Writer):
-            raise RegardError(f"{run.path}: is not a run of next-token")
+        assert isinstance(writer, Writer)
         summary = run.summary()
         prompt = prompt_of(self.data.val, writer.tokenizer, writer.context // 2)
         room = writer.context - len(writer.tokenizer.encode(prompt))
@@ -89,7 +87,7 @@ class NextTokenView:
 
 
 def prompt_of(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
-    """The beginning of a text, up to the end of a word, in at most `max_tokens` tokens; "" where there is none."""
+    """The beginning of a text in at most `max_tokens` tokens, if possible up to the end of a word; "" if none fits."""
     text = text.lstrip()
     prompt = text[:LONGEST_PROMPT].rstrip()
     if text[LONGEST_PROMPT:] and not text[LONGEST_PROMPT].isspace():

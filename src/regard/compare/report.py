@@ -1,4 +1,4 @@
-"""One HTML file that shows what was trained, how well it does, what it gets wrong, and what it mixes."""
+"""The report: one HTML file with the results, training curves, errors and explanations of trained models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,8 @@ from regard.compare.dinov2_figure import Picture
 from regard.compare.table import columns_of, interval_words, listed, score_interval
 from regard.compare.task_view import TaskView
 from regard.compare.task_views import task_view_of
-from regard.draw.plots import (
-    Point,
-    Series,
-    color_of,
-    curve_of,
-    curves_figure,
-    inline_svg,
-    points_figure,
-    smooth,
-)
+from regard.draw.plots import Curve, Point, Series, color_of, curves_figure, points_figure, smooth
+from regard.draw.svg import inline_svg
 from regard.errors import RegardError
 from regard.files import write_whole
 from regard.recipes import Recipe, TrainSection
@@ -30,7 +22,7 @@ from regard.training import Run
 
 @dataclass(frozen=True)
 class SecondPart:
-    """Another run for the same page, of whatever task: it has its own data, and is held against nothing above it."""
+    """A second part of the page: another run, of any task, with its own data, not compared with the first part."""
 
     title: str
     contender: Contender
@@ -47,13 +39,13 @@ def write_report(
     picture: Picture | None = None,
     second: SecondPart | None = None,
 ) -> None:
-    """Writes the report of one run, or of a comparison, as one HTML file that needs no other file and no network.
+    """Writes the report of one run or of a comparison: one HTML file that needs no other file and no network.
 
-    `command` makes it again; `notes` are paragraphs below the first; `picture` ends the comparison, `second` the page.
-    Everything else is read from the run folders.
-    Mistakes, pictures and samples are those of a contender's first run, made anew with the held-out data.
-    Raises RegardError where a run has not ended, its data cannot be read, contenders were not held to the same data,
-    or the file cannot be written.
+    `command` is the command that repeats it, `notes` are paragraphs below the first one, `picture` stands at the end of
+    the comparison, and `second` at the end of the page. Everything else is read from the run folders; errors, pictures
+    and samples are computed again from each contender's first run and the held-out data.
+    RegardError if a run has not ended, if its data cannot be read, if contenders have different data, or if the file
+    cannot be written.
     """
     import jinja2
 
@@ -64,7 +56,7 @@ def write_report(
     runs = [Run.open(run) for contender in contenders for run in contender.runs]
     recipes = [run.recipe() for run in runs]
     summaries = [run.summary() for run in runs]
-    view = _shared_view(runs, recipes)
+    task_view = _shared_task_view(runs, recipes)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -74,20 +66,20 @@ def write_report(
     )
     html = environment.get_template("report.html.j2").render(
         title=title,
-        lead=_lead(contenders, recipes, view),
+        lead=_lead(contenders, recipes, task_view),
         notes=list(notes),
         picture=picture,
-        facts=_facts(recipes, summaries, view),
+        facts=_facts(recipes, summaries, task_view),
         command=command,
         several=len(contenders) > 1,
         kind="mixer" if len({recipe.model.name for recipe in recipes}) == 1 else "model",
         contenders=contenders,
         metric=contenders[0].metric.words,
-        view=view,
-        columns=columns_of(contenders, view),
-        intervals=interval_words(contenders, view),
-        plots=_plots(contenders, view),
-        sections=[view.section(contender) for contender in contenders],
+        task_view=task_view,
+        columns=columns_of(contenders, task_view),
+        intervals=interval_words(contenders, task_view),
+        plots=_plots(contenders, task_view),
+        sections=[task_view.section(contender) for contender in contenders],
         colors=[color_of(number) for number in range(len(contenders))],
         second=None if second is None else _second(second, path.parent),
         written=datetime.now().astimezone().strftime("%Y-%m-%d"),
@@ -97,40 +89,40 @@ def write_report(
 
 
 def _second(part: SecondPart, folder: Path) -> dict[str, Any]:
-    """What the page shows of a second part. Its run is linked where it lies below `folder`."""
+    """What the page shows of a second part. Its run's report is linked if it is in a folder below `folder`."""
     contender = part.contender
     runs = [Run.open(run) for run in contender.runs]
     recipes = [run.recipe() for run in runs]
-    view = _shared_view(runs, recipes)
+    task_view = _shared_task_view(runs, recipes)
     report = runs[0].report_file
     return {
         "title": part.title,
         "command": part.command,
-        "lead": _lead([contender], recipes, view),
-        "facts": [*view.facts(), *_training_facts(recipes, view)],
-        "columns": columns_of([contender], view),
+        "lead": _lead([contender], recipes, task_view),
+        "facts": [*task_view.facts(), *_training_facts(recipes, task_view)],
+        "columns": columns_of([contender], task_view),
         "contender": contender,
-        "view": view,
-        "plots": _plots([contender], view),
-        "section": view.section(contender),
+        "task_view": task_view,
+        "plots": _plots([contender], task_view),
+        "section": task_view.section(contender),
         "report": report.relative_to(folder).as_posix() if report.is_relative_to(folder) else "",
     }
 
 
-def _shared_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> TaskView:
-    """The data of all runs, opened once. RegardError where two runs were not held to the same samples."""
+def _shared_task_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> TaskView:
+    """The data that all runs share, opened once. RegardError if two runs have different data."""
     for run, recipe in zip(runs, recipes, strict=True):
         if (recipe.task, recipe.data) != (recipes[0].task, recipes[0].data):
             raise RegardError(f"{run.path} and {runs[0].path}: not trained on the same data; see [data] in recipe.toml")
     return task_view_of(create_task(recipes[0]))
 
 
-def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], view: TaskView) -> str:
-    """One sentence that says what was done."""
+def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], task_view: TaskView) -> str:
+    """One sentence: what was trained, on what, for how long, and what it was tested on."""
     models = list(dict.fromkeys(recipe.model.name for recipe in recipes))
     budget = listed(dict.fromkeys(_budget(recipe.train) for recipe in recipes))
-    trained = f"trained on {view.trained_on} for {budget}"
-    tested = f"and tested on {view.tested_on}."
+    trained = f"trained on {task_view.trained_on} for {budget}"
+    tested = f"and tested on {task_view.tested_on}."
     if len(contenders) == 1:
         mixer = listed(dict.fromkeys(_mixer(recipe) for recipe in recipes))
         with_mixer = f", with the token mixer {mixer}," if mixer else ""
@@ -138,39 +130,41 @@ def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], view: Task
     seeds = max(len(contender.runs) for contender in contenders)
     times = "" if seeds == 1 else f", with {seeds} seeds"
     if len(models) == 1:
-        in_turn = f"{models[0]} was trained with {len(contenders)} token mixers in turn, each on {view.trained_on}"
+        in_turn = f"{models[0]} was trained with {len(contenders)} token mixers in turn, each on {task_view.trained_on}"
         return f"{in_turn} for {budget}{times}, {tested}"
     return f"{listed([_with_mixers(model, recipes) for model in models])} were each {trained}{times}, {tested}"
 
 
 def _with_mixers(model: str, recipes: Sequence[Recipe]) -> str:
-    """A model, and how many mixers it was trained with where they are several."""
+    """A model's name, and how many mixers it was trained with if there were several."""
     mixers = {_mixer(recipe) for recipe in recipes if recipe.model.name == model}
     return model if len(mixers) == 1 else f"{model} with {len(mixers)} token mixers in turn"
 
 
-def _facts(recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], view: TaskView) -> list[tuple[str, str]]:
+def _facts(
+    recipes: Sequence[Recipe], summaries: Sequence[dict[str, Any]], task_view: TaskView
+) -> list[tuple[str, str]]:
     machines = dict.fromkeys(_machine(summary["machine"]) for summary in summaries)
     versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in summary["versions"].items()) for summary in summaries)
     return [
-        *view.facts(),
-        *_training_facts(recipes, view),
+        *task_view.facts(),
+        *_training_facts(recipes, task_view),
         ("Machine", "; ".join(machines)),
         ("Versions", "; ".join(versions)),
     ]
 
 
-def _training_facts(recipes: Sequence[Recipe], view: TaskView) -> list[tuple[str, str]]:
+def _training_facts(recipes: Sequence[Recipe], task_view: TaskView) -> list[tuple[str, str]]:
     train = recipes[0].train
     return [
         ("Model", listed(dict.fromkeys(recipe.model.name for recipe in recipes))),
-        ("Budget", f"{_budget(train)}, in batches of {train.batch_size} {view.unit}"),
+        ("Budget", f"{_budget(train)}, in batches of {train.batch_size} {task_view.unit}"),
         ("Seeds", listed(dict.fromkeys(str(recipe.seed) for recipe in recipes))),
     ]
 
 
 def _mixer(recipe: Recipe) -> str:
-    """ "" for a model that has no place for one."""
+    """The token mixer; "" for a model that has none."""
     mixer: str | Sequence[str] = getattr(recipe.model.config(), "mixer", "")
     return mixer if isinstance(mixer, str) else ", ".join(mixer)
 
@@ -187,10 +181,10 @@ def _machine(values: dict[str, Any]) -> str:
     return f"{processor}, {values['memory_gb']} GB of memory, {accelerator}, {values['system']}"
 
 
-def _plots(contenders: Sequence[Contender], view: TaskView) -> list[tuple[str, str]]:
+def _plots(contenders: Sequence[Contender], task_view: TaskView) -> list[tuple[str, str]]:
     """(what the plot shows, its SVG)"""
     metric = contenders[0].metric
-    on, percent = f"{view.part} {metric.words}", metric.is_proportion
+    on, percent = f"{task_view.split} {metric.words}", metric.is_proportion
     histories = [(contender.name, [Run(run).history() for run in contender.runs]) for contender in contenders]
     scores = [
         Series(name, tuple(curve_of(history, "val", metric.name) for history in runs)) for name, runs in histories
@@ -201,14 +195,14 @@ def _plots(contenders: Sequence[Contender], view: TaskView) -> list[tuple[str, s
     names = f" of {listed([contender.name for contender in contenders])}"
     plots = [
         (f"{_capital(on)} against epochs" + names, curves_figure(scores, y_label=on, percent=percent)),
-        ("Training loss against epochs" + names, curves_figure(loss, y_label=view.loss, percent=False)),
+        ("Training loss against epochs" + names, curves_figure(loss, y_label=task_view.loss, percent=False)),
     ]
     if len(contenders) > 1:
-        points = [_point(contender, view) for contender in contenders]
+        points = [_point(contender, task_view) for contender in contenders]
         has_interval = any(point.low < point.high for point in points)
         figure = points_figure(
             points,
-            x_label=f"operations for {view.counted} (FLOPs)",
+            x_label=f"operations for {task_view.counted} (FLOPs)",
             y_label=f"{on}, 95% interval" if has_interval else on,
             percent=percent,
         )
@@ -216,11 +210,16 @@ def _plots(contenders: Sequence[Contender], view: TaskView) -> list[tuple[str, s
     return [(words, inline_svg(figure)) for words, figure in plots]
 
 
+def curve_of(history: Sequence[dict[str, Any]], kind: str, key: str) -> Curve:
+    """(epoch, value of `key`) of each record of a kind, "train" or "val", in a run's history."""
+    return tuple((record["epoch"], record[key]) for record in history if record["kind"] == kind)
+
+
 def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def _point(contender: Contender, view: TaskView) -> Point:
-    found = score_interval(contender.metric, contender.scores, view.num_held_out)
+def _point(contender: Contender, task_view: TaskView) -> Point:
+    found = score_interval(contender.metric, contender.scores, task_view.num_held_out)
     low, high = found.mean if found.low is None else found.low, found.mean if found.high is None else found.high
     return Point(contender.name, float(contender.flops), found.mean, low, high)

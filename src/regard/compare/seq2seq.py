@@ -1,4 +1,4 @@
-"""Sequence to sequence in the report: exact match of each group, mistakes, and what the decoder looked at."""
+"""Sequence to sequence in the report: exact match per group, errors, and the decoder's cross-attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,29 +7,28 @@ from difflib import SequenceMatcher
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable, short_name, split_words
 from regard.data import PairSource
-from regard.draw.plots import inline_svg
-from regard.errors import RegardError
+from regard.draw.svg import inline_svg
 from regard.explain import alignment_figure
 from regard.tasks import GroupFigures, PairEvaluation, Seq2SeqTask, Translator
 from regard.training import Run, load_predictor
 
 NUM_MISTAKES = 15
-# Letters of the source whose cross-attention is shown, at most: a longer one makes a picture too wide to look at.
+# At most so many letters of the source whose cross-attention is shown: more would make the picture too wide.
 LONGEST_SHOWN = 40
-# Letters of a text in the table of mistakes.
+# At most so many letters of a text in the table of errors.
 LONGEST_TEXT = 160
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A held-out pair that was written wrongly."""
+    """A held-out pair, and what was written for it."""
 
     name: str
     group: str
     source: str
     written: list[tuple[str, bool]]
-    """The text in pieces, each with whether it stands in the place of something else, or of nothing."""
-    right: str
+    """The text in pieces, each with whether it differs from the target there."""
+    target: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Section:
     bleu: float
     perplexity: float
     groups: list[GroupFigures]
-    """Empty where the data have no groups."""
+    """Empty if the data have no groups."""
     mistakes: list[Mistake]
     shown: Mistake
     shown_is_right: bool
@@ -55,13 +54,13 @@ class Seq2SeqView:
 
     template = "seq2seq.html.j2"
     unit = "pairs"
-    part = "held-out"
+    split = "held-out"
     loss = "training loss (nats)"
     timed = "a pair, its target given"
     counted = "a pair, the longest"
     about = (
-        "Exact match is the share of held-out pairs that the final weights write without a mistake, taking the "
-        "likeliest token after the likeliest."
+        "Exact match is the fraction of held-out pairs that the final weights write without an error, always taking "
+        "the most probable token."
     )
 
     def __init__(self, task: Seq2SeqTask) -> None:
@@ -97,13 +96,12 @@ class Seq2SeqView:
         run = Run.open(contender.runs[0])
         data, recipe = self.data, self.task.recipe
         translator = load_predictor(run.path, device=device_of(recipe))
-        if not isinstance(translator, Translator):
-            raise RegardError(f"{run.path}: is not a run of seq2seq")
+        assert isinstance(translator, Translator)
         found = translator.evaluate(data.val, bleu_tokenize=data.bleu_tokenize, num_workers=recipe.data.num_workers)
         figures, mistakes = found.metrics(), found.mistakes()
-        shown = found.names.index(data.val.name(_telling_pair(data.val)))
+        shown = found.names.index(data.val.name(_representative_pair(data.val)))
         answer, seen = translator.alignment(found.sources[shown])
-        read, wrote = ([printable(piece) for piece in pieces] for pieces in (seen.source, seen.target))
+        read, wrote = ([printable(token) for token in tokens] for tokens in (seen.source, seen.target))
         picture = alignment_figure(read, wrote, seen.weights)
         return Section(
             name=contender.name,
@@ -132,14 +130,14 @@ def _pair(found: PairEvaluation, index: int, written: str | None = None) -> Mist
     )
 
 
-def _differences(written: str, right: str) -> list[tuple[str, bool]]:
-    """The pieces of `written`, each with whether it differs from what is right there."""
-    steps = SequenceMatcher(None, right, written, autojunk=False).get_opcodes()
+def _differences(written: str, target: str) -> list[tuple[str, bool]]:
+    """The pieces of `written`, each with whether it differs from the target there."""
+    steps = SequenceMatcher(None, target, written, autojunk=False).get_opcodes()
     return [(written[start:end], kind != "equal") for kind, _, _, start, end in steps if start < end]
 
 
-def _telling_pair(pairs: PairSource) -> int:
-    """The pair in the middle, by length, of those short enough for a picture; else the shortest: the same for all."""
+def _representative_pair(pairs: PairSource) -> int:
+    """The pair of median length among those short enough for a picture; if there are none, the shortest pair."""
     lengths = [len(pairs.pair(index)[0].encode(errors="replace")) for index in range(len(pairs))]
     order = sorted(range(len(pairs)), key=lengths.__getitem__)
     short = [index for index in order if lengths[index] <= LONGEST_SHOWN]
@@ -147,7 +145,7 @@ def _telling_pair(pairs: PairSource) -> int:
 
 
 def _spread(items: Sequence[int], count: int) -> list[int]:
-    """At most `count` items, evenly from first to last: evaluations go from short sources to long ones."""
+    """At most `count` items, evenly from first to last: an evaluation goes from short sources to long ones."""
     if len(items) <= count:
         return list(items)
     return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]

@@ -27,7 +27,7 @@ class Column:
         return ["–" if value is None else self.text(value) for value in self.values]
 
     def best(self) -> list[bool]:
-        """Which are the best: all that read the same as the best one. None of one alone."""
+        """Which values are the best: all whose text equals the best one's. With a single contender, none is."""
         known = [value for value in self.values if value is not None]
         if len(self.values) < 2 or not known or not self.better:
             return [False] * len(self.values)
@@ -35,10 +35,10 @@ class Column:
         return [text == best for text in self.texts()]
 
 
-def columns_of(contenders: Sequence[Contender], view: TaskView) -> list[Column]:
-    """Times are in the unit that suits the longest of them; what was measured of no contender has no column."""
+def columns_of(contenders: Sequence[Contender], task_view: TaskView) -> list[Column]:
+    """The table's columns. Times have the unit that suits the longest; what no contender has gets no column."""
     metric = contenders[0].metric
-    found = [score_interval(metric, contender.scores, view.num_held_out) for contender in contenders]
+    found = [score_interval(metric, contender.scores, task_view.num_held_out) for contender in contenders]
     training = [contender.training_seconds for contender in contenders]
     second, seconds = time_unit(max(training))
     percent = "%" if metric.is_proportion else ""
@@ -53,7 +53,7 @@ def columns_of(contenders: Sequence[Contender], view: TaskView) -> list[Column]:
         columns.append(Column("95% interval", percent, tuple(one.low for one in found), lambda low: words[low], ""))
     columns += [
         Column("parameters", "", tuple(float(contender.parameters) for contender in contenders), human),
-        Column("operations", f"FLOPs {view.counted}", tuple(float(one.flops) for one in contenders), human),
+        Column("operations", f"FLOPs {task_view.counted}", tuple(float(one.flops) for one in contenders), human),
         Column("training", seconds, tuple(training), lambda time: three_digits(time / second)),
     ]
     costs = [contender.cost for contender in contenders]
@@ -65,21 +65,24 @@ def columns_of(contenders: Sequence[Contender], view: TaskView) -> list[Column]:
         moment, unit = time_unit(max(cost.seconds_per_sample for cost in measured))
         columns += [
             Column(
-                "inference", f"{unit} {view.timed}, {batch} at once", times, lambda time: three_digits(time / moment)
+                "inference",
+                f"{unit} {task_view.timed}, {batch} at once",
+                times,
+                lambda time: three_digits(time / moment),
             ),
             Column("peak memory", f"MB, training step of {batch}", memory, three_digits),
         ]
     return columns
 
 
-def interval_words(contenders: Sequence[Contender], view: TaskView) -> str:
-    """Which interval the table gives; "" where it gives none."""
+def interval_words(contenders: Sequence[Contender], task_view: TaskView) -> str:
+    """A sentence on the intervals in the table; "" if there are none."""
     counts = {len(contender.scores) for contender in contenders}
     words = []
-    if 1 in counts and contenders[0].metric.is_proportion and view.num_held_out is not None:
+    if 1 in counts and contenders[0].metric.is_proportion and task_view.num_held_out is not None:
         words.append(
-            f"of one seed: Wilson’s, for a proportion of {view.num_held_out} {view.unit}; it says what other "
-            f"{view.unit} of the same kind would give, and nothing of other seeds"
+            f"of one seed: Wilson’s, for a proportion of {task_view.num_held_out} {task_view.unit}; it says what other "
+            f"{task_view.unit} of the same kind would give, and nothing about other seeds"
         )
     if counts - {1}:
         seeds = listed([str(count) for count in sorted(counts - {1})])
@@ -88,7 +91,7 @@ def interval_words(contenders: Sequence[Contender], view: TaskView) -> str:
 
 
 def time_unit(longest: float) -> tuple[float, str]:
-    """How many seconds the unit has that suits a time, and its name."""
+    """The unit that suits a time in seconds: its length in seconds, and its name."""
     for seconds, name in ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms")):
         if longest >= 2 * seconds:
             return seconds, name
@@ -97,7 +100,7 @@ def time_unit(longest: float) -> tuple[float, str]:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its 95% confidence interval; None where there is none."""
+    """A mean over seeds, and its 95% confidence interval; both ends are None if there is no interval."""
 
     mean: float
     low: float | None
@@ -113,23 +116,23 @@ def score_interval(metric: Metric, scores: Sequence[float], num_samples: int | N
     return Interval(scores[0], None, None)
 
 
-def proportion_interval(shares: Sequence[float], num_samples: int) -> tuple[float, float, float]:
-    """Mean of an accuracy or another share, and its 95% confidence interval, (mean, low, high), each in [0, 1].
+def proportion_interval(proportions: Sequence[float], num_samples: int) -> tuple[float, float, float]:
+    """The mean of an accuracy or another proportion, and its 95% confidence interval: (mean, low, high) in [0, 1].
 
-    Over several seeds: Student's t of their mean, m ± t s / √n, which says what other seeds would give. For one seed:
-    Wilson's interval of a proportion of `num_samples`, which says what other samples of the same kind would give.
-    Raises RegardError for no share or no sample.
+    Over several seeds it is Student's t of their mean, m ± t s / √n, which says what other seeds would give. For one
+    seed it is Wilson's interval of a proportion of `num_samples`, which says what other samples would give.
+    RegardError for no proportion or no sample.
     """
-    if not shares or num_samples < 1:
-        raise RegardError(f"an interval needs a share and a sample, got {len(shares)} and {num_samples}")
-    if len(shares) > 1:
-        mean, low, high = _students(shares)
+    if not proportions or num_samples < 1:
+        raise RegardError(f"an interval needs a proportion and a sample, got {len(proportions)} and {num_samples}")
+    if len(proportions) > 1:
+        mean, low, high = _students(proportions)
         return mean, max(low, 0.0), min(high, 1.0)
     from scipy import stats  # it takes a second to import
 
-    right = round(shares[0] * num_samples)
+    right = round(proportions[0] * num_samples)
     interval = stats.binomtest(right, num_samples).proportion_ci(CONFIDENCE, method="wilson")
-    return shares[0], float(interval.low), float(interval.high)
+    return proportions[0], float(interval.low), float(interval.high)
 
 
 def _students(scores: Sequence[float]) -> tuple[float, float, float]:

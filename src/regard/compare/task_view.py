@@ -1,4 +1,4 @@
-"""What the report asks of a task: how to speak of its samples, and a section on each contender."""
+"""What the report needs of each task: the words for its samples, and a section on each contender."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,59 +13,59 @@ from regard.recipes import Recipe
 
 @runtime_checkable
 class TaskView(Protocol):
-    """A task as the report shows it, over the data of one comparison. Each task has one, in a file of its name."""
+    """How the report shows one task, on the data of one comparison. Each task has one, in the file of its name."""
 
     template: str
-    """The file with the part of the page that shows one of `section`."""
+    """The template of the part of the page that shows a `section`."""
     unit: str
-    """What is counted: images, pairs."""
+    """The word for its samples: "images", "pairs"."""
     timed: str
-    """Of what the time of inference is: "an image"."""
+    """What the time of inference is measured for: "an image"."""
     counted: str
-    """Of what the operations are: "an image"."""
+    """What the operations are counted for: "an image"."""
     about: str
-    """A sentence on what the main metric is."""
+    """A sentence that defines the main metric."""
     loss: str
-    """What the training loss is called, with its unit where it has one."""
+    """The name of the training loss, with its unit if it has one."""
 
     @property
-    def part(self) -> str:
-        """What the main metric is measured on: "held-out"."""
+    def split(self) -> str:
+        """The split that the main metric is measured on: "held-out" or "training"."""
 
     @property
     def num_held_out(self) -> int | None:
-        """Samples that a proportion is of; None where they are not counted."""
+        """How many samples a proportion is of; None if the main metric is no proportion."""
 
     @property
     def trained_on(self) -> str:
-        """Ends "was trained on"."""
+        """The end of the sentence "... was trained on"."""
 
     @property
     def tested_on(self) -> str:
-        """Ends "and tested on"."""
+        """The end of the sentence "... and tested on"."""
 
     def facts(self) -> Sequence[tuple[str, str]]:
-        """What there is to know of the data: (name, value)."""
+        """Facts about the data: (name, value)."""
 
     def section(self, contender: Contender) -> Any:
-        """What the template shows of a contender's first run."""
+        """What the template shows of a contender: the results of its first run."""
 
 
 def device_of(recipe: Recipe) -> str:
-    """Where what is evaluated anew runs."""
+    """The device of evaluations for the report."""
     return "cuda" if torch.cuda.is_available() and recipe.train.device == "auto" else "cpu"
 
 
 def split_words(recipe: Recipe, *, own: bool) -> str:
-    """Where the held-out part comes from; `own` says that the data bring it."""
-    return "split that the data bring" if own else f"split drawn from seed {recipe.data.split_seed}"
+    """Where the held-out split comes from; `own` says that the data set has its own."""
+    return "the data set’s own split" if own else f"split drawn from seed {recipe.data.split_seed}"
 
 
 def short_name(name: str) -> str:
-    """Without the folders."""
+    """A sample's name without its folders."""
     return Path(name).name
 
 
 def printable(text: str) -> str:
-    """Text that a page can hold: a control character, which an untrained model may well write, becomes a mark."""
+    """Text that a page can hold: control characters, which an untrained model may write, are replaced by U+FFFD."""
     return "".join(letter if letter in "\n\t" or category(letter) != "Cc" else "\ufffd" for letter in text)

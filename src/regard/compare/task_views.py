@@ -1,4 +1,4 @@
-"""Which view shows which task. A new task is a file with its view, a template, and a line here."""
+"""The task view of each task. A new task needs a file with its view, a template, and a line here."""
 
 from regard.compare.classification import ClassificationView
 from regard.compare.detection import DetectionView
@@ -10,7 +10,7 @@ from regard.tasks import ClassificationTask, DetectionTask, NextTokenTask, Seq2S
 
 
 def task_view_of(task: Task) -> TaskView:
-    """RegardError for a task that has no view."""
+    """The task view of a task. RegardError for a task that has none."""
     if isinstance(task, ClassificationTask):
         return ClassificationView(task)
     if isinstance(task, DetectionTask):
@@ -19,4 +19,4 @@ def task_view_of(task: Task) -> TaskView:
         return Seq2SeqView(task)
     if isinstance(task, NextTokenTask):
         return NextTokenView(task)
-    raise RegardError(f"a report cannot be made of {task.recipe.task}: it has no view of it")
+    raise RegardError(f"a report on {task.recipe.task} cannot be made: it has no task view")

@@ -1,1 +1,13 @@
-"""Every picture's tools: tensors in, pictures out."""
+"""Every picture's tools: tensors in, pictures out.
+
+colours.py     the colours that all pictures share
+figure.py      a matplotlib figure that shows itself in a notebook
+panels.py      a figure of panels below a title and captions; frames, and words beneath a panel
+heat_maps.py   an image, or a heat map with its colour scale, in a panel
+plots.py       curves against epochs, and points with intervals
+boxes.py       boxes with captions on an image
+png.py         a figure as PNG, in a file or in a page; images in a page
+svg.py         a figure as SVG in a page
+
+Matplotlib takes a second to import, so only the functions that draw with it import it.
+"""

@@ -1,37 +1,24 @@
-"""What the report shows as pictures: curves and points, as SVG in the colours of the page around it, and images."""
+"""Plots: curves against epochs, and points with their intervals."""
 
-import base64
-import io
 import math
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from jaxtyping import UInt8
-from PIL import Image
-from torch import Tensor
+from regard.draw.colours import INK, PALETTE
 
-from regard.draw.sheet import INK
-
-if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
+if TYPE_CHECKING:
     import matplotlib.axes
-    import matplotlib.figure
 
-# After Okabe and Ito, whose colours stay apart for colour-blind readers; the blue lightened for dark paper, and the
-# yellow darkened for white.
-PALETTE = ("#2080c3", "#d55e00", "#009e73", "#c5679b", "#e69f00", "#56b4e9", "#8f8f96", "#a89a00")
+    from regard.draw.figure import Figure
+
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 LONGEST_NAME = 18
 LETTER = 0.078
 """Inches that a letter of a name takes."""
 
-# Pixels: the longer side of a larger image is brought down to it, so that a report of photographs stays small.
-THUMBNAIL = 112
-# Points of a training curve: each is the mean over as many steps as it takes.
+# At most so many points of a training curve; each is the mean over several steps.
 POINTS = 120
 
 Curve = tuple[tuple[float, float], ...]
@@ -56,15 +43,15 @@ class Point:
     y: float
     low: float
     high: float
-    """Both are y where no interval is known."""
+    """Both are y if no interval is known."""
 
 
 def color_of(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "matplotlib.figure.Figure":
-    """A line for each run against epochs; the runs of a contender share a colour, and its name stands at their end."""
+def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "Figure":
+    """A line for each run against epochs; a contender's runs have one colour, and its name is written at their end."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _plot("epochs", y_label, percent, [one.name for one in series] if len(series) > 1 else [])
@@ -84,7 +71,7 @@ def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "
     return figure
 
 
-def points_figure(points: Sequence[Point], *, x_label: str, y_label: str, percent: bool) -> "matplotlib.figure.Figure":
+def points_figure(points: Sequence[Point], *, x_label: str, y_label: str, percent: bool) -> "Figure":
     """A point with its interval for each contender."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -98,57 +85,13 @@ def points_figure(points: Sequence[Point], *, x_label: str, y_label: str, percen
     return figure
 
 
-def inline_svg(figure: "matplotlib.figure.Figure", dpi: int = 110) -> str:
-    """The figure as an `<svg>` element on no ground of its own; its lines and letters take the page's colour.
-
-    `dpi` is the resolution of photographs in it.
-    """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.StringIO()
-    nothing: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "regard"}):
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser may well have it
-        FigureCanvasSVG(figure).print_figure(buffer, format="svg", dpi=dpi, facecolor="none", metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    # An id may be on a page only once: those that nothing refers to go, the others get a mark of their own figure.
-    wanted = set(re.findall(r'(?:href="|url\()#([^")]*)', text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in wanted else "", text)
-    mark = sha256(text.encode()).hexdigest()[:8]
-    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{mark}-", text).strip()
-
-
-def curve_of(history: Sequence[dict[str, Any]], kind: str, key: str) -> Curve:
-    return tuple((record["epoch"], record[key]) for record in history if record["kind"] == kind)
-
-
 def smooth(curve: Curve) -> Curve:
-    """At most `POINTS` points, each the mean over as many neighbours."""
+    """At most `POINTS` points: each is the mean over the same number of neighbours."""
     size = -(-len(curve) // POINTS)
-    parts = [curve[start : start + size] for start in range(0, len(curve), size or 1)]
+    groups = [curve[start : start + size] for start in range(0, len(curve), size or 1)]
     return tuple(
-        (math.fsum(x for x, _ in part) / len(part), math.fsum(y for _, y in part) / len(part)) for part in parts
+        (math.fsum(x for x, _ in group) / len(group), math.fsum(y for _, y in group) / len(group)) for group in groups
     )
-
-
-def image_uri(image: UInt8[Tensor, "channels height width"]) -> str:
-    """A data: address with the picture: PNG, or JPEG where it had to be made smaller."""
-    pixels = image.permute(1, 2, 0)
-    picture = Image.fromarray(pixels.squeeze(2).numpy() if image.shape[0] == 1 else pixels.contiguous().numpy())
-    kind: Literal["png", "jpeg"] = "png"
-    if max(picture.size) > THUMBNAIL:
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        kind = "jpeg"
-    return picture_uri(picture, kind)
-
-
-def picture_uri(picture: Image.Image, kind: Literal["png", "jpeg"]) -> str:
-    """A data: address with the picture as it is."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format=kind)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def human(value: float) -> str:
@@ -161,12 +104,12 @@ def human(value: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """0.0214, 3.1, 92.8, 1234: three digits that count, or all before the point."""
+    """0.0214, 3.1, 92.8, 1234: three significant digits, or all digits before the point."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def spread(values: Sequence[float], gap: float, high: float = 1.0) -> list[float]:
-    """Values moved as little as makes neighbours `gap` apart and none higher than `high`; their order stays."""
+    """Values moved apart, so that neighbours are at least `gap` apart and none is above `high`; their order stays."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     moved = list(values)
     for lower, upper in pairwise(order):
@@ -177,21 +120,20 @@ def spread(values: Sequence[float], gap: float, high: float = 1.0) -> list[float
     return moved
 
 
-def _plot(
-    x_label: str, y_label: str, percent: bool, names: Sequence[str]
-) -> "tuple[matplotlib.figure.Figure, matplotlib.axes.Axes]":
+def _plot(x_label: str, y_label: str, percent: bool, names: Sequence[str]) -> "tuple[Figure, matplotlib.axes.Axes]":
     """An empty plot with room for names at its right edge."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    # Inches: what lies around the plot.
+    from regard.draw.figure import Figure
+
+    # Inches: the figure, and the margins around the plot.
     width, height, left, bottom, top = 4.1, 3.0, 0.45, 0.5, 0.4
     right = 0.15 + (0.3 + LETTER * min(max(map(len, names)), LONGEST_NAME) if names else 0)
     figure = Figure(figsize=(width, height))
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes(box, facecolor="none")
     axes.set_xlabel(x_label, fontsize=9, color=INK)
-    # Above the axis, where it can be read without turning one's head.
+    # Above the axis, where it reads horizontally.
     figure.text(0.04 / width, 1 - 0.05 / height, y_label, fontsize=9.5, color=INK, va="top")
     axes.tick_params(labelsize=8.5, colors=INK, length=0)
     axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
@@ -203,8 +145,8 @@ def _plot(
 
 
 def _name_ends(axes: "matplotlib.axes.Axes", ends: Sequence[tuple[int, str, float, float]]) -> None:
-    """Writes names (number, name, x, y) right of the plot, each with a line to the end of its curve."""
-    axes.autoscale_view()  # what is drawn settles the limits, and they where a name comes to stand
+    """Writes each name of (number, name, x, y) right of the plot, with a line to the end of its curve."""
+    axes.autoscale_view()  # the curves fix the limits, and the limits the places of the names
     to_plot = axes.transData + axes.transAxes.inverted()
     heights = spread([float(to_plot.transform((x, y))[1]) for _, _, x, y in ends], gap=0.075)
     for (number, name, x, y), height in zip(ends, heights, strict=True):
@@ -222,12 +164,12 @@ def _name_ends(axes: "matplotlib.axes.Axes", ends: Sequence[tuple[int, str, floa
 
 
 def _name_points(axes: "matplotlib.axes.Axes", points: Sequence[Point]) -> None:
-    """Writes each point's name beside it, where it covers least of the points, intervals and other names."""
+    """Writes each point's name beside it, where it covers points, intervals and other names least."""
     axes.autoscale_view()
     inches = axes.transData + axes.figure.dpi_scale_trans.inverted()
     height, away = 0.13, 0.08
     left, bottom, _, top = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted()).extents
-    # The numbers of the axes stand left of the plot and below it.
+    # The axes' numbers take the space left of the plot and below it.
     taken: list[Box] = [(-9.0, -9.0, left, top), (-9.0, -9.0, 9.0, bottom)]
     for point in points:
         (x, low), (_, y), (_, high) = inches.transform([(point.x, at) for at in (point.low, point.y, point.high)])
@@ -261,7 +203,7 @@ def _around(x: float, y: float, width: float, height: float) -> Box:
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """The area that two boxes share."""
+    """The area of the intersection of two boxes."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
 
 
@@ -270,5 +212,5 @@ def _short(name: str) -> str:
 
 
 def _dashes(number: int) -> str | tuple[int, tuple[float, ...]]:
-    """Another line for those who come after the last colour."""
+    """Curves that use a colour again get dashed lines."""
     return DASHES[number // len(PALETTE) % len(DASHES)]

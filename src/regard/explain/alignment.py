@@ -1,4 +1,4 @@
-"""A picture of what a decoder looked at while it wrote."""
+"""A picture of a decoder's cross-attention: which tokens of the source it looked at while it wrote."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.draw.sheet import HEAT, INK
+from regard.draw.colours import HEAT, INK
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
-    import matplotlib.figure
+    from regard.draw.figure import Figure
 
 CAPTION = "cross-attention, mean over heads: what each written token took from each token of the source"
 
@@ -18,7 +18,7 @@ CAPTION = "cross-attention, mean over heads: what each written token took from e
 CELL = 0.19
 LEFT, RIGHT, TOP, BELOW = 0.65, 0.2, 0.75, 0.5
 BETWEEN = 0.62
-NARROWEST = 4.8  # the caption fits
+NARROWEST = 4.8  # so that the caption fits
 
 
 def alignment_figure(
@@ -27,12 +27,12 @@ def alignment_figure(
     weights: Float[Tensor, "layers heads target_tokens source_tokens"],
     *,
     title: str = "",
-) -> "matplotlib.figure.Figure":
+) -> "Figure":
     """A heat map for each layer of the decoder: a row for each token of `target`, a column for each of `source`.
 
-    All have one colour scale, from zero to the largest weight. RegardError where names and weights do not meet.
+    All share one colour scale, from zero to the largest weight. RegardError if names and weights differ in number.
     """
-    from matplotlib.figure import Figure
+    from regard.draw.figure import Figure
 
     if weights.shape[2:] != (len(target), len(source)) or not weights.numel():
         raise RegardError(
@@ -50,14 +50,14 @@ def alignment_figure(
         bottom = height - TOP - (layer + 1) * panel_height - layer * BETWEEN
         panel = figure.add_axes((LEFT / width, bottom / height, panel_width / width, panel_height / height))
         panel.imshow(maps[layer].numpy(), cmap=HEAT, vmin=0, vmax=float(maps.max()), aspect="auto")
-        panel.set_xticks(range(columns), [_shown(piece) for piece in source], fontsize=8, color=INK)
-        panel.set_yticks(range(rows), [_shown(piece) for piece in target], fontsize=8, color=INK)
+        panel.set_xticks(range(columns), [_shown(token) for token in source], fontsize=8, color=INK)
+        panel.set_yticks(range(rows), [_shown(token) for token in target], fontsize=8, color=INK)
         panel.tick_params(length=0, pad=2)
         panel.set_title(f"layer {layer}", fontsize=8, color=INK, pad=3, loc="left")
         panel.set_label(f"cross-attention of layer {layer}")
     return figure
 
 
-def _shown(piece: str) -> str:
-    """A space can be seen, and a dollar sign begins no formula."""
-    return piece.replace(" ", "␣").replace("\n", "⏎").replace("$", r"\$")
+def _shown(token: str) -> str:
+    """Makes spaces visible, and keeps a dollar sign from starting a formula."""
+    return token.replace(" ", "␣").replace("\n", "⏎").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""A film strip of a detector at work: where its boxes begin, and where each layer of the decoder puts them."""
+"""Box refinement, layer by layer: where a detector's boxes begin, and where each layer of the decoder moves them."""
 
 from typing import TYPE_CHECKING
 
@@ -7,37 +7,35 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from regard.draw.boxes import COLOURS, is_bright
-from regard.draw.sheet import INK
+from regard.draw.colours import COLOURS, INK, is_bright
 
-if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
+if TYPE_CHECKING:
     import matplotlib.axes
-    import matplotlib.figure
 
+    from regard.draw.figure import Figure
     from regard.tasks import BoxRefinement
 
-# Of the last layer's score. Where no query is so sure, the surest few are shown.
+# A query is shown if its score in the last layer is at least so high. If none is, the few most confident are shown.
 THRESHOLD = 0.5
 FEW = 3
-# A query more would share its colour with another.
+# Each query has its own colour.
 MOST = len(COLOURS)
-# Panels of a row, and inches of a panel's longer side: a full row is as wide as the report.
+# Panels in a row, and inches of a panel's longer side: a full row is as wide as the report.
 COLUMNS = 4
 SIDE = 2.65
-# Pixels of the longer side: a photograph is no larger in each panel.
+# Pixels of the longer side: a larger image is shrunk to it, since it is stored in each panel.
 LARGEST = 512
 LONGEST_NAME = 14
 
 
 def box_refinement_figure(
     image: UInt8[Tensor, "channels height width"], refinement: "BoxRefinement", *, threshold: float = THRESHOLD
-) -> "matplotlib.figure.Figure":
-    """A panel for where the queries begin, if they begin with boxes, and one for each layer, left to right.
+) -> "Figure":
+    """A panel for the boxes that the queries begin with, if there are any, and one for each layer, left to right.
 
-    Shown are the queries whose best score in the last layer is at least `threshold`, ten at most; where there is none,
-    the surest three. A query keeps its colour. Where queries begin, the boxes of all the others are thin and white.
+    Shown are the `confident_queries`; each keeps its colour. The first boxes of all other queries are thin and white.
     """
-    from matplotlib.figure import Figure
+    from regard.draw.figure import Figure
 
     chosen = confident_queries(refinement, threshold)
     steps = refinement.steps
@@ -47,7 +45,7 @@ def box_refinement_figure(
     inch = SIDE / max(height, width)
     figure = Figure(figsize=(columns * (inch * width + 0.1), rows * (inch * height + 0.3)))
     figure.set_layout_engine("constrained", w_pad=0.0, wspace=0.03)
-    figure.patch.set_alpha(0)  # the page around it may be dark
+    figure.patch.set_alpha(0)  # the page around the figure may be dark
     pixels = _thumbnail(image)
     for number, step in enumerate(steps):
         axes = figure.add_subplot(rows, columns, number + 1)
@@ -65,15 +63,15 @@ def box_refinement_figure(
 
 
 def confident_queries(refinement: "BoxRefinement", threshold: float = THRESHOLD) -> list[int]:
-    """The queries whose last score is at least `threshold`, the surest first, ten at most; or the surest three.
+    """The queries whose score in the last layer is at least `threshold`, the most confident first, ten at most.
 
-    What is not finite is left out.
+    If there is none, the three most confident. Queries with a value that is not finite are left out.
     """
     finite = refinement.boxes_xyxy.isfinite().all(-1).all(0) & refinement.scores.isfinite().all(0)
     scores = refinement.scores[-1].masked_fill(~finite, -1.0)
     order = [query for query in scores.argsort(descending=True, stable=True).tolist() if finite[query]]
-    sure = [query for query in order if scores[query] >= threshold]
-    return sure[:MOST] if sure else order[:FEW]
+    confident = [query for query in order if scores[query] >= threshold]
+    return confident[:MOST] if confident else order[:FEW]
 
 
 def _draw_start(axes: "matplotlib.axes.Axes", refinement: "BoxRefinement", chosen: list[int]) -> None:
@@ -86,7 +84,7 @@ def _draw_start(axes: "matplotlib.axes.Axes", refinement: "BoxRefinement", chose
 
 
 def _draw_layer(axes: "matplotlib.axes.Axes", refinement: "BoxRefinement", layer: int, chosen: list[int]) -> None:
-    # The surest come last, on top.
+    # The most confident are drawn last, on top.
     for number, query in reversed(list(enumerate(chosen))):
         box = refinement.boxes_xyxy[layer, query].tolist()
         name = refinement.class_names[int(refinement.labels[layer, query])]
@@ -96,7 +94,7 @@ def _draw_layer(axes: "matplotlib.axes.Axes", refinement: "BoxRefinement", layer
 
 
 def _draw_box(axes: "matplotlib.axes.Axes", box_xyxy: list[float], colour: str, *, halo: bool = True) -> None:
-    """With a halo, so that it is seen on any ground."""
+    """The halo makes the box visible on any background."""
     from matplotlib.patches import Rectangle
 
     left, top, right, bottom = box_xyxy
@@ -108,7 +106,7 @@ def _draw_box(axes: "matplotlib.axes.Axes", box_xyxy: list[float], colour: str, 
 
 
 def _write(axes: "matplotlib.axes.Axes", box_xyxy: list[float], caption: str, colour: str) -> None:
-    """Above a box where there is room, else within it; and not beyond the image's edges."""
+    """Writes above a box if there is room, else inside it, and not beyond the image's edges."""
     left, top, right, _ = box_xyxy
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     above, leftwards = top > 0.08 * height, left > 0.7 * width
@@ -124,7 +122,7 @@ def _write(axes: "matplotlib.axes.Axes", box_xyxy: list[float], caption: str, co
         clip_on=True,
         bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
     )
-    text.set_in_layout(False)  # or a long name would make the panels smaller
+    text.set_in_layout(False)  # else a long name would make the panels smaller
 
 
 def _thumbnail(image: Tensor) -> np.ndarray:

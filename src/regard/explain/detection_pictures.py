@@ -1,4 +1,4 @@
-"""Pictures of what a detector does: what is taken for what, precision against recall, what queries look at."""
+"""Pictures of a detector's results: confusion matrix, precision-recall curves, and where each query puts its boxes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,50 +7,45 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from regard.draw.sheet import INK
+from regard.draw.colours import INK, PALETTE
 
-if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
+if TYPE_CHECKING:
     import matplotlib.axes
-    import matplotlib.figure
 
+    from regard.draw.figure import Figure
     from regard.tasks import PrecisionRecall
 
-LINES = ("#2080c3", "#d55e00", "#009e73", "#c5679b", "#e69f00", "#56b4e9", "#8f8f96", "#a89a00")
 DASHES: tuple[str, ...] = ("-", "--", ":", "-.")
-# More classes than this are not written out: a matrix keeps its colours, a curve its mean.
+# With more classes than this, the confusion matrix shows colours alone, and the curves only so many of them.
 MOST_NAMES = 24
 
 
-def confusion_figure(
-    confusion: Int64[Tensor, "classes classes"], class_names: Sequence[str]
-) -> "matplotlib.figure.Figure":
-    """Objects of each class (rows) by what they were found as (columns); the last of both is the background."""
+def confusion_figure(confusion: Int64[Tensor, "classes classes"], class_names: Sequence[str]) -> "Figure":
+    """Objects of each class (rows) by the class they were detected as (columns); last, the background."""
     names = [*class_names, "background"]
     count, few = len(names), len(names) <= MOST_NAMES
     side = min(max(0.32 * count + 1.4, 3.2), 9.0)
     figure, axes = _panel(side + 0.3, side)
-    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
-    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    fractions = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(fractions.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
     if few:
         axes.set_xticks(range(count), names, rotation=90, fontsize=7.5)
         axes.set_yticks(range(count), names, fontsize=7.5)
         for row, column in confusion.nonzero().tolist():
-            ink = "white" if shares[row, column] > 0.5 else "#1b1d23"
+            ink = "white" if fractions[row, column] > 0.5 else "#1b1d23"
             axes.text(column, row, str(int(confusion[row, column])), ha="center", va="center", fontsize=7, color=ink)
-    axes.set_xlabel("found as", color=INK, fontsize=9)
+    axes.set_xlabel("detected as", color=INK, fontsize=9)
     axes.set_ylabel("object", color=INK, fontsize=9)
     return figure
 
 
-def pr_figure(curves: "PrecisionRecall") -> "matplotlib.figure.Figure":
-    """Precision against recall at IoU 0.5: a line a class, and a thick one for their mean."""
+def pr_figure(curves: "PrecisionRecall") -> "Figure":
+    """Precision against recall at IoU 0.5: a line for each class, and a thick one for their mean."""
     names = list(curves.precision)
     figure, axes = _panel(5.2 if len(names) < 14 else 6.2, 3.8)
     for number, name in enumerate(names[:MOST_NAMES]):
-        style = DASHES[number // len(LINES) % len(DASHES)]
-        axes.plot(
-            curves.recall, curves.precision[name], color=LINES[number % len(LINES)], lw=1.0, linestyle=style, label=name
-        )
+        colour, style = PALETTE[number % len(PALETTE)], DASHES[number // len(PALETTE) % len(DASHES)]
+        axes.plot(curves.recall, curves.precision[name], color=colour, lw=1.0, linestyle=style, label=name)
     if names:
         mean = np.mean([curves.precision[name] for name in names], axis=0)
         axes.plot(curves.recall, mean, color=INK, lw=2.4, label="mean")
@@ -70,14 +65,12 @@ def pr_figure(curves: "PrecisionRecall") -> "matplotlib.figure.Figure":
     return figure
 
 
-def queries_figure(
-    centres: Sequence[Float[Tensor, "boxes 2"]], sizes: Sequence[Float[Tensor, " boxes"]]
-) -> "matplotlib.figure.Figure":
-    """Where each object query puts its boxes: a panel a query, a point a box, as large as the box is.
+def queries_figure(centres: Sequence[Float[Tensor, "boxes 2"]], sizes: Sequence[Float[Tensor, " boxes"]]) -> "Figure":
+    """Where each object query puts its boxes: a panel for each query, with a point for each box, as large as the box.
 
-    centres: (x, y) in [0, 1] of the image, one tensor a query; sizes: the square root of the box's area, in [0, 1].
+    centres: (x, y) in [0, 1] of the image, one tensor for each query; sizes: the square root of each box's area.
     """
-    from matplotlib.figure import Figure
+    from regard.draw.figure import Figure
 
     columns = min(len(centres), 8)
     rows = -(-len(centres) // columns)
@@ -88,7 +81,7 @@ def queries_figure(
             places[:, 0].numpy(),
             places[:, 1].numpy(),
             s=(2 + 60 * extents.numpy()),
-            c=LINES[0],
+            c=PALETTE[0],
             alpha=0.35,
             linewidths=0,
             rasterized=True,  # thousands of circles would be megabytes of SVG
@@ -107,12 +100,12 @@ def queries_figure(
     return figure
 
 
-def _panel(width: float, height: float) -> "tuple[matplotlib.figure.Figure, matplotlib.axes.Axes]":
-    from matplotlib.figure import Figure
+def _panel(width: float, height: float) -> "tuple[Figure, matplotlib.axes.Axes]":
+    from regard.draw.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
-    axes.patch.set_alpha(0)  # the page around it may be dark
+    axes.patch.set_alpha(0)  # the page around the figure may be dark
     axes.tick_params(colors=INK, labelsize=7.5, length=2)
     for spine in axes.spines.values():
         spine.set_color(INK)

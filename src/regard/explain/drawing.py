@@ -1,4 +1,4 @@
-"""Which picture of a classifier is drawn for an image: what `regard explain` shows."""
+"""The picture that `regard explain` draws of a classifier and an image."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from regard.errors import RegardError, unknown
 from regard.explain.local_layers import LocalLayer, local_layers, pick_layer
 from regard.explain.local_pictures import embeddings_figure, windows_figure
-from regard.explain.mixing import mixing, parse_token
-from regard.explain.pictures import mixing_figure, representative_tokens
+from regard.explain.mixing import mixing
+from regard.explain.mixing_pictures import mixing_figure
+from regard.explain.tokens import parse_token, representative_tokens
 from regard.models import ViT
 
-if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
-    import matplotlib.figure
+if TYPE_CHECKING:
+    from regard.draw.figure import Figure
 
 PictureKind = Literal["matrix", "influence", "window", "embeddings"]
 
@@ -28,14 +29,14 @@ def model_figure(
     tokens: Sequence[str] | None = None,
     kind: PictureKind | None = None,
     title: str = "",
-) -> "matplotlib.figure.Figure":
-    """What tokens take from each other in one layer of a model or in all, for a preprocessed image.
+) -> "Figure":
+    """What tokens take from each other in one layer of a model, or in all layers, for a preprocessed image.
 
-    `seen` is the image before normalisation. `tokens` are "ROW,COLUMN" of patches or "class"; in a picture of windows,
-    of pixels on the grid of the first layer that is shown.
-    kind: "matrix" and "influence" are of a ViT's mixers, "window" and "embeddings" of layers of local attention. Unless
-    said, a ViT shows its matrices where there are some and else influence, another model its windows.
-    RegardError for a layer, token or kind that the model does not have.
+    `seen` is the image before normalisation. `tokens` are "ROW,COLUMN" of patches, or "class"; for windows they are
+    pixels on the grid of the first layer shown.
+    kind: "matrix" and "influence" show the mixers of a ViT; "window" and "embeddings" show layers of local attention.
+    Unless given, a ViT shows the matrix of each mixer that has one and the influence of the others; another model shows
+    its windows. RegardError for a layer, token or kind that the model does not have.
     """
     if kind is not None and kind not in get_args(PictureKind):
         raise unknown("kind", kind, get_args(PictureKind), where="explain")
@@ -49,7 +50,7 @@ def model_figure(
         found = [mixing(model, image, layer=number, tokens=chosen, kind=kind) for number in layers]
         return mixing_figure(seen, found, tokens=chosen, title=title)
     if kind is not None:
-        raise RegardError(f"{type(model).__name__} has no token mixers; `{kind}` is of a ViT's")
+        raise RegardError(f"{type(model).__name__} has no token mixers; `{kind}` shows those of a ViT")
     return _local_figure(_local_layers(model, image, layer), seen, tokens, "window", title)
 
 
@@ -64,10 +65,10 @@ def _local_figure(
     tokens: Sequence[str] | None,
     kind: Literal["window", "embeddings"],
     title: str,
-) -> "matplotlib.figure.Figure":
+) -> "Figure":
     if kind == "embeddings":
         if tokens:
-            raise RegardError("explain: embeddings are of offsets, not of single tokens; leave the tokens out")
+            raise RegardError("explain: embeddings belong to offsets, not to single tokens; leave the tokens out")
         return embeddings_figure(layers, title=title)
     queries = [_pixel(text, layers[0]) for text in tokens or ()]
     return windows_figure(seen, layers, queries=queries or None, title=title)
@@ -75,6 +76,6 @@ def _local_figure(
 
 def _pixel(text: str, layer: LocalLayer) -> tuple[int, int]:
     if text == "class":
-        raise RegardError("explain: a class token has no window, it sees all; name a pixel as ROW,COLUMN")
+        raise RegardError("explain: a class token has no window, it sees all tokens; name a pixel as ROW,COLUMN")
     row, col = divmod(parse_token(text, layer.grid), layer.grid.width)
     return row, col

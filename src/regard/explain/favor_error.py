@@ -1,4 +1,4 @@
-"""How far a performer's attention is from the softmax attention that it estimates."""
+"""The error of a performer's attention: how far it is from the softmax attention that it estimates."""
 
 import math
 from collections.abc import Sequence
@@ -14,34 +14,34 @@ from regard.models import ViT
 from regard.ops import attention_weights, favor_weights, orthogonal_projection
 
 DRAWS = 4
-"""Of the features, over which the errors of other numbers of features are averaged."""
+"""The error for another number of features is the mean over so many random draws of features."""
 MOST_FEATURES = 4096
 
 
 @dataclass(frozen=True)
 class FavorError:
-    """Of one layer: ‖estimate - exact‖ / ‖exact‖, over all images and heads."""
+    """The relative errors of one layer, ‖estimate - exact‖ / ‖exact‖, over all images and heads."""
 
     layer: int
     num_features: int
     matrix: float
-    """Of the attention matrix."""
+    """The error of the attention matrix."""
     output: float
-    """Of the matrix times the values."""
+    """The error of the matrix times the values."""
     mean_of_values: float
-    """Of the output of no attention at all, the mean of the values: an estimate that is no better is worth nothing."""
+    """The error of the mean of the values, which is no attention at all: a useful estimate has a smaller error."""
     features_needed: int | None
-    """Features (a power of two) that bring the output's error under the bound; None where 4096 do not."""
+    """The number of features, a power of two, whose output has an error below the bound; None if 4096 are too few."""
 
 
 @torch.no_grad()
 def favor_error(
     model: nn.Module, images: Float[Tensor, "batch in_chans height width"], *, bound: float = 0.1, seed: int = 0
 ) -> list[FavorError]:
-    """The error of each layer of a model's performers on preprocessed images, against exact softmax attention.
+    """The error of each performer in a model on preprocessed images, against exact softmax attention.
 
-    Layers with attention are measured too, as if 2 · head_dim softmax features took its place. RegardError where there
-    are neither, for performers of ReLU features, which estimate no softmax, and for a bound that is not above 0.
+    Layers with attention are measured too, as if they used 2 · head_dim softmax features. RegardError if there are
+    neither, for performers with ReLU features, which estimate no softmax, and for a bound that is not above 0.
     """
     if not bound > 0:
         raise RegardError(f"favor_error: bound must be above 0, got {bound}")

@@ -20,12 +20,12 @@ def influence(
     num_probes: int | None = None,
     seed: int = 0,
 ) -> Float[Tensor, "batch outputs tokens"]:
-    """‖∂y_i/∂x_j‖, the Frobenius norm of each block of the mixer's Jacobian at x: it exists for every mixer.
+    """‖∂y_i/∂x_j‖, the Frobenius norm of each block of the mixer's Jacobian at x. Every mixer has it.
 
-    `tokens` picks the outputs i (all of them unless given). Exact by default, at the cost of embed_dim backward passes
-    for each output token. With `num_probes` = S it is an estimate from S random vectors r of signs, drawn from `seed`:
-    E‖rᵀ J‖² = ‖J‖², whose relative standard error is at most `influence_error(S)`, and which is exact in expectation
-    for the square.
+    `tokens` are the outputs i (all unless given). By default the norm is exact, at the cost of embed_dim backward
+    passes for each output token. With `num_probes` = S it is estimated from S random vectors r of signs, drawn from
+    `seed`: E‖rᵀ J‖² = ‖J‖², so the square is unbiased. The relative standard error is at most `influence_error(S)`.
+    RegardError for a token that does not exist, for no token, and for num_probes below 1.
     """
     batch, num_tokens, embed_dim = x.shape
     outputs = list(range(num_tokens)) if tokens is None else tokens
@@ -45,7 +45,7 @@ def influence(
         signs = torch.randint(0, 2, (batch * count, embed_dim), generator=generator) * 2 - 1
         probes = signs.to(x)
 
-    # Every probe gets a copy of its image in one batch, so that one backward pass serves all probes of an output token.
+    # Each probe has its own copy of the image in one batch, so one backward pass serves all probes of an output token.
     def copies(t: Tensor | None) -> Tensor | None:
         return None if t is None else t.detach().repeat_interleave(count, 0)
 

@@ -1,4 +1,4 @@
-"""What the layers of local attention in a model look at, for one image."""
+"""What each layer of local attention in a model looks at, for one image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class LocalLayer:
 
     name: str
     number: int
-    """What `--layer` calls it: its block, or how many layers of local attention lie before it."""
+    """Its number for `--layer`: that of its block, or the number of layers of local attention before it."""
     window: tuple[int, int]
     q: Float[Tensor, "heads height width head_dim"]
     k: Float[Tensor, "heads height width head_dim"]
@@ -33,7 +33,7 @@ class LocalLayer:
     dilation: int = 1
     border: str = "clip"
     prefix_k: Float[Tensor, "heads prefix head_dim"] | None = None
-    """Keys of the tokens that every pixel sees besides its window: class token and registers."""
+    """Keys of class token and registers, which every pixel sees in addition to its window."""
 
     @property
     def grid(self) -> Grid:
@@ -42,21 +42,22 @@ class LocalLayer:
 
 @dataclass(frozen=True)
 class Window:
-    """What one pixel looks at: the weights of each head sum to one over the window's pixels and the prefix."""
+    """What one pixel looks at. The weights of each head sum to one over the window's pixels and the prefix."""
 
     rows: Int64[Tensor, " rows"]
-    """Where the window's rows lie on the grid; so `cols`. Those beyond the border are not on it."""
+    """The window's rows on the grid, and `cols` its columns; some may be beyond the border."""
     cols: Int64[Tensor, " cols"]
     there: Bool[Tensor, "rows cols"]
+    """Whether the grid has this pixel."""
     weights: Float[Tensor, "heads rows cols"]
-    """Zero where no pixel is there."""
+    """Zero where the grid has no pixel."""
     prefix: Float[Tensor, "heads prefix"]
 
 
 def local_layers(model: nn.Module, image: Float[Tensor, "in_chans height width"]) -> list[LocalLayer]:
-    """The layers of local attention of a model, in the order of computation, with what a preprocessed image gave them.
+    """The layers of local attention of a model in order of computation, with the queries and keys of an image.
 
-    RegardError where the model has none.
+    `image` is preprocessed. RegardError if the model has no such layer.
     """
     with torch.no_grad():
         found = _of_vit(model, image) if isinstance(model, ViT) else _of_feature_maps(model, image)
@@ -66,7 +67,7 @@ def local_layers(model: nn.Module, image: Float[Tensor, "in_chans height width"]
 
 
 def window_at(layer: LocalLayer, row: int, col: int) -> Window:
-    """The weights of pixel (row, col), by the definition. RegardError for one that is not on the layer's grid."""
+    """The window of pixel (row, col), computed by the definition. RegardError if the layer's grid has no such pixel."""
     grid = layer.grid
     if not (0 <= row < grid.height and 0 <= col < grid.width):
         raise RegardError(
@@ -84,22 +85,22 @@ def window_at(layer: LocalLayer, row: int, col: int) -> Window:
     inside = logits.masked_fill(~there, -torch.inf).flatten(1)
     prefix_k = q.new_empty(len(q), 0, q.shape[1]) if layer.prefix_k is None else layer.prefix_k
     to_prefix = torch.einsum("hd,hpd->hp", q, prefix_k)
-    shares = (torch.cat([to_prefix, inside], dim=1) * layer.scale).softmax(-1)
-    prefix, weights = shares.split([prefix_k.shape[1], inside.shape[1]], dim=1)
+    softmax = (torch.cat([to_prefix, inside], dim=1) * layer.scale).softmax(-1)
+    prefix, weights = softmax.split([prefix_k.shape[1], inside.shape[1]], dim=1)
     rows = _places(down.pixel[row], down.there[row], layer.dilation)
     cols = _places(right.pixel[col], right.there[col], layer.dilation)
     return Window(rows, cols, there, weights.unflatten(1, there.shape), prefix)
 
 
 def positional_logits(layer: LocalLayer) -> Float[Tensor, "heads row_offsets col_offsets"]:
-    """What the embeddings add to the logits at each offset, q·r · scale, as the mean over all pixels q of the image."""
+    """What the embeddings add to the logits at each offset: the mean of q·r · scale over all pixels' queries q."""
     mean = layer.q.mean((1, 2))
     to_rows, to_cols = mean.split([layer.rel_rows.shape[1], layer.rel_cols.shape[1]], dim=-1)
     return layer.scale * ((to_rows @ layer.rel_rows.T)[:, :, None] + (to_cols @ layer.rel_cols.T)[:, None, :])
 
 
 def offsets(layer: LocalLayer) -> tuple[list[int], list[int]]:
-    """How many pixels down, and how many to the right, each row of `rel_rows` and of `rel_cols` stands for."""
+    """The offsets in pixels: downwards for each row of `rel_rows`, to the right for each row of `rel_cols`."""
 
     def centred(count: int) -> list[int]:
         return [layer.dilation * (number - count // 2) for number in range(count)]
@@ -108,7 +109,7 @@ def offsets(layer: LocalLayer) -> tuple[list[int], list[int]]:
 
 
 def pick_layer(layers: Sequence[LocalLayer], number: int) -> LocalLayer:
-    """The layer of that number; -1 is the last. RegardError for one that is not there, or has no local attention."""
+    """The layer of that number; -1 is the last. RegardError if there is no layer of local attention of that number."""
     if -len(layers) <= number < 0:
         return layers[number]
     for layer in layers:
@@ -177,6 +178,6 @@ def _of_feature_map(layer: LocalAttention2d, x: Tensor, name: str, number: int) 
 
 
 def _places(pixel: Int64[Tensor, " window"], there: Bool[Tensor, " window"], dilation: int) -> Int64[Tensor, " window"]:
-    """Where all positions of a window lie along an axis, from those that are on the grid."""
-    known = int(there.int().argmax())  # the query itself, if no other
+    """All positions of a window along an axis, computed from one that is on the grid."""
+    known = int(there.int().argmax())  # there is one: the query itself
     return pixel[known] + dilation * (torch.arange(len(pixel)) - known)

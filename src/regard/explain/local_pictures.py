@@ -1,4 +1,4 @@
-"""Pictures of local attention: what pixels take from their windows, and what the embeddings of offsets say."""
+"""Pictures of local attention: what pixels take from their windows, and what relative embeddings add to the logits."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,25 +9,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from regard.draw.sheet import (
-    HEAT,
-    INK,
-    LINE,
-    PANEL,
-    as_share,
-    draw_scale,
-    frame,
-    imshow,
-    sheet,
-    write_below,
-)
+from regard.draw.colours import INK, SIGNED
+from regard.draw.heat_maps import Extent, draw_heat_map, draw_image, draw_scale, draw_signed_map, percent
+from regard.draw.panels import LINE, PANEL, draw_frame, fit, panels_figure, write_below
 from regard.errors import RegardError
 from regard.explain.local_layers import LocalLayer, Window, offsets, positional_logits, window_at
-from regard.explain.pictures import representative_tokens
+from regard.explain.tokens import representative_tokens
 
-if TYPE_CHECKING:  # importing it takes a second, which only those who draw should wait for
+if TYPE_CHECKING:
     import matplotlib.axes
-    import matplotlib.figure
+
+    from regard.draw.figure import Figure
 
 WINDOWS = (
     "local attention: the weights of one pixel (framed; its row and column beneath) over its window, mean over heads; "
@@ -39,12 +31,11 @@ EMBEDDINGS = (
     "nothing among them. Right: cosine similarity of the embeddings of two row offsets, and of two column offsets."
 )
 
-SIGNED = "RdBu_r"
 BEYOND = "#e9e9ec"
 HATCH = "#b4b4bb"
-# Heat maps in a line; a deeper model's go on in the next.
+# At most so many heat maps in a row; a deeper model's continue in the next row.
 MOST_LAYERS = 8
-# Inches: a panel of offsets, and the room for their numbers before the first.
+# Inches: a panel of offsets, and the room for the numbers of the offsets left of the first panel.
 SMALL_PANEL = 0.85
 LEFT = 0.2
 
@@ -55,14 +46,14 @@ def windows_figure(
     *,
     queries: Sequence[tuple[int, int]] | None = None,
     title: str = "",
-) -> "matplotlib.figure.Figure":
-    """For each query pixel: its window on the image, what lies in it, and the weights over it in each layer.
+) -> "Figure":
+    """For each query pixel: its window on the image, the image within the window, and each layer's weights over it.
 
-    A line holds layers whose windows cover the same part of the image; where the grid or the window changes, another
+    A row holds layers whose windows cover the same part of the image; when the grid or the window changes, a new row
     begins. `image` is the picture as the model sees it, before normalisation. `queries` are (row, column) on the grid
-    of the first layer; in a layer with another grid it is the pixel around the same point of the image. Unless given,
-    they are those of `representative_tokens`. Each heat map has a scale of its own, from zero to the number beneath it.
-    RegardError for no layer, or a pixel that is not there.
+    of the first layer; on another grid, the pixel at the same point of the image is taken. Unless given, they are the
+    `representative_tokens`. Each heat map has its own scale, from zero to the number beneath it.
+    RegardError for no layer, and for a pixel that does not exist.
     """
     if not layers:
         raise RegardError("a picture of windows shows at least one layer, got none")
@@ -73,7 +64,7 @@ def windows_figure(
     prefix = any(layer.prefix_k is not None for layer in layers)
     below = (3 if prefix else 2) * LINE
     between = (0.8 + max(len(_title(layer).splitlines()) for layer in layers)) * LINE
-    figure, panels = sheet((PANEL, PANEL), len(lines), columns, title, [WINDOWS], below=below, between=between)
+    figure, panels = panels_figure((PANEL, PANEL), len(lines), columns, title, [WINDOWS], below=below, between=between)
     for row, (query, line) in zip(panels, lines, strict=True):
         found = [window_at(layer, *query) for layer in line]
         _draw_image(row[0], image, line[0], found[0], query)
@@ -85,18 +76,18 @@ def windows_figure(
     return figure
 
 
-def embeddings_figure(layers: Sequence[LocalLayer], *, title: str = "") -> "matplotlib.figure.Figure":
-    """A line a layer: for each head what the embeddings add to the logits by offset, and how alike offsets are.
+def embeddings_figure(layers: Sequence[LocalLayer], *, title: str = "") -> "Figure":
+    """A row for each layer: what its embeddings add to the logits at each offset in each head; how similar they are.
 
-    The first is `positional_logits` less its mean over offsets, in one scale for the heads of a layer, white at zero.
-    The second are the cosine similarities between the rows of `rel_rows`, and between those of `rel_cols`.
+    The first is `positional_logits` minus its mean over offsets, white at zero, in one scale for all heads of a layer.
+    The second is the cosine similarity between the rows of `rel_rows`, and between those of `rel_cols`.
     RegardError for no layer.
     """
     if not layers:
         raise RegardError("a picture of relative embeddings shows at least one layer, got none")
     columns = 2 + max(len(layer.q) for layer in layers)
     size = (SMALL_PANEL, SMALL_PANEL)
-    figure, panels = sheet(
+    figure, panels = panels_figure(
         size, len(layers), columns, title, [EMBEDDINGS], below=2 * LINE, between=2.8 * LINE, left=LEFT
     )
     for row, layer in zip(panels, layers, strict=True):
@@ -111,7 +102,7 @@ def embeddings_figure(layers: Sequence[LocalLayer], *, title: str = "") -> "matp
 
 
 def _on(pixel: tuple[int, int], layer: LocalLayer, other: LocalLayer) -> tuple[int, int]:
-    """The pixel of another layer's grid around the middle of this layer's pixel."""
+    """The pixel of `other`'s grid that holds the middle of this layer's pixel."""
     (row, col), old, new = pixel, layer.grid, other.grid
     if old == new:
         return pixel
@@ -119,7 +110,7 @@ def _on(pixel: tuple[int, int], layer: LocalLayer, other: LocalLayer) -> tuple[i
 
 
 def _lines(layers: Sequence[LocalLayer]) -> list[list[LocalLayer]]:
-    """Layers that follow each other and whose windows cover the same part of the image, so many as fit in a line."""
+    """Groups of successive layers whose windows cover the same part of the image, as many as fit in a row."""
     lines = []
     for _, group in groupby(layers, key=lambda layer: (layer.grid, layer.window, layer.dilation, layer.border)):
         alike = list(group)
@@ -131,12 +122,12 @@ def _draw_image(
     panel: "matplotlib.axes.Axes", image: Tensor, layer: LocalLayer, window: Window, query: tuple[int, int]
 ) -> None:
     grid = layer.grid
-    _imshow_image(panel, image, layer)
-    _fit(panel, image.shape[1], image.shape[2])
+    draw_image(panel, image, (0, layer.grid.width, layer.grid.height, 0))
+    fit(panel, image.shape[1], image.shape[2])
     left, right, bottom, top = _extent(window)
     left, right, bottom, top = max(left, 0), min(right, grid.width), min(bottom, grid.height), max(top, 0)
-    frame(panel, left, top, right - left, bottom - top)
-    frame(panel, query[1], query[0], 1, 1)
+    draw_frame(panel, left, top, right - left, bottom - top)
+    draw_frame(panel, query[1], query[0], 1, 1)
     write_below(panel, 0.5, 1, f"{query} of {grid.height} × {grid.width}", "center")
     panel.set_label(f"image, {layer.name}, pixel {query}")
 
@@ -144,13 +135,13 @@ def _draw_image(
 def _draw_part(
     panel: "matplotlib.axes.Axes", image: Tensor, layer: LocalLayer, window: Window, query: tuple[int, int]
 ) -> None:
-    """What of the image lies in the window."""
+    """The part of the image within the window."""
     left, right, bottom, top = _extent(window)
-    _imshow_image(panel, image, layer)
+    draw_image(panel, image, (0, layer.grid.width, layer.grid.height, 0))
     panel.set(xlim=(left, right), ylim=(bottom, top))
-    _fit(panel, bottom - top, right - left)
+    fit(panel, bottom - top, right - left)
     _hatch(panel, _extent(window))
-    frame(panel, query[1], query[0], 1, 1)
+    draw_frame(panel, query[1], query[0], 1, 1)
     apart = f", {layer.dilation} apart" if layer.dilation > 1 else ""
     write_below(panel, 0.5, 1, f"window {layer.window[0]} × {layer.window[1]}{apart}", "center")
     panel.set_label(f"window, {layer.name}, pixel {query}")
@@ -159,18 +150,17 @@ def _draw_part(
 def _draw_weights(panel: "matplotlib.axes.Axes", layer: LocalLayer, window: Window, query: tuple[int, int]) -> None:
     left, right, bottom, top = extent = _extent(window)
     weights = window.weights.mean(0)
-    # Pixels of a dilated window lie apart: what is between them stays empty.
+    # The pixels of a dilated window lie apart; the space between them stays empty.
     spread = torch.full((bottom - top, right - left), torch.nan)
     spread[:: layer.dilation, :: layer.dilation] = weights.masked_fill(~window.there, torch.nan)
-    highest = weights.max().item()
-    imshow(panel, spread, extent).set(cmap=HEAT, clim=(0, highest or 1))
-    _fit(panel, bottom - top, right - left)
+    highest = draw_heat_map(panel, spread, extent)
+    fit(panel, bottom - top, right - left)
     _hatch(panel, extent)
-    frame(panel, query[1], query[0], 1, 1)
-    draw_scale(panel, "0", as_share(highest))
+    draw_frame(panel, query[1], query[0], 1, 1)
+    draw_scale(panel, "0", percent(highest))
     if layer.prefix_k is not None:
         whose = "class token" if window.prefix.shape[1] == 1 else "class token, registers"
-        write_below(panel, 0.0, 2, f"{whose}: {as_share(window.prefix.mean(0).sum().item())}", "left")
+        write_below(panel, 0.0, 2, f"{whose}: {percent(window.prefix.mean(0).sum().item())}", "left")
     panel.set_title(_title(layer), fontsize=8, color=INK, pad=4)
     panel.set_label(f"{layer.name}, pixel {query}")
 
@@ -206,38 +196,31 @@ def _draw_similarity(
 
 def _draw_signed(panel: "matplotlib.axes.Axes", values: Tensor, highest: float) -> None:
     rows, cols = values.shape
-    imshow(panel, values, (0, cols, rows, 0)).set(cmap=SIGNED, clim=(-(highest or 1), highest or 1))
-    _fit(panel, rows, cols)
+    draw_signed_map(panel, values, (0, cols, rows, 0), highest)
+    fit(panel, rows, cols)
 
 
 def _name_offsets(panel: "matplotlib.axes.Axes", numbers: list[int]) -> None:
     """The first, the middle and the last offset, beside their rows."""
-    told = sorted({0, len(numbers) // 2, len(numbers) - 1})
-    panel.set_yticks([place + 0.5 for place in told], [_signed(numbers[place]) for place in told])
+    named = sorted({0, len(numbers) // 2, len(numbers) - 1})
+    panel.set_yticks([place + 0.5 for place in named], [_signed(numbers[place]) for place in named])
     panel.tick_params(length=0, pad=2, labelsize=6, labelcolor=INK)
 
 
 def _signed(number: int | float) -> str:
-    """Two figures, and a minus as wide as a digit."""
+    """Two significant digits, and a minus sign as wide as a digit."""
     return f"{number:.2g}".replace("-", "−")
 
 
-def _imshow_image(panel: "matplotlib.axes.Axes", image: Tensor, layer: LocalLayer) -> None:
-    # Small images are shown pixel by pixel; to shrink a large one that way would break its lines.
-    how = "none" if max(image.shape[1:]) < 64 else "auto"
-    extent = (0, layer.grid.width, layer.grid.height, 0)
-    imshow(panel, image.permute(1, 2, 0).expand(-1, -1, 3), extent, interpolation=how)
-
-
-def _extent(window: Window) -> tuple[int, int, int, int]:
-    """left, right, bottom, top, in pixels of the grid; a window at the border reaches beyond it."""
+def _extent(window: Window) -> Extent:
+    """In pixels of the grid; a window at the border extends beyond the grid."""
     top, bottom = int(window.rows[0]), int(window.rows[-1])
     left, right = int(window.cols[0]), int(window.cols[-1])
     return left, right + 1, bottom + 1, top
 
 
-def _hatch(panel: "matplotlib.axes.Axes", extent: tuple[int, int, int, int]) -> None:
-    """Behind what is drawn, so that it shows where nothing is."""
+def _hatch(panel: "matplotlib.axes.Axes", extent: Extent) -> None:
+    """Hatches the panel behind the picture, so that empty places can be seen."""
     from matplotlib.patches import Rectangle
 
     left, right, bottom, top = extent
@@ -246,10 +229,3 @@ def _hatch(panel: "matplotlib.axes.Axes", extent: tuple[int, int, int, int]) -> 
             (left, top), right - left, bottom - top, facecolor=BEYOND, edgecolor=HATCH, hatch="////", lw=0, zorder=-1
         )
     )
-
-
-def _fit(panel: "matplotlib.axes.Axes", height: int, width: int) -> None:
-    """Takes from the panel, which is a square, what a picture of this shape does not fill."""
-    box = panel.get_position()
-    longer = max(height, width)
-    panel.set_position((box.x0, box.y0, box.width * width / longer, box.height * height / longer))

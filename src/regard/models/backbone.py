@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, one_line, unknown
 from regard.layers.frozen_norm import freeze_norms, fuse_norms
 from regard.layers.grid import Grid
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
@@ -208,8 +208,7 @@ def create_body(
         if pretrained:
             raise
         how = ", dilated," if dilated else ""
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RegardError(f"model.backbone: timm's {name} cannot be a backbone{how} here: {reason}") from None
+        raise RegardError(f"model.backbone: timm's {name} cannot be a backbone{how} here: {one_line(error)}") from None
     return model
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, nearest, unknown
 from regard.recipes.schema import AUGMENTATIONS, AugmentSection, Recipe, TaskName, TrainSection
 
 __all__ = [
@@ -91,10 +91,9 @@ def _explained(error: ValidationError, file: str, overrides: Mapping[str, Any]) 
     message = first["msg"].removeprefix("Value error, ")
     where = "--set" if any(_is_about(name, value, key, first) for name, value in overrides.items()) else file
     if first["type"] == "extra_forbidden":
-        section, _, last = key.rpartition(".")
-        keys = [name.rpartition(".") for name in _known_keys(Recipe)]
-        known = ["".join(name) for name in keys if name[0] == section or name[2] == last]
-        return unknown("key", key, known, where=where)
+        keys, section = _known_keys(Recipe), key.rpartition(".")[0]
+        known = [name for name in keys if name.rpartition(".")[0] == section]
+        return unknown("key", key, {*known, *nearest(key, keys)}, where=where)
     if first["type"] == "model_type":
         return RegardError(f"{where}: {key} is a section, not a value; got {first['input']!r}")
     if first["type"] == "missing":

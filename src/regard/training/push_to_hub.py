@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.training.run import Run
 
 # What prediction, evaluation and a reader need; not the state to resume from, nor the steps' log.
@@ -83,6 +83,7 @@ def push_run(path: Path, repo: str, *, private: bool = False) -> str:
             api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"{run.path.name}, trained with Regard")
         except Exception as error:  # the hub's errors, those of HTTP, and the system's
-            told = " ".join(str(error).split())[:200] or type(error).__name__
-            raise RegardError(f"hf-hub:{repo}: cannot be pushed: {told}; `hf auth login` says who you are") from None
+            raise RegardError(
+                f"hf-hub:{repo}: cannot be pushed: {one_line(error)}; `hf auth login` says who you are"
+            ) from None
     return f"https://huggingface.co/{repo}"

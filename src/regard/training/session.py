@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few, first_of
 from regard.files import remove_leftovers, write_json
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
@@ -159,12 +159,11 @@ class Session:
         return summary
 
     def not_finite(self, loss: float, norm: float, names: list[str]) -> RegardError:
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         latest = self.state.latest
         kept = f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
         return RegardError(
             f"step {self.progress.step + 1}: the loss is {loss} and the gradient's norm {norm}, so the run stops; "
-            f"{kept}; a lower train.lr often helps; {self.task.unit} of the batch: {shown}"
+            f"{kept}; a lower train.lr often helps; {self.task.unit} of the batch: {first_few(names, 8)}"
         )
 
     def _read_clock(self) -> None:
@@ -200,7 +199,6 @@ def _require_sound(task: Task, bar: Bar) -> None:
     issues = task.check()
     errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
     if errors:
-        more = f" (and {len(errors) - 1} more: see `regard data check`)" if len(errors) > 1 else ""
-        raise RegardError(errors[0] + more)
+        raise RegardError(first_of(errors, "more: see `regard data check`"))
     for issue in issues:
         bar.tell(f"warning: {issue.where}: {issue.what}")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.files import flush, write_json, write_whole
 
 
@@ -80,7 +80,7 @@ class State:
         except (OSError, RuntimeError, SafetensorError, RegardError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             kept = "there is no earlier state" if former is None else f"{former} is whole and can be resumed"
-            raise RegardError(f"{folder}: could not be saved: {_first_line(error)}; {kept}") from error
+            raise RegardError(f"{folder}: could not be saved: {one_line(error)}; {kept}") from error
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             for other in self.folder.glob("step-*"):  # the former one, and what a killed run left
@@ -107,8 +107,4 @@ class State:
             UnpicklingError,
             SafetensorError,
         ) as error:
-            raise RegardError(f"{folder}: cut short, damaged, or of another model: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RegardError(f"{folder}: cut short, damaged, or of another model: {one_line(error)}") from error

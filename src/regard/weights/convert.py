@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
+from regard.files import write_whole
 from regard.models import PRESETS
 from regard.weights.catalogue import find_pretrained
-from regard.weights.formats import REGARD, is_ours, understand, written_as
+from regard.weights.formats.known import REGARD, is_ours, understand, written_as
 from regard.weights.load import find_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
@@ -36,18 +37,12 @@ def convert_weights(
     found = find_weights(source)
     ours = understand(found.state, {}, format=format or found.format)
     if ours.format == REGARD and not is_ours(found.state):
-        raise RegardError(f"{found.where}: is of no format that is known; name it with --from")
-    if ours.strange:
-        more = f" and {len(ours.strange) - 6} more" if len(ours.strange) > 6 else ""
-        raise RegardError(f"{found.where}: {ours.what} has no {', '.join(ours.strange[:6])}{more}")
+        raise RegardError(f"{found.where}: is in no known format; name it with --from")
+    if ours.unexpected:
+        raise RegardError(f"{found.where}: {ours.what} has no {first_few(ours.unexpected, 6)}")
     written = written_as(ours.state, to, num_heads=found.num_heads or _heads(str(source)))
     destination.parent.mkdir(parents=True, exist_ok=True)
-    beside = destination.with_name(f".{destination.name}.part")
-    try:
-        _write(written, beside, destination.suffix, under_model=to == "detr")
-        beside.replace(destination)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(destination, lambda beside: _write(written, beside, destination.suffix, under_model=to == "detr"))
     return f"{found.where}: {len(written)} tensors of {ours.what} -> {destination} ({to})"
 
 

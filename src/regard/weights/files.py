@@ -1,4 +1,4 @@
-"""Weights in files: reading them without running what is in them, and saying loudly where they do not fit."""
+"""Files of weights: read without running code in them; and the error that lists where weights do not fit a model."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few, one_line
 
-# Weights hardly compress: what unpacks to more than this many times its size was made to fill the memory.
+# Weights hardly compress: an archive that unpacks to more than this many times its size was made to fill the memory.
 LARGEST_RATIO = 100
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, of a PyTorch checkpoint, which may keep them under "model", or of an .npz.
+    """The tensors of a safetensors file, of a PyTorch checkpoint (which may keep them under "model"), or of an .npz.
 
     Nothing in the file is run. RegardError for a file that is missing, cut short, or holds more than tensors.
     """
@@ -34,7 +34,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
-        raise RegardError(f"{file}: is cut short or not a safetensors file: {_line(error)}") from None
+        raise RegardError(f"{file}: is cut short or not a safetensors file: {one_line(error)}") from None
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
@@ -46,21 +46,21 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # on damaged bytes an unpickler raises whatever its parsing ran into
         raise RegardError(
-            f"{file}: is no safetensors file, and no PyTorch checkpoint that holds only weights: {_line(error)}"
+            f"{file}: is no safetensors file, and no PyTorch checkpoint that holds only weights: {one_line(error)}"
         ) from None
     return state_of(found, file)
 
 
 def state_of(found: object, where: str | Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: itself, or what it keeps under "model" or "state_dict".
+    """The state dict in a checkpoint: the checkpoint itself, or its entry "model" or "state_dict".
 
-    RegardError where there is none, and for a tensor that claims more numbers than are stored.
+    RegardError if there is none, and for a tensor that claims more numbers than are stored.
     """
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise RegardError(f'{where}: holds no state dict, neither by itself nor under "model"')
+        raise RegardError(f'{where}: holds no state dict, neither at its top nor under "model"')
     for name, tensor in found.items():
         if not tensor.is_meta and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise RegardError(f"{where}: {name} claims to be {tuple(tensor.shape)}, more than the file holds")
@@ -79,19 +79,19 @@ def read_npz(file: Path) -> dict[str, Tensor]:
             return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
     except RegardError:
         raise
-    except Exception as error:  # as above: zip, header and numbers each have errors of their own
-        raise RegardError(f"{file}: is cut short, or no .npz of numbers: {_line(error)}") from None
+    except Exception as error:  # zip, header and numbers each have errors of their own
+        raise RegardError(f"{file}: is cut short, or no .npz of numbers: {one_line(error)}") from None
 
 
 def _require_plausible(file: Path) -> None:
-    """RegardError for an archive that unpacks to far more than it is."""
+    """RegardError for an archive that unpacks to far more than its own size."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     packed = file.stat().st_size
     if unpacked > LARGEST_RATIO * packed:
-        raise RegardError(f"{file}: {packed} bytes that unpack to {unpacked}; weights do not compress so: refused")
+        raise RegardError(f"{file}: {packed} bytes that unpack to {unpacked}: refused; weights do not compress so far")
 
 
 def _require_stored(stream: Any, entry: zipfile.ZipInfo) -> None:
@@ -108,23 +108,18 @@ def _require_stored(stream: Any, entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"{entry.filename} claims to be {shape}, more than the file holds")
 
 
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def require_fit(
-    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, strange: Sequence[str] = ()
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, unexpected: Sequence[str] = ()
 ) -> None:
-    """RegardError that lists both sides of what does not fit; `strange` are names of theirs without a place here."""
-    unexpected = [*strange, *(found.keys() - wanted.keys())]
+    """RegardError that lists both sides of what does not fit; `unexpected` are their names that have no place here."""
+    unexpected = [*unexpected, *(found.keys() - wanted.keys())]
     differences = [
         *_listed("missing from the file", sorted(wanted.keys() - found.keys())),
         *_listed("not in the model", sorted(unexpected)),
         *_listed("of another shape (file, model)", _other_shapes(found, wanted)),
     ]
     if differences:
-        raise RegardError(f"{where}: is of another model: {'; '.join(differences)}")
+        raise RegardError(f"{where}: does not match this model: {'; '.join(differences)}")
 
 
 def _other_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
@@ -137,8 +132,7 @@ def _listed(what: str, items: list[str], limit: int = 6) -> list[str]:
     if not items:
         return []
     groups = _grouped(items) if len(items) > limit else items
-    more = f" and {len(groups) - limit} more" if len(groups) > limit else ""
-    return [f"{len(items)} {what}: {', '.join(groups[:limit])}{more}"]
+    return [f"{len(items)} {what}: {first_few(groups, limit)}"]
 
 
 def _grouped(items: list[str]) -> list[str]:

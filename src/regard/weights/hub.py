@@ -1,9 +1,9 @@
-"""Files on the Hugging Face hub: from a folder of the user's, the hub's own cache, or the network."""
+"""Files of the Hugging Face hub: from the user's folder, the hub's cache, or the network."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 from regard.files import cache_folder
 
 PREFIX = "hf-hub:"
@@ -12,7 +12,7 @@ ADDRESS = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository; the first of `names` that is there."""
+    """A file of a repository: the first of `names` that exists."""
 
     repo: str
     names: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
@@ -28,13 +28,14 @@ class HubFile:
 
     @property
     def folder(self) -> Path:
-        """Where a file that was fetched by hand is looked for first."""
+        """Where a file that was downloaded by hand is looked for first."""
         return weights_folder() / self.repo.replace("/", "--")
 
     def fetch(self, instead: str = "") -> Path:
-        """The file. RegardError, where it cannot be had, says what would have been fetched, and where to put it.
+        """The local path of the file, which is downloaded if needed.
 
-        `instead` is what else the user could do.
+        RegardError if that fails: it gives the address to download by hand, the place to put the file, and `instead`,
+        another way to get such weights.
         """
         for name in self.names:
             if (self.folder / name).is_file():
@@ -58,16 +59,15 @@ class HubFile:
             except Exception as error:  # a hub's client raises its own errors, those of HTTP, and the system's
                 reason = error
                 break
-        told = " ".join(str(reason).split())[:160] or type(reason).__name__
-        at = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
+        url = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
         raise RegardError(
-            f"{PREFIX}{self.repo}: cannot be fetched ({told}); it would be {at}, which can be put at "
+            f"{PREFIX}{self.repo}: cannot be downloaded ({one_line(reason)}); download {url} by hand, and save it as "
             f"{self.folder / self.names[0]}{'; ' + instead if instead else ''}"
         ) from None
 
 
 def fetch_folder(address: str) -> Path:
-    """All files of a repository, `hf-hub:OWNER/NAME`, in the hub's cache. RegardError where they cannot be had."""
+    """The folder of all files of a repository, `hf-hub:OWNER/NAME`. RegardError if they cannot be downloaded."""
     from huggingface_hub import snapshot_download
 
     file = HubFile.parse(address)
@@ -75,11 +75,10 @@ def fetch_folder(address: str) -> Path:
         return file.folder
     try:
         return Path(snapshot_download(file.repo, revision=file.revision))
-    except Exception as error:  # as above
-        told = " ".join(str(error).split())[:160] or type(error).__name__
+    except Exception as error:  # as in HubFile
         raise RegardError(
-            f"{address}: cannot be fetched ({told}); its files are at {ADDRESS}/{file.repo}, "
-            f"and can be put into {file.folder}"
+            f"{address}: cannot be downloaded ({one_line(error)}); download all of {ADDRESS}/{file.repo} by hand "
+            f"and save it in {file.folder}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Weights that installed packages carry."""
+"""Weights inside installed Python packages."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,21 +9,21 @@ from regard.errors import RegardError
 
 @dataclass(frozen=True)
 class PackageFile:
-    """A file inside a package, which is not imported for it."""
+    """A file inside a package. The package is found, but not imported."""
 
     package: str
-    """As it is imported."""
+    """Its import name."""
     name: str
-    """The file, from the package's folder."""
+    """The file's path within the package's folder."""
     install: str
-    """What pip is asked for."""
+    """What pip installs: NAME==VERSION."""
 
     @property
     def is_there(self) -> bool:
         return self._path() is not None
 
     def fetch(self, instead: str = "") -> Path:
-        """The file. RegardError where the package is not installed, with the command that installs it."""
+        """The file's path. RegardError if the package is not installed: it gives the command that installs it."""
         path = self._path()
         if path is None:
             other = f"; {instead}" if instead else ""

@@ -1,37 +1,37 @@
-"""Which of a ViT's tokens have positions: ours all have a row of the table, others' registers often do not."""
+"""Which tokens of a ViT have positions: here each token has a row of the table; elsewhere registers often have none."""
 
 from math import isqrt
 
 import torch
 
-from regard.weights.rules import State
+from regard.weights.rules import State, StateChange
 
 TABLE = "pos_embed.table"
 
 
 def num_prefix(state: State) -> int:
-    """The class token and the registers of a state under our names."""
+    """How many class tokens and registers a state under our names has."""
     return sum(state[name].shape[1] for name in ("cls_token", "reg_token") if name in state)
 
 
 def with_prefix_rows(state: State, patches: int | None) -> State:
-    """A table for patches alone (timm's `no_embed_class`) gets rows of zeros for the prefix.
+    """A table of patches alone (timm's `no_embed_class`) gets rows of zeros for the class token and the registers.
 
-    How many patches there were is told by the model, where it has as many, or by their being a square.
+    It is one if it has a row for each of the model's `patches`; at another image size, if its rows form a square.
     """
     prefix = num_prefix(state)
     if TABLE not in state or not prefix:
         return state
     table = state[TABLE]
     rows = table.shape[1]
-    whole = rows == patches + prefix if patches in (rows, rows - prefix) and patches else isqrt(rows) ** 2 != rows
-    if whole:
+    has_prefix = rows != patches if patches in (rows, rows - prefix) else isqrt(rows) ** 2 != rows
+    if has_prefix:
         return state
     return {**state, TABLE: torch.cat([table.new_zeros(1, prefix, table.shape[2]), table], dim=1)}
 
 
-def without_zero_prefix_rows(state: State, patches: int | None) -> State:
-    """The other way: rows of zeros for a prefix are none."""
+def without_zero_prefix_rows(state: State) -> State:
+    """The other way: rows for class token and registers are removed if they are all zero."""
     prefix = num_prefix(state)
     if TABLE not in state or not prefix or state[TABLE][:, :prefix].any():
         return state
@@ -39,7 +39,7 @@ def without_zero_prefix_rows(state: State, patches: int | None) -> State:
 
 
 def with_register_rows(state: State, patches: int | None) -> State:
-    """A table for class token and patches gets rows of zeros for the registers between them."""
+    """A table of class token and patches gets rows of zeros for the registers between them."""
     if TABLE not in state or "reg_token" not in state:
         return state
     table, registers = state[TABLE], state["reg_token"].shape[1]
@@ -47,8 +47,8 @@ def with_register_rows(state: State, patches: int | None) -> State:
     return {**state, TABLE: torch.cat([table[:, :1], zeros, table[:, 1:]], dim=1)}
 
 
-def without_register_rows(state: State, patches: int | None) -> State:
-    """The other way; what stands in the registers' rows is added to the registers."""
+def without_register_rows(state: State) -> State:
+    """The other way; the values of the registers' rows are added to the registers."""
     if TABLE not in state or "reg_token" not in state:
         return state
     table, tokens = state[TABLE], state["reg_token"]
@@ -58,3 +58,7 @@ def without_register_rows(state: State, patches: int | None) -> State:
         "reg_token": tokens + rows if rows.any() else tokens,
         TABLE: torch.cat([table[:, :1], table[:, 1 + tokens.shape[1] :]], dim=1),
     }
+
+
+PREFIX_ROWS = StateChange(with_prefix_rows, without_zero_prefix_rows)
+REGISTER_ROWS = StateChange(with_register_rows, without_register_rows)

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
 
 # What a field of a template stands for.
 FIELDS = {"n": r"\d+", "m": r"\d+", "w": "weight|bias", "stack": "encoder|decoder", "rest": ".+"}
@@ -19,7 +19,7 @@ Tensors = Sequence[Tensor]
 
 
 class Change(NamedTuple):
-    """What becomes of the tensors of a rule on their way in, and on their way out again."""
+    """How the tensors of a rule are changed on their way in, and on their way out again."""
 
     inward: Callable[[Tensors], Tensors]
     outward: Callable[[Tensors], Tensors]
@@ -41,8 +41,8 @@ SPLIT = Change(_thirds, _joined)
 class Rule(NamedTuple):
     """Names there, names here, and what is changed between them.
 
-    A name is a template with `FIELDS` in braces, each at most once, the same ones on both sides; what stands in
-    brackets may be missing. A rule without names here drops what has no use.
+    A name is a template with `FIELDS` in braces: each at most once, and the same ones on both sides. The part in
+    brackets is optional. A rule without names here drops the tensor.
     """
 
     theirs: str | tuple[str, ...]
@@ -51,50 +51,55 @@ class Rule(NamedTuple):
 
 
 def fused(q: str, k: str, v: str, ours: str) -> Rule:
-    """Queries, keys and values apart there, one matrix here."""
+    """Three matrices for queries, keys and values there, one matrix here."""
     return Rule((q, k, v), ours, FUSED)
 
 
-def _same(state: State, patches: int | None) -> State:
-    return state
+class StateChange(NamedTuple):
+    """A change of a whole state dict under our names, such as rows that are added to the table of positions."""
+
+    inward: Callable[[State, int | None], State]
+    """Applied to a state that came in, with the model's number of patches if that is known."""
+    outward: Callable[[State], State]
+    """Applied to a state before it goes out."""
+
+
+UNCHANGED = StateChange(lambda state, patches: state, lambda state: state)
 
 
 @dataclass(frozen=True)
 class Names:
-    """One library's names of one kind of model.
-
-    `after` mends a state that has come in (it knows how many patches the model has, where there is one), `before` one
-    that is to go out: what is no matter of a tensor by itself, such as which tokens have positions. `made` are tensors
-    that only they have.
-    """
+    """One library's names for one kind of model."""
 
     what: str
     rules: tuple[Rule, ...]
-    after: Callable[[State, int | None], State] = _same
-    before: Callable[[State, int | None], State] = _same
-    made: Callable[[State], State] = lambda state: {}
+    change: StateChange = UNCHANGED
+    made: Mapping[str, Callable[[State], Tensor]] = field(default_factory=dict)
+    """Tensors that only they have: a template of the name, and what makes the tensor from our state."""
     full: Callable[[State], bool] = lambda state: False
-    """Whether what stands in brackets is written, for a state of ours that is to go out."""
+    """Whether the optional parts in brackets are written when this state of ours goes out."""
 
     def inward(self, state: Mapping[str, Tensor], patches: int | None = None) -> tuple[State, list[str]]:
-        """The state under our names, and those of its names that have no place."""
-        found, strange = _translated(state, [(_tuple(r.theirs), _tuple(r.ours), r.change.inward) for r in self.rules])
-        return (found if strange else self.after(found, patches)), strange
+        """The state under our names, and the names in it that have no place here."""
+        rules = [(_tuple(r.theirs), _tuple(r.ours), r.change.inward) for r in self.rules]
+        found, unexpected = _translated(state, rules)
+        return (found if unexpected else self.change.inward(found, patches)), unexpected
 
-    def outward(self, state: Mapping[str, Tensor], patches: int | None = None) -> tuple[State, list[str]]:
-        """Our state under theirs, and those of our names that have no place."""
-        mended = self.before(dict(state), patches)
+    def outward(self, state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+        """Our state under their names, and our names that have no place there."""
+        ours = self.change.outward(dict(state))
+        full = self.full(ours)
         rules = [(_tuple(r.ours), _tuple(r.theirs), r.change.outward) for r in self.rules if r.ours]
-        found, strange = _translated(mended, rules, full=self.full(mended))
-        return {**found, **({} if strange else self.made(mended))}, strange
+        found, unexpected = _translated(ours, rules, full=full)
+        made = {} if unexpected else {_filled(name, {}, full): make(ours) for name, make in self.made.items()}
+        return {**found, **made}, unexpected
 
 
 def renamed(state: Mapping[str, Tensor], names: Names) -> State:
-    """A state dict under the names here. RegardError lists what has no place."""
-    found, strange = names.inward(state)
-    if strange:
-        more = f" and {len(strange) - 6} more" if len(strange) > 6 else ""
-        raise RegardError(f"not a state dict of {names.what}: it has {', '.join(strange[:6])}{more}")
+    """A state dict under our names. RegardError lists the names that have no place here."""
+    found, unexpected = names.inward(state)
+    if unexpected:
+        raise RegardError(f"not a state dict of {names.what}: it has {first_few(unexpected, 6)}")
     return found
 
 
@@ -103,11 +108,11 @@ _Way = tuple[tuple[str, ...], tuple[str, ...], Callable[[Tensors], Tensors]]
 
 def _translated(state: Mapping[str, Tensor], ways: list[_Way], *, full: bool = False) -> tuple[State, list[str]]:
     groups: dict[tuple[int, tuple[tuple[str, str], ...]], dict[int, str]] = {}
-    strange = []
+    unexpected = []
     for name in state:
         place = _place(name, ways)
         if place is None:
-            strange.append(name)
+            unexpected.append(name)
         else:
             number, member, fields = place
             groups.setdefault((number, fields), {})[member] = name
@@ -115,12 +120,12 @@ def _translated(state: Mapping[str, Tensor], ways: list[_Way], *, full: bool = F
     for (number, fields), members in groups.items():
         sources, targets, change = ways[number]
         if len(members) < len(sources):
-            strange += [f"{name} without its other parts" for name in members.values()]
+            unexpected += [f"{name} without its other parts" for name in members.values()]
             continue
         tensors = change([state[members[member]] for member in range(len(sources))]) if targets else ()
         for target, tensor in zip(targets, tensors, strict=True):
             found[_filled(target, dict(fields), full)] = tensor.clone(memory_format=torch.contiguous_format)
-    return found, strange
+    return found, unexpected
 
 
 def _place(name: str, ways: list[_Way]) -> tuple[int, int, tuple[tuple[str, str], ...]] | None:
@@ -135,8 +140,8 @@ def _place(name: str, ways: list[_Way]) -> tuple[int, int, tuple[tuple[str, str]
 @lru_cache(maxsize=4096)
 def _pattern(template: str) -> re.Pattern[str]:
     pattern = re.escape(template).replace(r"\[", "(?:").replace(r"\]", ")?")
-    for field, values in FIELDS.items():
-        pattern = pattern.replace(rf"\{{{field}\}}", f"(?P<{field}>{values})")
+    for name, values in FIELDS.items():
+        pattern = pattern.replace(rf"\{{{name}\}}", f"(?P<{name}>{values})")
     return re.compile(pattern)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 
 LARGEST = 1e15  # of a number; an area has to fit into float32
 LARGEST_FILE = 2 * 2**30  # bytes; a file is read whole, and takes some ten times as much memory
@@ -155,7 +155,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except RegardError:
         raise
     except ValueError as error:  # of JSON, of UTF-8, or a number of thousands of digits
-        raise RegardError(f"{path}: is not JSON: {' '.join(str(error).split())}") from None
+        raise RegardError(f"{path}: is not JSON: {one_line(error)}") from None
     except OSError as error:
         raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
     except RecursionError:

@@ -9,7 +9,7 @@ import yaml
 
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import check_header
-from regard.errors import RegardError
+from regard.errors import RegardError, one_line
 
 PARTS = {"train": ("train",), "val": ("val", "valid")}
 
@@ -41,7 +41,7 @@ def _config(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RegardError(f"{file}: is not YAML: {' '.join(str(error).split())}") from None
+        raise RegardError(f"{file}: is not YAML: {one_line(error)}") from None
     if not isinstance(config, dict) or "names" not in config:
         raise RegardError(f"{file}: should be a table with 'names', 'train' and 'val'")
     return config
@@ -78,7 +78,7 @@ def _read(folder: Path, config_file: Path, channels: int) -> tuple[list[str], Fi
     except ImportError:
         raise RegardError("yolo: is read by supervision; install it with: pip install 'regard[supervision]'") from None
     except (ValueError, OSError) as error:
-        raise RegardError(f"yolo: {' '.join(str(error).split())}") from None
+        raise RegardError(f"yolo: {one_line(error)}") from None
     files, sizes, stated = [], [], []
     for image, detections in sorted(found.annotations.items()):
         classes = detections.class_id

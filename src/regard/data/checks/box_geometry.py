@@ -10,7 +10,8 @@ from jaxtyping import Float64, Int64
 from regard.data.boxes.coco import CocoImages
 from regard.data.boxes.sources import DetectionSource, FileDetectionSource
 from regard.data.checks.issue import Issue
-from regard.data.checks.suspect_images import DRAWN, Suspect, examples
+from regard.data.checks.suspect_images import DRAWN, Suspect
+from regard.errors import first_few
 
 TOLERANCE = 1.0  # pixels by which a box may reach out of its image without a word: coordinates get rounded
 
@@ -53,7 +54,7 @@ def check_boxes(where: str, source: DetectionSource) -> tuple[list[Issue], list[
     for severity, chosen, what, means in kinds:
         if chosen.any():
             images = [source.name(index) for index in np.unique(place[chosen]).tolist()]
-            told = f"{chosen.sum()} of {len(chosen)} boxes are {what} ({means}), in {examples(images)}"
+            told = f"{chosen.sum()} of {len(chosen)} boxes are {what} ({means}), in {first_few(images)}"
             issues.append(Issue(severity, told, where))
             suspects += _suspects(source, corners, place, chosen, what)
     return issues, suspects

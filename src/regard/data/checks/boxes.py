@@ -12,7 +12,8 @@ from regard.data.checks.box_geometry import check_boxes
 from regard.data.checks.coco_ids import check_ids
 from regard.data.checks.image_files import check_files, origin, shared_files
 from regard.data.checks.issue import Issue
-from regard.data.checks.suspect_images import Suspect, examples
+from regard.data.checks.suspect_images import Suspect
+from regard.errors import first_few
 
 # Of the held-out images: so many that are also trained on flatter no figure by much, and only cause a warning.
 SHARED = 0.01
@@ -99,7 +100,7 @@ class _Counts:
         return sum(self.of_image)
 
     def names(self, indices: list[int]) -> str:
-        return examples([self.source.name(index) for index in indices])
+        return first_few([self.source.name(index) for index in indices])
 
 
 def _check_objects(
@@ -114,7 +115,7 @@ def _check_objects(
     told = []
     absent = [name for name, number in zip(class_names, counts.of_class, strict=True) if not number]
     if absent:
-        told.append(f"{len(absent)} of {len(class_names)} classes are without examples: {examples(absent)}")
+        told.append(f"{len(absent)} of {len(class_names)} classes are without examples: {first_few(absent)}")
     empty = [index for index, number in enumerate(counts.of_image) if not number]
     if empty:
         told.append(f"{len(empty)} of {total} images are without objects: {counts.names(empty)}")
@@ -134,7 +135,7 @@ def _check_objects(
 def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:
     repeated = [name for name, count in Counter(class_names).items() if count > 1]
     if repeated:
-        return [Issue("error", f"{len(repeated)} names are of several classes: {examples(repeated)}", address)]
+        return [Issue("error", f"{len(repeated)} names are of several classes: {first_few(repeated)}", address)]
     if len(class_names) == 1:
         what = f"there is a single class, {class_names[0]}: it is told from the background only"
         return [Issue("warning", what, address)]
@@ -146,6 +147,6 @@ def _check_shared(data: DetectionData) -> list[Issue]:
     if not shared:
         return []
     severity: Literal["error", "warning"] = "error" if len(shared) > SHARED * len(data.val) else "warning"
-    pairs = examples([f"{held_out} is {trained}" for held_out, trained in shared])
+    pairs = first_few([f"{held_out} is {trained}" for held_out, trained in shared])
     what = f"{len(shared)} of {len(data.val)} held-out images are trained on too: {pairs}"
     return [Issue(severity, what, data.address)]

@@ -4,7 +4,7 @@ import numpy as np
 
 from regard.data.boxes.coco_json import CocoFile
 from regard.data.checks.issue import Issue
-from regard.data.checks.suspect_images import examples
+from regard.errors import first_few
 
 
 def check_ids(file: CocoFile) -> list[Issue]:
@@ -13,19 +13,19 @@ def check_ids(file: CocoFile) -> list[Issue]:
     categories = np.array(file.category_ids, dtype=np.int64)
     for what, ids in (("image", file.image_ids), ("category", categories)):
         if repeated := _repeated(ids):
-            told = f"{what} ids repeat, where an annotation must be of one: {examples(repeated)}"
+            told = f"{what} ids repeat, where an annotation must be of one: {first_few(repeated)}"
             issues.append(Issue("error", f"{len(repeated)} {told}", where))
     if repeated := _repeated(file.ids):
-        issues.append(Issue("warning", f"{len(repeated)} annotation ids repeat: {examples(repeated)}", where))
+        issues.append(Issue("warning", f"{len(repeated)} annotation ids repeat: {first_few(repeated)}", where))
     for what, ids, known in (("image", file.of_image, file.image_ids), ("category", file.of_category, categories)):
         strange = ~np.isin(ids, known)
         if strange.any():
-            ids_told = examples([str(value) for value in np.unique(ids[strange]).tolist()])
+            ids_told = first_few([str(value) for value in np.unique(ids[strange]).tolist()])
             told = f"annotations name no {what} of the file, and are left out: {what}_id {ids_told}"
             issues.append(Issue("error", f"{strange.sum()} of {len(ids)} {told}", where))
     values, counts = np.unique(np.array(file.file_names, dtype=object), return_counts=True)
     if repeated := values[counts > 1].tolist():
-        told = f"file names are of several images, each with objects of its own: {examples(repeated)}"
+        told = f"file names are of several images, each with objects of its own: {first_few(repeated)}"
         issues.append(Issue("warning", f"{len(repeated)} {told}", where))
     return issues
 

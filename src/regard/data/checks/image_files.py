@@ -9,8 +9,9 @@ from pathlib import Path
 from regard.data.boxes.coco import CocoImages, other_size
 from regard.data.boxes.sources import DetectionData, DetectionSource, FileDetectionSource, SelectedDetectionSource
 from regard.data.checks.issue import Issue
-from regard.data.checks.suspect_images import DRAWN, Suspect, examples
+from regard.data.checks.suspect_images import DRAWN, Suspect
 from regard.data.images.files import BadImage, check_header
+from regard.errors import first_few
 
 MISSING = "are missing"
 UNREADABLE = "cannot be read"
@@ -58,14 +59,14 @@ def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[l
     issues: list[Issue] = []
     suspects: list[Suspect] = []
     if source.skipped:
-        told = f"{len(source.skipped)} images are left out: {examples(source.skipped)}"
+        told = f"{len(source.skipped)} images are left out: {first_few(source.skipped)}"
         issues.append(Issue("warning", told, where))
     faults = list(_faults(source, pixels=pixels))
     for kind in (MISSING, UNREADABLE, OTHER_SIZE):
         found = [(index, message) for index, of_kind, message in faults if of_kind == kind]
         if not found:
             continue
-        told = examples([message for _, message in found])
+        told = first_few([message for _, message in found])
         if kind == MISSING and len(found) == len(source) and isinstance(origin(source)[0], CocoImages):
             told += "; data.train_images and data.val_images say where they are"
         issues.append(Issue("error", f"{len(found)} of {len(source)} images {kind}: {told}", where))

@@ -1,6 +1,5 @@
 """Images that a check wants looked at."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 from regard.data.boxes.sources import DetectionSource
 from regard.data.images.files import BadImage
 
-SHOWN = 3  # of a list of names
 DRAWN = 4  # images of a kind, at most
 LONGEST = 1200  # pixels of a picture's longer side
 ENLARGED = 6.0  # times, at most
@@ -62,9 +60,3 @@ class Suspect:
             draw.rectangle([side for corner in box for side in placed(corner)], outline="red", width=2)
         draw.text((6, bottom + 6), self.why, fill="black", font=ImageFont.load_default(14))
         return canvas
-
-
-def examples(names: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

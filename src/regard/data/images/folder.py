@@ -10,7 +10,7 @@ from torch.utils.data import get_worker_info
 
 from regard.data.images.files import IMAGE_EXTENSIONS, BadImage, OnBadImage, check_header, read_image
 from regard.data.images.sources import ImageClasses, ImageSource, split_indices
-from regard.errors import RegardError
+from regard.errors import RegardError, first_of
 
 # Decoded images stay in memory if those of the whole folder fit into this many bytes, over all worker processes.
 KEEP_BYTES = 512 * 1024**2
@@ -87,8 +87,7 @@ def open_folder(
     val = _scan(val_folder, _known_classes(val_folder, class_names, address)) if val_folder else _Scan()
     bad = train.bad + val.bad
     if bad and on_bad_image == "stop":
-        more = f" (and {len(bad) - 1} more that cannot be read)" if len(bad) > 1 else ""
-        raise BadImage(bad[0].path, bad[0].reason + more)
+        raise BadImage(bad[0].path, first_of([error.reason for error in bad], "more that cannot be read"))
     _require_images(train, class_names, address)
     if val_folder and not val.paths:
         raise RegardError(f"{address}: no images in {val_folder}; {LAYOUT}")

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from regard.data.images.files import BadImage, from_pil
 from regard.data.images.sources import ImageClasses, ImageSource, split_source
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, one_line, unknown
 
 Part = dict[str, bool | str]
 
@@ -57,7 +57,7 @@ class TorchvisionImages(ImageSource):
             image, _ = self.dataset[index]
             return from_pil(image, self.channels)
         except (RegardError, OSError, SyntaxError) as error:
-            raise BadImage(self.name(index), " ".join(str(error).split())) from error
+            raise BadImage(self.name(index), one_line(error)) from error
 
     def name(self, index: int) -> str:
         return f"{self._name}[{index}]"
@@ -94,10 +94,9 @@ def _load(name: str, part: Part, root: Path) -> Any:
         root.mkdir(parents=True, exist_ok=True)
         return make(root, download=True, **part)
     except (RuntimeError, OSError) as error:  # a refused or missing connection is an OSError, or one in words
-        reason = " ".join(str(error).split())
         raise RegardError(
-            f"torchvision:{name} is not in {root} and could not be downloaded ({reason}); put its files there as "
-            "torchvision lays them out, or use your own images with folder:PATH"
+            f"torchvision:{name} is not in {root} and could not be downloaded ({one_line(error)}); put its files there "
+            "as torchvision lays them out, or use your own images with folder:PATH"
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from regard.data.order import seed_for
-from regard.errors import RegardError
+from regard.errors import RegardError, first_of
 
 LAYOUT = "expected lines of SOURCE<TAB>TARGET, in a file or in PATH/train.tsv and PATH/val.tsv"
 
@@ -147,8 +147,7 @@ def _read(path: Path, on_bad_line: OnBadLine) -> LinePairs:
             bad.append(f"{path}:{number}: {error}")
         offset += len(line) + 1
     if bad and (on_bad_line == "stop" or not pairs):
-        more = f" (and {len(bad) - 1} more such lines)" if len(bad) > 1 else ""
-        raise RegardError(bad[0] + more)
+        raise RegardError(first_of(bad, "more such lines"))
     return LinePairs(path, pairs, lines, tuple(bad))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, one_line, unknown
 
 PAD, BOS, EOS = 0, 1, 2
 NUM_SPECIALS = 3
@@ -140,7 +140,7 @@ def tokenizer_from_dict(values: Mapping[str, Any], where: str) -> Tokenizer:
     try:
         return BPETokenizer(json.dumps(values.get("json")))
     except Exception as error:  # the package raises nothing more special than this
-        raise RegardError(f"{where}: not a tokenizer of the tokenizers package: {_first_line(error)}") from error
+        raise RegardError(f"{where}: not a tokenizer of the tokenizers package: {one_line(error)}") from error
 
 
 def utf8(text: str) -> bytes:
@@ -150,10 +150,6 @@ def utf8(text: str) -> bytes:
     except UnicodeEncodeError as error:
         shown = text if len(text) <= 40 else text[:37] + "..."
         raise RegardError(f"the text {shown!a} is not UTF-8 (its character number {error.start + 1})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from regard.recipes.schema import DataSection
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.predictor import Detector
 from regard.tasks.task import training_order
-from regard.weights import load_detr_weights, load_pretrained_backbone
+from regard.weights import load_pretrained_backbone, load_weights
 
 
 class DetectionTask:
@@ -106,13 +106,13 @@ class DetectionTask:
         if options.pretrained_backbone:
             named = options.pretrained_backbone
             try:
-                load_pretrained_backbone(model, named if isinstance(named, str) else None)
+                load_pretrained_backbone(model.backbone, named if isinstance(named, str) else None)
             except RegardError as error:
                 if self.recipe.otherwise is None:
                     raise
                 raise RegardError(f"{error}; the recipe {self.recipe.otherwise} starts from scratch") from None
         if options.weights is not None:
-            load_detr_weights(model, options.weights, reset_head=options.reset_head)
+            load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
         return model

@@ -15,7 +15,7 @@ MODEL = "tf_efficientnet_lite0"
 
 
 def read_efficientnet_lite0(file: Path) -> dict[str, Tensor]:
-    """The state dict of timm's `tf_efficientnet_lite0`. RegardError where order, kinds or shapes are not the same."""
+    """The state dict of timm's `tf_efficientnet_lite0`. RegardError if number, kind or shape of the tensors differ."""
     theirs, ours = read_weights(file), timm_model(MODEL).state_dict()
     if len(theirs) != len(ours):
         raise RegardError(f"{file}: {len(theirs)} tensors, where {MODEL} has {len(ours)}")

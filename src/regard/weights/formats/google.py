@@ -50,7 +50,7 @@ def _patches(theirs: str) -> tuple[Rule, ...]:
 
 
 def google_vit(num_heads: int) -> Names:
-    """The names of a ViT; how many heads it has matters on the way out alone."""
+    """The names of a ViT. `num_heads` matters only when weights are written."""
     layer, parts = "Transformer/encoderblock_{n}", ("query", "key", "value")
     attention = f"{layer}/MultiHeadDotProductAttention_1"
     return Names(

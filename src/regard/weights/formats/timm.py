@@ -1,6 +1,6 @@
 """timm's names: ViT (with and without class token, registers, layer scale) and MLP-Mixer."""
 
-from regard.weights.prefix_tokens import with_prefix_rows, without_zero_prefix_rows
+from regard.weights.prefix_tokens import PREFIX_ROWS
 from regard.weights.rules import Names, Rule
 
 _SHARED = (
@@ -24,8 +24,7 @@ TIMM_VIT = Names(
         Rule("fc_norm.{w}", "fc_norm.{w}"),
         Rule("mask_token", ()),
     ),
-    after=with_prefix_rows,
-    before=without_zero_prefix_rows,
+    change=PREFIX_ROWS,
 )
 
 TIMM_DISTILLED = Names(

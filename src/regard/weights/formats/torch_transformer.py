@@ -8,7 +8,7 @@ from regard.weights.rules import SPLIT, Names, Rule, renamed
 
 
 def torch_rules(prefix: str = "") -> tuple[Rule, ...]:
-    """The layers of torch's Transformer, and of what was made after it, under `prefix`."""
+    """The layers of torch's Transformer, and of models built from it, under `prefix`."""
     layer, cross = f"{prefix}{{stack}}.layers.{{n}}.", f"{prefix}decoder.layers.{{n}}.multihead_attn."
     parts = tuple(f"decoder.layers.{{n}}.cross.{part}.{{w}}" for part in "qkv")
     return (
@@ -28,8 +28,8 @@ TORCH_TRANSFORMER = Names("torch.nn.Transformer", torch_rules())
 def from_torch_transformer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of a `torch.nn.Transformer` as that of a `regard.models.Transformer`, without its embeddings.
 
-    `model.load_state_dict(found, strict=False)` then leaves the embeddings alone; `model.encoder` and `model.decoder`
-    take the parts under their names. torch's model has a norm behind either stack, so build ours with pre-norm, or
-    with `final_norm=True`. RegardError names what has no place here.
+    `model.load_state_dict(found, strict=False)` then leaves the embeddings as they are. torch's model has a norm after
+    the encoder and one after the decoder, so build ours with pre-norm, or with `final_norm=True`. RegardError lists the
+    names that have no place here.
     """
     return renamed(state, TORCH_TRANSFORMER)

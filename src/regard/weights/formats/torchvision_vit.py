@@ -17,7 +17,7 @@ TORCHVISION_VIT = Names(
         Rule(_LAYER + "mlp.3.{w}", "blocks.{n}.mlp.fc2.{w}"),
         Rule("encoder.ln.{w}", "norm.{w}"),
         Rule("heads.head.{w}", "head.{w}"),
-        # Of its first versions.
+        # Its first versions named the MLP so.
         Rule(_LAYER + "mlp.linear_{m}.{w}", "blocks.{n}.mlp.fc{m}.{w}"),
     ),
 )

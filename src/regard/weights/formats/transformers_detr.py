@@ -1,4 +1,4 @@
-"""`transformers.DetrForObjectDetection`: its names, those of today and those before version 5."""
+"""The names of `transformers.DetrForObjectDetection`: today's, and those before version 5."""
 
 from collections.abc import Mapping
 
@@ -38,5 +38,5 @@ TRANSFORMERS_DETR = Names(
 
 
 def from_transformers_detr(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' state dict as that of a `regard.models.DETR`. RegardError names what has no place here."""
+    """transformers' state dict as that of a `regard.models.DETR`. RegardError lists names that have no place here."""
     return renamed(state, TRANSFORMERS_DETR)

@@ -29,5 +29,5 @@ TRANSFORMERS_FNET = Names(
 
 
 def from_transformers_fnet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' state dict as that of a `regard.models.FNet`. RegardError names what has no place here."""
+    """transformers' state dict as that of a `regard.models.FNet`. RegardError lists names that have no place here."""
     return renamed(state, TRANSFORMERS_FNET)

@@ -1,6 +1,9 @@
-"""transformers' ViT, DeiT and DINOv2: their names today, and those before version 5, as most files on the hub have."""
+"""The names of transformers' ViT, DeiT and DINOv2: today's, and those before version 5, which most hub files have."""
 
-from regard.weights.prefix_tokens import with_register_rows, without_register_rows
+import torch
+from torch import Tensor
+
+from regard.weights.prefix_tokens import REGISTER_ROWS
 from regard.weights.rules import Names, Rule, State, fused
 
 
@@ -39,7 +42,7 @@ def _vit(prefix: str) -> tuple[Rule, ...]:
         Rule(old + "layernorm_after.{w}", "blocks.{n}.norm2.{w}"),
         Rule(old + "intermediate.dense.{w}", "blocks.{n}.mlp.fc1.{w}"),
         Rule(old + "output.dense.{w}", "blocks.{n}.mlp.fc2.{w}"),
-        # Of pre-training alone: no head here reads it.
+        # Only pre-training reads it.
         Rule(f"{prefix}pooler.dense.{{w}}", ()),
     )
 
@@ -62,13 +65,9 @@ def _has_head(state: State) -> bool:
     return "head.weight" in state
 
 
-def _mask_token(state: State) -> State:
-    """Of pre-training; transformers' DINOv2 asks for one, which nothing reads."""
-    return {
-        ("dinov2." if _has_head(state) else "") + "embeddings.mask_token": state["cls_token"].new_zeros(
-            1, state["cls_token"].shape[2]
-        )
-    }
+def _mask_token(state: State) -> Tensor:
+    """Zeros (1, embed_dim): transformers' DINOv2 expects a mask token, though only its pre-training reads it."""
+    return torch.zeros_like(state["cls_token"][0])
 
 
 TRANSFORMERS_VIT = Names("transformers' ViT", (*_vit("[vit.]"), Rule("classifier.{w}", "head.{w}")), full=_has_head)
@@ -93,20 +92,14 @@ TRANSFORMERS_DISTILLED = Names(
 TRANSFORMERS_DINOV2 = Names(
     "transformers' DINOv2",
     tuple(rule for rule in _dinov2("[dinov2.]") if rule.ours != "reg_token"),
-    made=_mask_token,
+    made={"[dinov2.]embeddings.mask_token": _mask_token},
     full=_has_head,
 )
-
-
-def _mask_token_with_registers(state: State) -> State:
-    return {name.replace("dinov2.", "dinov2_with_registers."): tensor for name, tensor in _mask_token(state).items()}
-
 
 TRANSFORMERS_DINOV2_REGISTERS = Names(
     "transformers' DINOv2 with registers",
     _dinov2("[dinov2_with_registers.]"),
-    after=with_register_rows,
-    before=without_register_rows,
-    made=_mask_token_with_registers,
+    change=REGISTER_ROWS,
+    made={"[dinov2_with_registers.]embeddings.mask_token": _mask_token},
     full=_has_head,
 )

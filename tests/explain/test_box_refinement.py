@@ -1,4 +1,4 @@
-"""The film strip: a panel a step, a query in one colour throughout, and nothing that breaks where nothing is found."""
+"""Box refinement: a panel a step, a query in one colour throughout, and nothing that breaks where nothing is found."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from regard.draw.boxes import COLOURS
+from regard.draw.colours import COLOURS
 from regard.explain import box_refinement_figure, confident_queries, save_png
 from regard.tasks import BoxRefinement
 
@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 40, 60
 IMAGE = torch.randint(0, 256, (3, HEIGHT, WIDTH), dtype=torch.uint8)
 
 
-def box_refinement(scores: list[float], *, layers: int = 3, **fields: object) -> BoxRefinement:
+def refinement(scores: list[float], *, layers: int = 3, **fields: object) -> BoxRefinement:
     """Query i is of class i % 3, and its corner at (i, layer), where it begins at (i, 9)."""
     number = torch.arange(len(scores), dtype=torch.float32)
     boxes = torch.stack(

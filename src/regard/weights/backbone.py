@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from regard.errors import RegardError
-from regard.models import DETR, DNDETR, Backbone, TimmBackbone, ViTBackbone
+from regard.errors import RegardError, one_line
+from regard.models import Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
 from regard.weights.files import require_fit
@@ -12,17 +12,12 @@ from regard.weights.load import load_weights
 _KEY = "model.pretrained_backbone"
 
 
-def load_pretrained_backbone(model: DETR | DNDETR, entry: str | None = None) -> None:
-    """Loads weights of ImageNet into `model.backbone`: the catalogue's `entry`, or those that its name has by itself.
+def load_pretrained_backbone(backbone: Backbone, entry: str | None = None) -> None:
+    """Loads ImageNet weights into a backbone: the catalogue's `entry`, or the weights that belong to its name.
 
-    Backbones that the catalogue does not have come from timm. RegardError where there are none, where they are of
-    another backbone, and where they cannot be fetched.
+    A backbone that the catalogue does not list gets timm's weights. RegardError if there are no weights, if they
+    belong to another backbone, or if they cannot be downloaded.
     """
-    load_backbone(model.backbone, entry)
-
-
-def load_backbone(backbone: Backbone, entry: str | None = None) -> None:
-    """As `load_pretrained_backbone`, for a backbone by itself."""
     found = find_pretrained(entry or backbone.name)
     if entry is not None and found is None:
         raise RegardError(f"{_KEY}: the catalogue has no {entry!r} (`regard models` lists it)")
@@ -32,7 +27,7 @@ def load_backbone(backbone: Backbone, entry: str | None = None) -> None:
         load_weights(backbone.body, entry or backbone.name)
     elif isinstance(backbone, TimmBackbone):
         wanted = backbone.body.state_dict()
-        state = _of_timm(backbone) if found is None else found.state()
+        state = _from_timm(backbone) if found is None else found.state()
         body = {name: tensor for name, tensor in state.items() if name in wanted}
         where = f"timm's {backbone.name}" if found is None else (entry or backbone.name)
         require_fit(body, wanted, where)
@@ -41,13 +36,12 @@ def load_backbone(backbone: Backbone, entry: str | None = None) -> None:
         raise RegardError(f"{_KEY}: timm has no weights of {backbone.name}")
 
 
-def _of_timm(backbone: TimmBackbone) -> dict[str, Tensor]:
+def _from_timm(backbone: TimmBackbone) -> dict[str, Tensor]:
     try:
         body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
-    except Exception as error:  # whatever a hub's client raises: each has errors of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # timm, the hub's client and HTTP each raise errors of their own
         raise RegardError(
-            f"{_KEY}: timm's weights of {backbone.name} cannot be had: {reason[:300]}; "
+            f"{_KEY}: timm's weights of {backbone.name} cannot be downloaded: {one_line(error)}; "
             "without a network, --set model.pretrained_backbone=false"
         ) from None
     return dict(body.state_dict())

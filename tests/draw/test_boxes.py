@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from regard.draw.boxes import COLOURS, draw_boxes
+from regard.draw.boxes import draw_boxes
+from regard.draw.colours import COLOURS
 
 
 def covered(size: tuple[int, int], text: float) -> float:
-    """Share of a black picture that a box's frame and caption take."""
+    """The fraction of a black picture that a box's frame and caption take."""
     height, width = size
     box = torch.tensor([[0.1 * width, 0.4 * height, 0.8 * width, 0.9 * height]])
     picture = draw_boxes(torch.zeros(3, *size, dtype=torch.uint8), box, [0], ["ant 0.93"], text=text)
@@ -17,7 +18,7 @@ def covered(size: tuple[int, int], text: float) -> float:
 
 
 @pytest.mark.parametrize("size", [(97, 131), (601, 797), (1201, 1597)])
-def test_text_is_a_share_of_the_picture(size):
+def test_text_is_a_fraction_of_the_picture(size):
     assert covered(size, 1 / 17) > 2 * covered(size, 1 / 40)
     assert covered(size, 1 / 17) == pytest.approx(covered((601, 797), 1 / 17), rel=0.15)
 

@@ -1,21 +1,15 @@
 import base64
+import io
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
-from regard.draw.png import png_bytes, save_png, to_data_uri
+from regard.draw.png import figure_uri, png_bytes, save_png
 from regard.errors import RegardError
-from regard.explain import Mixing, mixing
-from regard.explain.pictures import (
-    HEADS,
-    KINDS,
-    heads_figure,
-    mixing_figure,
-    representative_tokens,
-    token_at,
-    token_name,
-)
+from regard.explain import Mixing, heads_figure, mixing, mixing_figure, representative_tokens, token_at, token_name
+from regard.explain.mixing_pictures import HEADS, KINDS, matrix_figure
 from regard.layers import Grid
 from regard.models import build, configure
 
@@ -80,9 +74,13 @@ def test_a_token_that_is_not_there_is_an_error():
         token_name(GRID, 16)
 
 
-def test_the_telling_tokens_are_class_token_light_patch_centre_and_corner(image):
+def test_the_representative_tokens_are_class_token_light_patch_centre_and_corner(image):
     assert representative_tokens(image, GRID) == [0, token_at(GRID, 1, 3), token_at(GRID, 1, 2), token_at(GRID, 0, 0)]
-    assert representative_tokens(255 - image, Grid(3, 5)) == [8, 7, 0]  # a dark patch in a light image tells as much
+    assert representative_tokens(255 - image, Grid(3, 5)) == [
+        8,
+        7,
+        0,
+    ]  # as well a dark patch in a light image
     assert representative_tokens(image, Grid(1, 1)) == [0]  # each once
 
 
@@ -110,7 +108,7 @@ def test_a_mixer_without_a_matrix_shows_its_influence(image, mixings):
     assert " ".join(texts(figure)) == f"fourier: {KINDS['influence']}"
     shown = panel(figure, "fourier, layer 0, patch (1, 3)")
     torch.testing.assert_close(heat(shown), found[0].weights[8].reshape(3, 5).double(), check_dtype=False)
-    assert below(shown) == ["0", f"{found[0].weights[8].max().item():.3g}"]  # no class token, and a norm is no share
+    assert below(shown) == ["0", f"{found[0].weights[8].max().item():.3g}"]  # no class token, and a norm is no fraction
 
 
 def test_several_kinds_are_told_apart(image, mixings):
@@ -163,6 +161,29 @@ def test_influence_has_no_heads(image, mixings):
         heads_figure(image, mixings("fourier")[0], 0)
 
 
+def test_all_weights_are_one_heat_map(image, mixings):
+    (found,) = mixings("attention")
+    (shown,) = (axes for axes in matrix_figure(found, title="flower.jpg").axes if axes.images)
+    assert shown.get_label() == "attention, layer 0"
+    torch.testing.assert_close(heat(shown), found.weights.double(), check_dtype=False)
+    assert below(shown)[1].endswith("%")
+
+
+def test_a_notebook_shows_mixings_and_figures(image, mixings):
+    (found,) = mixings("attention")
+    few = mixing_of(found, [0, 9])
+    for shown in (found, few, mixing_figure(image, [found])):
+        with Image.open(io.BytesIO(shown._repr_png_())) as picture:
+            assert picture.format == "PNG"
+            assert len(picture.convert("L").getcolors()) > 10
+    assert mixing_figure(image, [found])._repr_png_() == png_bytes(mixing_figure(image, [found]))
+
+
+def mixing_of(found, tokens):
+    """A mixing of some of the query tokens."""
+    return replace(found, tokens=tuple(tokens), weights=found.weights[tokens], heads=found.heads[:, tokens])
+
+
 def test_mixings_of_several_grids_and_none_are_errors(image):
     square, long = (
         Mixing("matrix", tuple(range(4)), torch.eye(4), None, g, 0, "none") for g in (Grid(2, 2), Grid(1, 4))
@@ -183,7 +204,7 @@ def test_a_png_is_written_whole(image, mixings, tmp_path):
         assert picture.size == (pytest.approx(width, abs=1), pytest.approx(height, abs=1))
         assert len(picture.convert("L").getcolors()) > 10
     assert path.read_bytes() == png_bytes(figure, dpi=70)
-    assert base64.b64decode(to_data_uri(figure, dpi=70).removeprefix("data:image/png;base64,")) == path.read_bytes()
+    assert base64.b64decode(figure_uri(figure, dpi=70).removeprefix("data:image/png;base64,")) == path.read_bytes()
 
 
 def test_a_png_that_cannot_be_written_is_an_error(image, mixings, tmp_path):

@@ -36,7 +36,7 @@ def test_all_for_pairs_is_who_honours_padding_and_the_recurrent_baseline(pairs_r
     assert left_out.keys() == {"fourier", "mlp"}
     words = left_out_message(left_out)
     assert words.startswith(
-        "Left out, since they cannot serve: fourier: does not support a mask (tried on a batch of 8 "
+        "Left out, since the recipe cannot train them: fourier: does not support a mask (tried on a batch of 8 "
     )
     assert "; mlp: is built for one number of tokens" in words
 
