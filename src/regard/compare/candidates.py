@@ -72,7 +72,7 @@ def all_candidates(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
     try_out(recipe)
     baselines = [name for name in PRESETS if _suits(recipe, name) and not hasattr(PRESETS[name], "mixer")]
     names, left_out = [], {}
-    for name in (MIXERS, *baselines):
+    for name in (*MIXERS, *baselines):
         try:
             try_out(variant(recipe, name, recipe.seed))
             names.append(name)
