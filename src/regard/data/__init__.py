@@ -80,10 +80,12 @@ _OFFERED = {
 _FILES = {name: file for file, names in _OFFERED.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+if not TYPE_CHECKING:  # so that a type checker reports a name that is nowhere
+
+    def __getattr__(name: str) -> object:
+        if name not in _FILES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
 
 
 def __dir__() -> list[str]:
