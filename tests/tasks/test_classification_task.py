@@ -107,10 +107,10 @@ def test_with_mixup_and_cutmix_each_batch_gets_one_of_them(task, batch):
 def test_evaluation_leaves_the_model_in_its_mode(task):
     found = task()
     model = found.build_model().train()
-    shares = [found.evaluate(model, rank=rank, world_size=2) for rank in range(2)]
+    shards = [found.evaluate(model, rank=rank, world_size=2) for rank in range(2)]
     assert model.training
-    assert sum(len(share.names) for share in shares) == len(found.data.val) == 450
-    assert found.metrics(shares).keys() == {"accuracy", "top5", "loss"}
+    assert sum(len(shard.names) for shard in shards) == len(found.data.val) == 450
+    assert found.metrics(shards).keys() == {"accuracy", "top5", "loss"}
 
 
 def test_an_unknown_mixer_is_named_with_the_nearest(task):

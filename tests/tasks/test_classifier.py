@@ -107,13 +107,13 @@ def test_a_data_set_is_evaluated_by_the_names_of_its_classes(classifier):
     assert found.names == tuple(f"set[{i}]" for i in range(5))
     assert found.metrics()["accuracy"] == 0.8
 
-    shares = [classifier.evaluate(source, rank=rank, world_size=2).names for rank in range(2)]
-    assert shares == [("set[0]", "set[2]", "set[4]"), ("set[1]", "set[3]")]
+    shards = [classifier.evaluate(source, rank=rank, world_size=2).names for rank in range(2)]
+    assert shards == [("set[0]", "set[2]", "set[4]"), ("set[1]", "set[3]")]
     with pytest.raises(RegardError, match="does not know: grey, red; it knows: dark, light"):
         classifier.evaluate(source, class_names=["dark", "grey", "red"])
 
 
-def test_what_is_skipped_is_told(classifier, tmp_path):
+def test_skipped_images_are_reported(classifier, tmp_path):
     from regard.data.images.folder import FolderImages
 
     Image.effect_noise((40, 40), 80).save(tmp_path / "good.png")

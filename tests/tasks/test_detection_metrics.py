@@ -1,4 +1,4 @@
-"""COCO's figures: equal to pycocotools' wherever both are defined; what is taken for what; shares that join."""
+"""COCO's figures: equal to pycocotools' wherever both are defined; what is taken for what; shards that join."""
 
 import contextlib
 import io
@@ -99,7 +99,7 @@ def test_the_figures_equal_pycocotools(seed):
     assert [figures[name] for name in FIGURES] == pytest.approx(by_pycocotools(pairs), abs=1e-9)
 
 
-def test_shares_of_several_processes_join():
+def test_shards_of_several_processes_join():
     pairs = random_pairs(3, 10)
     whole = evaluation(pairs, loss=2.0)
     joined = DetectionEvaluation.joined(

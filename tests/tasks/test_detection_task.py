@@ -60,16 +60,16 @@ def test_the_loss_is_the_set_loss_of_the_batch(plain):
     assert_close(plain.loss(model, batch), wanted)
 
 
-def test_shares_of_an_evaluation_make_the_whole():
+def test_shards_of_an_evaluation_make_the_whole():
     one = task("data.first=7", "data.validate_on=train")
     model = one.build_model()
     model.train()
     whole = one.evaluate(model, rank=0, world_size=1)
     assert model.training
-    shares = [one.evaluate(model, rank=rank, world_size=2) for rank in range(2)]
-    assert [len(share) for share in shares] == [4, 3]
-    found, wanted = one.metrics(shares), one.metrics([whole])
-    # The loss is divided by what is in a batch, and the shares are batches of other images.
+    shards = [one.evaluate(model, rank=rank, world_size=2) for rank in range(2)]
+    assert [len(shard) for shard in shards] == [4, 3]
+    found, wanted = one.metrics(shards), one.metrics([whole])
+    # The loss is divided by what is in a batch, and the shards are batches of other images.
     assert found.pop("loss") == pytest.approx(wanted.pop("loss"), rel=1e-2)
     assert found == pytest.approx(wanted, abs=1e-9)
     assert isinstance(whole, DetectionEvaluation)
@@ -82,8 +82,8 @@ def test_digits_are_never_mirrored(plain):
 
 
 def test_a_frozen_backbone_without_weights_is_worth_a_word():
-    told = [issue.what for issue in task("model.frozen_norm=true", "data.first=13").check()]
-    assert any("model.pretrained_backbone=true" in what for what in told)
+    messages = [issue.what for issue in task("model.frozen_norm=true", "data.first=13").check()]
+    assert any("model.pretrained_backbone=true" in what for what in messages)
     assert not task("data.first=13").check()
 
 
@@ -113,15 +113,15 @@ def test_metadata_is_enough_for_a_detector(plain):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (("data.address=digits",), "gives images; images with boxes can come from"),
         (("data.train_annotations=x.json",), "are for coco:PATH"),
         (("model.in_chans=2",), "channels is 2"),
     ],
 )
-def test_data_that_do_not_suit(settings, told):
-    with pytest.raises(RegardError, match=told):
+def test_data_that_do_not_suit(settings, message):
+    with pytest.raises(RegardError, match=message):
         task(*settings)
 
 

@@ -1,5 +1,8 @@
 """A detector in use: boxes in pixels of the stored image, no query suppressed, conversions, and images that are bad."""
 
+import io
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -56,7 +59,7 @@ def test_boxes_are_in_pixels_of_the_stored_image_and_none_is_suppressed(tmp_path
     assert detector().predict([]) == []
 
 
-def test_how_boxes_settle_is_what_each_layer_says():
+def test_box_refinement_is_what_each_layer_says():
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.95, 0.9, 0.2, 0.1]])
     one = detector(torch.tensor([[3.0, 0, 0], [0, 4.0, 0]]), boxes)
     image = torch.zeros(3, 100, 200, dtype=torch.uint8)
@@ -73,7 +76,7 @@ def test_how_boxes_settle_is_what_each_layer_says():
 
 
 @pytest.mark.parametrize("two_stage", [True, False])
-def test_boxes_settle_from_where_the_queries_begin(two_stage):
+def test_box_refinement_begins_where_the_queries_begin(two_stage):
     preset = {"model.two_stage": two_stage, "model.num_denoising": 0, "model.num_queries": 7, "model.embed_dim": 32}
     config = configure("dn_detr_mini", {key.removeprefix("model."): value for key, value in preset.items()})
     model = build(config).eval()
@@ -91,7 +94,7 @@ def test_boxes_settle_from_where_the_queries_begin(two_stage):
 
 
 @pytest.mark.parametrize("name", ["dn_detr_mini", "detr_mini", "sasa"])
-def test_folded_it_answers_the_same_and_the_first_can_go_on_learning(name):
+def test_fused_it_answers_the_same_and_the_first_can_go_on_learning(name):
     torch.manual_seed(5)
     options = {"num_classes": 2, "frozen_norm": False}
     if name == "sasa":
@@ -232,7 +235,35 @@ def test_it_draws_itself(tmp_path):
     with pytest.raises(RegardError, match=r"an image of 50 × 40 pixels, the boxes are of one of 200 × 100"):
         answer().draw(torch.zeros(3, 40, 50, dtype=torch.uint8))
     with pytest.raises(RegardError, match=r"is no file; give the image"):
-        answer().draw()
+        replace(answer(), pixels=None).draw()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_shows_itself_in_a_notebook(channels, tmp_path):
+    """On a file, which is read again, and on an image in memory, which is kept; without either there is the text."""
+    pixels = torch.randint(0, 256, (channels, 401, 203), dtype=torch.uint8)
+    file = tmp_path / "a.png"
+    Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()).save(file)
+    one = detector()
+    if channels == 1:
+        one = Detector(one.model, NAMES, IDS, DetectionPreprocessing(32, 64, 1, (0.5,), (0.5,)))
+    shown = [one(image, threshold=0.3)._repr_png_() for image in (file, Image.open(file), pixels)]
+    assert shown[0] == shown[1] == shown[2]
+    picture = Image.open(io.BytesIO(shown[0]))
+    assert (picture.format, picture.size) == ("PNG", (203, 401))
+    assert one(file).pixels is None
+    large = one(torch.zeros(channels, 1000, 3000, dtype=torch.uint8))
+    assert large.draw().size == (3000, 1000)
+    assert Image.open(io.BytesIO(large._repr_png_())).size == (1024, 341)
+    found = one(pixels, threshold=0.3)
+    assert found.above(0.9).pixels is found.pixels
+    assert "pixels" not in repr(found)
+    assert replace(found, pixels=None)._repr_png_() is None
+    gone = one(file)
+    file.write_bytes(b"no image")
+    assert gone._repr_png_() is None
+    file.unlink()
+    assert gone._repr_png_() is None
 
 
 def test_evaluation_matches_classes_by_name():

@@ -54,9 +54,9 @@ def test_without_images_there_are_no_figures():
         evaluation(slice(0, 0), ("x.png: bad",)).metrics()
 
 
-def test_shares_of_processes_are_one_evaluation():
-    shares = [evaluation(slice(0, 6, 2), ("x.png: bad",)), evaluation(slice(1, 6, 2), ("y.png: bad",))]
-    joined = Evaluation.joined(shares)
+def test_shards_of_processes_are_one_evaluation():
+    shards = [evaluation(slice(0, 6, 2), ("x.png: bad",)), evaluation(slice(1, 6, 2), ("y.png: bad",))]
+    joined = Evaluation.joined(shards)
     assert joined.names == ("0.png", "2.png", "4.png", "1.png", "3.png", "5.png")
     assert joined.skipped == ("x.png: bad", "y.png: bad")
     whole, found = evaluation().metrics(), joined.metrics()

@@ -80,11 +80,11 @@ def test_the_loss_is_cross_entropy(task, smoothing):
 def test_evaluation_leaves_the_model_in_its_mode(task):
     found = task("model.dropout=0.5")
     model = found.build_model().train()
-    shares = [found.evaluate(model, rank=rank, world_size=2) for rank in range(2)]
+    shards = [found.evaluate(model, rank=rank, world_size=2) for rank in range(2)]
     assert model.training
     whole = found.evaluate(model, rank=0, world_size=1)
     assert whole == found.evaluate(model, rank=0, world_size=1), "without dropout"
-    assert found.metrics(shares) == pytest.approx(whole.metrics(), rel=1e-6)
+    assert found.metrics(shards) == pytest.approx(whole.metrics(), rel=1e-6)
     assert found.metrics([whole]).keys() == {"bits_per_byte", "perplexity", "loss"}
     assert whole.num_bytes == len(found.data.val.encode())
     assert isinstance(whole, TextEvaluation)

@@ -156,11 +156,11 @@ def test_evaluation_leaves_the_model_in_its_mode(task):
     found = task("model.dropout=0.5")
     model = found.build_model().train()
     whole = found.evaluate(model, rank=0, world_size=1)
-    shares = [found.evaluate(model, rank=rank, world_size=3) for rank in range(3)]
+    shards = [found.evaluate(model, rank=rank, world_size=3) for rank in range(3)]
     assert model.training
-    assert sorted(name for share in shares for name in share.names) == sorted(whole.names)
+    assert sorted(name for shard in shards for name in shard.names) == sorted(whole.names)
     assert len(whole.names) == 8
-    assert found.metrics(shares) == pytest.approx(PairEvaluation.metrics(whole), rel=1e-5)
+    assert found.metrics(shards) == pytest.approx(PairEvaluation.metrics(whole), rel=1e-5)
     assert found.metrics([whole]).keys() == {"exact_match", "bleu", "perplexity", "loss"}
 
 
@@ -194,5 +194,5 @@ def test_nothing_is_written_beyond_learned_positions(task):
             return logits, state
 
     assert found.metadata()["max_new_tokens"] == 11
-    share = found.evaluate(Endless(found.build_model()), rank=0, world_size=1)
-    assert share.metrics()["exact_match"] == 0
+    shard = found.evaluate(Endless(found.build_model()), rank=0, world_size=1)
+    assert shard.metrics()["exact_match"] == 0

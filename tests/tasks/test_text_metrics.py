@@ -7,7 +7,8 @@ import sacrebleu
 
 from regard.errors import RegardError
 from regard.tasks import GroupFigures, PairEvaluation, TextEvaluation
-from regard.tasks.seq2seq.metrics import bits_per_byte, bleu, exact_match, perplexity
+from regard.tasks.seq2seq.metrics import bleu, exact_match
+from regard.tasks.text_metrics import bits_per_byte, perplexity
 
 PREDICTIONS = ("the cat sat on the mat", "a dog barks", "rain falls on roofs today", "nothing", "7")
 REFERENCES = ("the cat sat on the mat", "a dog barked loudly", "rain fell on the roofs today", "nothing", "8")
@@ -65,7 +66,7 @@ def test_the_metrics_of_pairs():
     }
 
 
-def test_how_bleu_cuts_is_kept():
+def test_bleus_tokenisation_is_kept():
     values = {**vars(evaluation()), "bleu_tokenize": "char"}
     assert PairEvaluation(**values).metrics()["bleu"] == bleu(PREDICTIONS, REFERENCES, tokenize="char")
     assert PairEvaluation(**values).metrics()["bleu"] != evaluation().metrics()["bleu"]
@@ -85,16 +86,16 @@ def test_mistakes():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_shares_of_processes_are_one_evaluation(world_size):
+def test_shards_of_processes_are_one_evaluation(world_size):
     """With seven processes, two have no pair at all."""
     nats, counts = [0.5, 0.75, 1.0, 1.25, 0.0, 0.0, 0.0], [3, 1, 2, 1, 0, 0, 0]
-    shares = [
+    shards = [
         evaluation(
             slice(rank, None, world_size), sum(nats[rank::world_size]), sum(counts[rank::world_size]), (f"{rank}",)
         )
         for rank in range(world_size)
     ]
-    joined, whole = PairEvaluation.joined(shares), evaluation()
+    joined, whole = PairEvaluation.joined(shards), evaluation()
     assert sorted(joined.names) == sorted(whole.names)
     assert joined.skipped == tuple(map(str, range(world_size)))
     assert joined.metrics() == pytest.approx(whole.metrics(), rel=1e-12)
@@ -115,7 +116,7 @@ def test_the_metrics_of_a_text():
     assert found == pytest.approx({"bits_per_byte": 1.5, "perplexity": 8.0, "loss": 3 * math.log(2)}, rel=1e-12)
 
 
-def test_shares_of_a_text_are_one():
-    """Each share knows the bytes of the whole; one has nothing to score."""
-    shares = [TextEvaluation(2.0, 3, 11), TextEvaluation(0.5, 1, 11), TextEvaluation(0.0, 0, 11)]
-    assert TextEvaluation.joined(shares) == TextEvaluation(2.5, 4, 11)
+def test_shards_of_a_text_are_one():
+    """Each shard has the number of bytes of the whole text; one has nothing to score."""
+    shards = [TextEvaluation(2.0, 3, 11), TextEvaluation(0.5, 1, 11), TextEvaluation(0.0, 0, 11)]
+    assert TextEvaluation.joined(shards) == TextEvaluation(2.5, 4, 11)

@@ -132,15 +132,15 @@ def test_answers_are_those_of_the_search():
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "message"),
     [
         ([""], "predict: text 1 of 1 is empty"),
         (["a", "b", ""], "predict: text 3 of 3 is empty"),
         (["a", "b\udcff"], r"'b\\udcff' is not UTF-8 \(its character number 2\)"),
     ],
 )
-def test_a_text_that_cannot_be_read_is_one_line(reverser, texts, told):
-    with pytest.raises(RegardError, match=told) as caught:
+def test_a_text_that_cannot_be_read_is_one_line(reverser, texts, message):
+    with pytest.raises(RegardError, match=message) as caught:
         reverser.predict(texts)
     assert "\n" not in str(caught.value)
 
@@ -181,13 +181,13 @@ def test_a_loss_by_hand_of_a_transformer(pairs):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 9])
-def test_the_shares_of_processes_join_to_the_whole(pairs, world_size):
+def test_the_shards_of_processes_join_to_the_whole(pairs, world_size):
     found = translator()
     whole = found.evaluate(pairs, bleu_tokenize="char")
-    shares = [
+    shards = [
         found.evaluate(pairs, bleu_tokenize="char", rank=rank, world_size=world_size) for rank in range(world_size)
     ]
-    joined = PairEvaluation.joined(shares)
+    joined = PairEvaluation.joined(shards)
     assert sorted(zip(joined.names, joined.predictions, strict=True)) == sorted(
         zip(whole.names, whole.predictions, strict=True)
     )

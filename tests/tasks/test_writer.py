@@ -83,14 +83,14 @@ def test_what_knows_nothing_needs_the_bits_of_its_vocabulary(context):
 
 @pytest.mark.parametrize("world_size", [2, 3, 40])
 @pytest.mark.parametrize("context", [4, 7])
-def test_the_shares_of_processes_join_to_the_whole(context, world_size):
+def test_the_shards_of_processes_join_to_the_whole(context, world_size):
     found = writer(context)
     whole = found.evaluate(TEXT)
-    shares = [found.evaluate(TEXT, rank=rank, world_size=world_size) for rank in range(world_size)]
-    joined = TextEvaluation.joined(shares)
+    shards = [found.evaluate(TEXT, rank=rank, world_size=world_size) for rank in range(world_size)]
+    joined = TextEvaluation.joined(shards)
     assert (joined.num_tokens, joined.num_bytes) == (whole.num_tokens, whole.num_bytes)
     assert joined.metrics() == pytest.approx(whole.metrics(), rel=1e-6)
-    assert (shares[-1].num_tokens == 0) == (world_size == 40)
+    assert (shards[-1].num_tokens == 0) == (world_size == 40)
 
 
 def test_bits_per_byte_count_bytes_and_not_tokens():
@@ -158,7 +158,7 @@ def test_as_many_tokens_as_were_asked_for_or_as_fit():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "options", "told"),
+    ("prompt", "options", "message"),
     [
         ("", {}, "prompt: is empty"),
         ("x" * 11, {}, "prompt: 11 tokens are too many; the context holds 11, so at most 10 leave room"),
@@ -174,8 +174,8 @@ def test_as_many_tokens_as_were_asked_for_or_as_fit():
         ("abcd", {"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
     ],
 )
-def test_a_prompt_or_option_that_cannot_be_served_is_one_line(prompt, options, told):
-    with pytest.raises(RegardError, match=told) as caught:
+def test_a_prompt_or_option_that_cannot_be_served_is_one_line(prompt, options, message):
+    with pytest.raises(RegardError, match=message) as caught:
         writer(11).generate(prompt, **options)
     assert "\n" not in str(caught.value)
 

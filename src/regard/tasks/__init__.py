@@ -1,4 +1,20 @@
-"""What is learned: each task owns its loss, its metrics, and how a prediction is shown."""
+"""Each task owns its data, its loss, its metrics, and what a trained model of it is used with.
+
+The files, in the order in which a run meets them:
+
+    task.py               what the training loop asks of a task: model, order, batches, loss, evaluation, metadata
+    TASK/task.py          how one task does it: classification, detection, seq2seq (text to text), next_token
+    TASK/predictor.py     a trained model in use: `predict` or `generate`, and `evaluate` over a data set
+    TASK/result.py        what it gives for one input: Prediction, Detections, Translation, ...
+    TASK/metrics.py       an evaluation: predictions beside the truth; its shards join; its metrics
+    predictor.py          the base of all predictors: device, `from_metadata`, one input or many
+    image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
+    text_metrics.py       bits per byte and perplexity
+    features.py           what the head of a classifier reads: cached for training a head, or compared (k-NN)
+    pretrained.py         predictors of the catalogue's weights, with the preprocessing that they came with
+
+The rooms of the four tasks do not import each other.
+"""
 
 from regard.recipes import Recipe
 from regard.tasks.classification.metrics import ClassFigures, Evaluation
@@ -13,6 +29,7 @@ from regard.tasks.features import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask
+from regard.tasks.predictor import Predictor
 from regard.tasks.pretrained import preprocessing_of, pretrained_predictor
 from regard.tasks.seq2seq.metrics import GroupFigures, PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
@@ -56,15 +73,12 @@ __all__ = [
     "splits_of",
 ]
 
-Predictor = Classifier | Detector | Translator | Writer
-
 TASKS: dict[str, type[Task]] = {
     "classification": ClassificationTask,
     "detection": DetectionTask,
     "seq2seq": Seq2SeqTask,
     "next-token": NextTokenTask,
 }
-# What a run of each task is used with.
 PREDICTORS: dict[str, type[Predictor]] = {
     "classification": Classifier,
     "detection": Detector,

@@ -1,4 +1,4 @@
-"""Features of images: kept for a head that is trained on them, and compared for the nearest neighbours."""
+"""Features of images: cached to train a head on them, and compared to find the nearest neighbours."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from regard.models import SASAResNet, ViT
 
 
 class CachedFeatures:
-    """A ViT of which the head alone learns: what the head reads is computed once for each image (a linear probe)."""
+    """A ViT whose head alone learns (a linear probe): the head's input is computed once for each image."""
 
     def __init__(self, model: ViT) -> None:
         self.model = model
@@ -38,7 +38,7 @@ class CachedFeatures:
     def batches(
         self, source: ImageSource, preprocessing: Preprocessing, order: TrainingOrder, on_bad_image: OnBadImage
     ) -> Iterator[Batch]:
-        """For ever, in the order of training: features in the place of images. A bad image is left out of its batch."""
+        """Endless batches in the order of training, with features instead of images. Unreadable images are left out."""
         features, labels, names = features_of(self.model, source, preprocessing, on_bad_image=on_bad_image)
         place = {name: number for number, name in enumerate(names)}
         for chosen in order:
@@ -50,9 +50,9 @@ class CachedFeatures:
 def features_of(
     model: nn.Module, source: ImageSource, preprocessing: Preprocessing, *, on_bad_image: OnBadImage = "stop"
 ) -> tuple[Float[Tensor, "images num_features"], Int64[Tensor, " images"], list[str]]:
-    """What the head of a ViT or a SASA-ResNet reads, of each image of a source; and their labels and names."""
+    """The input of the head of a ViT or a SASA-ResNet for each image of a source; their labels; their names."""
     if not isinstance(model, ViT | SASAResNet):
-        raise RegardError(f"features are of a model that classifies; a {type(model).__name__} has none")
+        raise RegardError(f"features: must come from a model that classifies, not from a {type(model).__name__}")
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     transform = evaluation_transform(preprocessing)
@@ -70,7 +70,7 @@ def features_of(
 
 
 def pooled_features(model: ViT | SASAResNet, images: Tensor) -> Float[Tensor, "batch num_features"]:
-    """What the head reads."""
+    """The input of the head."""
     return model.intermediates(images, ["pre_logits"])["pre_logits"]
 
 
@@ -81,7 +81,7 @@ def nearest_neighbours(
     *,
     k: int = 20,
 ) -> Int64[Tensor, " asked"]:
-    """The class that most of the k nearest known images have, by cosine similarity, the nearer counting for more.
+    """The most frequent class among the k known images of highest cosine similarity; nearer images weigh more.
 
     Weights are exp(similarity / 0.07), as DINO is evaluated (Caron et al. 2021, appendix F.1).
     """

@@ -1,4 +1,4 @@
-"""Pretrained models in use: with the preprocessing and the classes that their weights came with."""
+"""Predictors of pretrained models, with the preprocessing and the classes that their weights came with."""
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from regard.weights import class_names, pretrained
 
 
 def preprocessing_of(name: str, *, img_size: tuple[int, int], channels: int) -> Preprocessing:
-    """How the catalogue's entry wants its images, at another size too; grey takes the mean over the colours."""
+    """The preprocessing of a catalogue entry for images of `img_size`; grey gets the colours' average mean and std."""
     entry = pretrained(name)
     grey = channels != len(entry.mean)
     return Preprocessing(
@@ -24,7 +24,7 @@ def preprocessing_of(name: str, *, img_size: tuple[int, int], channels: int) -> 
 
 
 def pretrained_predictor(name: str, model: nn.Module) -> Classifier | Detector:
-    """A model of the catalogue, ready for use. RegardError for one that gives features and no classes."""
+    """The predictor of a catalogue entry. RegardError for one that gives features and no classes."""
     entry = pretrained(name)
     names = class_names(entry.classes)
     if isinstance(model, DETR):

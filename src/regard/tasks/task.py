@@ -11,13 +11,13 @@ from regard.recipes import Recipe
 
 @runtime_checkable
 class Task(Protocol):
-    """A batch has `names` and `skipped` (both lists of what samples are called), a length, and `to(device)`."""
+    """A task's batches have `names` and `skipped` (lists of samples' names), a length, and `to(device)`."""
 
     recipe: Recipe
     unit: str
-    """What a sample is: images, sequences."""
+    """What samples are called in the plural: images, pairs, windows."""
     main_metric: str
-    """The one that decides which weights are the best."""
+    """The metric that decides which weights are the best."""
     larger_is_better: bool
 
     def __init__(self, recipe: Recipe) -> None:
@@ -25,37 +25,39 @@ class Task(Protocol):
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """The data that were left out at opening, since they could not be read."""
+        """Names of the samples that could not be read when the data were opened, and were left out."""
 
     def check(self) -> Sequence[Issue]:
-        """What is wrong with the data, before anything is trained: errors stop a run, warnings are told."""
+        """Issues of the data, before anything is trained: errors stop a run, warnings are reported."""
 
     def build_model(self) -> nn.Module: ...
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
-        """Which samples each step takes; RegardError where the batch size cannot be cut into parts."""
+        """The samples of each step. RegardError if the processes and micro-batches do not divide the batch size."""
 
     def training_loader(self, order: TrainingOrder) -> Iterable[Any]:
-        """Batches for ever."""
+        """Endless batches."""
 
     def weight(self, batch: Any) -> int:
-        """Over how many images or tokens the batch's loss is the mean: so much it counts in the loss of a step."""
+        """The number of images or tokens whose mean is the batch's loss: its weight in the loss of a step."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Any:
-        """This process's share of an evaluation: something that can be pickled, with a `skipped` as batches have."""
+        """The evaluation of this process's shard. It can be pickled, and has `skipped` as batches do."""
 
-    def metrics(self, shares: Sequence[Any]) -> dict[str, float]: ...
+    def metrics(self, shards: Sequence[Any]) -> dict[str, float]:
+        """The metrics over the shards of all processes."""
 
     def flops(self, model: nn.Module) -> int:
-        """Operations for one sample, by formula."""
+        """Operations for one sample, by formula; 0 where there is none."""
 
-    def metadata(self) -> dict[str, Any]: ...
+    def metadata(self) -> dict[str, Any]:
+        """All that prediction needs beside the weights, so that it needs no data set."""
 
 
 def training_order(recipe: Recipe, num_samples: int, *, rank: int, world_size: int) -> TrainingOrder:
-    """The order in which a recipe goes through so many samples."""
+    """The order in which a recipe goes through `num_samples` samples."""
     train = recipe.train
     return TrainingOrder(
         num_samples,

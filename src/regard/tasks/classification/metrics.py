@@ -13,7 +13,7 @@ from regard.errors import RegardError
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """What became of one class: precision, recall and F1 in [0, 1], and its number of images."""
+    """Precision, recall and F1 of one class in [0, 1], and its number of images."""
 
     name: str
     precision: float
@@ -24,25 +24,25 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The logits for a set of images beside what is right."""
+    """The logits of a set of images beside their true classes."""
 
     logits: Float[Tensor, "images num_classes"]
     labels: Int[Tensor, " images"]
     names: tuple[str, ...]
-    """What the images are called."""
+    """The images' names."""
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     """Images that could not be read."""
 
     @classmethod
-    def joined(cls, shares: Sequence["Evaluation"]) -> "Evaluation":
-        """The shares of several processes as one."""
+    def joined(cls, shards: Sequence["Evaluation"]) -> "Evaluation":
+        """The shards of several processes as one."""
         return cls(
-            torch.cat([share.logits for share in shares]),
-            torch.cat([share.labels for share in shares]),
-            tuple(name for share in shares for name in share.names),
-            shares[0].class_names,
-            tuple(name for share in shares for name in share.skipped),
+            torch.cat([shard.logits for shard in shards]),
+            torch.cat([shard.labels for shard in shards]),
+            tuple(name for shard in shards for name in shard.names),
+            shards[0].class_names,
+            tuple(name for shard in shards for name in shard.skipped),
         )
 
     @property
@@ -52,7 +52,7 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """`accuracy`, `top5` (the right class among the first five) and `loss` (mean cross-entropy in nats).
 
-        RegardError where there is no image.
+        RegardError if there is no image.
         """
         if not self.names:
             raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
@@ -65,7 +65,7 @@ class Evaluation:
         }
 
     def confusion(self) -> Int[Tensor, "num_classes num_classes"]:
-        """How many images of class i (row) were taken for class j (column)."""
+        """The number of images of class i (row) that were predicted as class j (column)."""
         count = len(self.class_names)
         return torch.bincount(self.labels * count + self.predicted, minlength=count**2).reshape(count, count)
 
@@ -76,11 +76,11 @@ class Evaluation:
             self.labels.numpy(), self.predicted.numpy(), labels=range(len(self.class_names)), zero_division=0
         )
         rows = zip(self.class_names, *(column.tolist() for column in columns), strict=True)
-        # The number of images comes as a float where a class has none.
+        # scikit-learn gives the number of images as a float if a class has none.
         return [ClassFigures(name, p, r, f1, int(images)) for name, p, r, f1, images in rows]
 
     def mistakes(self) -> list[int]:
-        """Which images were misread, the most confident mistake first."""
+        """The indices of the misclassified images, the most confident mistake first."""
         confidence = self.logits.softmax(1).amax(1)
         wrong = (self.predicted != self.labels).nonzero().flatten()
         return wrong[confidence[wrong].argsort(descending=True, stable=True)].tolist()

@@ -1,88 +1,58 @@
 """A trained classifier in use."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
-from jaxtyping import Float, Float32
-from PIL import Image
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from regard.data import (
-    BadImage,
-    ImageSource,
-    OnBadImage,
-    Preprocessing,
-    evaluation_loader,
-    evaluation_transform,
-    from_pil,
-    read_image,
-)
+from regard.data import BadImage, ImageSource, OnBadImage, Preprocessing, evaluation_loader, evaluation_transform
 from regard.errors import RegardError
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.result import Prediction
+from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
 
 
-class Classifier:
-    """A model with what it needs to read an image file: its preprocessing and the names of its classes."""
+class Classifier(ImagePredictor[Prediction]):
+    """A model with its preprocessing and the names of its classes: `classifier("a.png").label`."""
 
     def __init__(self, model: nn.Module, class_names: Sequence[str], preprocessing: Preprocessing) -> None:
-        self.model = model.eval()
-        self.class_names = tuple(class_names)
+        super().__init__(model, class_names, preprocessing)
         self.preprocessing = preprocessing
         self._transform = evaluation_transform(preprocessing)
 
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Classifier":
-        """With what a run's metadata.json keeps. RegardError where the names are not as many as the model's classes."""
+        """From a run's metadata.json. RegardError where the names are not as many as the model's classes."""
         names = metadata["class_names"]
         wanted = metadata["model"]["config"]["num_classes"]
         if len(names) != wanted:
             raise RegardError(f"{where}: {len(names)} class names, {wanted} classes")
         return cls(model, names, Preprocessing.from_dict(metadata["preprocessing"]))
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
+        self, images: OneImage, batch_size: int = 64
+    ) -> Prediction: ...
+    @overload
+    def predict(self, images: Iterable[OneImage], batch_size: int = 64) -> list[Prediction]: ...
 
-    def prepare(self, image: str | Path | Image.Image | Tensor) -> Float32[Tensor, "channels height width"]:
-        """An image as the model takes it: a file, a Pillow image, or a uint8 tensor (channels, height, width)."""
-        channels = self.preprocessing.channels
-        if isinstance(image, str | Path):
-            image = read_image(Path(image), channels)
-        elif isinstance(image, Image.Image):
-            image = from_pil(image, channels)
-        elif image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels:
-            raise RegardError(
-                f"predict: a tensor must be uint8 ({channels}, height, width), got {image.dtype} {tuple(image.shape)}"
-            )
-        return self._transform(image)
+    def predict(self, images: OneImage | Iterable[OneImage], batch_size: int = 64) -> Prediction | list[Prediction]:
+        """One image -> its prediction; a list, tuple or generator of images -> a list of predictions.
 
-    def predict(self, images: Sequence[str | Path | Image.Image | Tensor], batch_size: int = 64) -> list[Prediction]:
-        """An answer for each image. Raises BadImage, which names the file, for one that cannot be read."""
-        answers = []
-        for start in range(0, len(images), batch_size):
-            some = images[start : start + batch_size]
-            logits = self._logits(torch.stack([self.prepare(image) for image in some]))
-            for number, (image, row) in enumerate(zip(some, logits, strict=True), start):
-                name = str(image) if isinstance(image, str | Path) else f"images[{number}]"
-                answers.append(self._answer(name, row))
-        return answers
+        An image is a path, a Pillow image, a uint8 array (height, width) or (height, width, 1, 3 or 4 channels), or a
+        uint8 tensor (channels, height, width) with the model's channels. Raises BadImage, which names the file, for a
+        file that cannot be read, and RegardError for anything else.
+        """
+        return self._predict(images, batch_size, self._answers)
 
-    def predict_files(self, files: Sequence[Path], batch_size: int = 64) -> Iterator[Prediction | BadImage]:
-        """An answer for each file, in order: a prediction, or for one that cannot be read the error that names it."""
-        for start in range(0, len(files), batch_size):
-            prepared: list[Tensor | BadImage] = []
-            for file in files[start : start + batch_size]:
-                try:
-                    prepared.append(self.prepare(file))
-                except BadImage as error:
-                    prepared.append(error)
-            readable = [image for image in prepared if isinstance(image, Tensor)]
-            logits = iter(self._logits(torch.stack(readable)) if readable else ())
-            for file, image in zip(files[start:], prepared, strict=False):
-                yield image if isinstance(image, BadImage) else self._answer(str(file), next(logits))
+    __call__ = predict
+
+    def predict_files(self, files: Iterable[str | Path], batch_size: int = 64) -> Iterator[Prediction | BadImage]:
+        """For each file, in order: its prediction, or the error that names it where it cannot be read."""
+        return self._predict_files(files, batch_size, self._answers)
 
     def evaluate(
         self,
@@ -95,12 +65,12 @@ class Classifier:
         rank: int = 0,
         world_size: int = 1,
     ) -> Evaluation:
-        """The logits for all images of a source, or for this process's share of it.
+        """The logits for all images of a source, or for the shard of process `rank`.
 
-        `class_names` says what the source's labels mean, where they are not this classifier's own.
+        `class_names` are the source's classes, if they are not the classifier's own.
         Raises RegardError for a class that the classifier does not know.
         """
-        meaning = torch.tensor(self._indices(self.class_names if class_names is None else class_names))
+        own_label = self._class_indices(class_names)
         loader = evaluation_loader(
             source,
             self._transform,
@@ -116,23 +86,24 @@ class Classifier:
         for batch in loader:
             if len(batch.images):
                 logits.append(self._logits(batch.images))
-                labels.append(meaning[batch.labels])
+                labels.append(own_label[batch.labels])
             names += batch.names
             skipped += batch.skipped
         return Evaluation(torch.cat(logits), torch.cat(labels), tuple(names), self.class_names, tuple(skipped))
 
-    def _indices(self, class_names: Sequence[str]) -> list[int]:
-        strange = [name for name in class_names if name not in self.class_names]
-        if strange:
-            raise RegardError(
-                f"the data have classes that the model does not know: {', '.join(strange)}; "
-                f"it knows: {', '.join(self.class_names)}"
-            )
-        return [self.class_names.index(name) for name in class_names]
+    def _preprocess(
+        self, pixels: UInt8[Tensor, "channels stored_height stored_width"]
+    ) -> Float32[Tensor, "channels height width"]:
+        return self._transform(pixels)
 
-    def _answer(self, name: str, logits: Float[Tensor, " num_classes"]) -> Prediction:
-        probabilities, order = logits.softmax(0).sort(descending=True, stable=True)
-        return Prediction(name, tuple(self.class_names[i] for i in order.tolist()), tuple(probabilities.tolist()))
+    def _answers(self, images: Sequence[LoadedImage]) -> list[Prediction]:
+        logits = self._logits(torch.stack([image.prepared for image in images]))
+        predictions = []
+        for image, row in zip(images, logits, strict=True):
+            probabilities, order = row.softmax(0).sort(descending=True, stable=True)
+            names = tuple(self.class_names[label] for label in order.tolist())
+            predictions.append(Prediction(image.name, names, tuple(probabilities.tolist())))
+        return predictions
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Float[Tensor, "batch num_classes"]:

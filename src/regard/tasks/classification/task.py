@@ -32,9 +32,9 @@ from regard.weights import chosen_pretrained, load_weights
 
 
 class ClassificationTask:
-    """Everything of a run that is about classes; the training loop knows nothing of them.
+    """Everything in a run that is about classes; the training loop knows nothing about them.
 
-    Opening it reads the data's headers and measures the mean and deviation where the recipe gives none.
+    The constructor reads the images' headers, and measures mean and deviation if the recipe gives none.
     """
 
     unit = "images"
@@ -74,7 +74,7 @@ class ClassificationTask:
             interpolation=interpolation,
             crop_fraction=crop,
         )
-        self._kept: CachedFeatures | None = None
+        self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
 
     @property
@@ -82,7 +82,7 @@ class ClassificationTask:
         return (*self.data.train.skipped, *self.data.val.skipped)
 
     def check(self) -> Sequence[Issue]:
-        """Nothing that opening the data has not said."""
+        """No issues beyond those that opening the data raises."""
         return ()
 
     def build_model(self) -> nn.Module:
@@ -93,20 +93,20 @@ class ClassificationTask:
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.freeze == "backbone":
-            assert isinstance(model, ViT)  # the schema lets no other be frozen
-            self._kept = CachedFeatures(model)
-            self._kept.freeze()
+            assert isinstance(model, ViT)  # the schema allows no other model to be frozen
+            self._cached = CachedFeatures(model)
+            self._cached.freeze()
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
-        """Which images each step takes, from the first step on."""
+        """The images of each step, from the first step on."""
         return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[Batch]:
-        """Batches for ever, augmented."""
+        """Endless batches: augmented images, or cached features of a frozen backbone."""
         recipe = self.recipe
-        if self._kept is not None and order.world_size == 1:
-            return self._kept.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
+        if self._cached is not None and order.world_size == 1:
+            return self._cached.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
         transform = training_transform(
             self.preprocessing,
             Augmentation(
@@ -122,15 +122,15 @@ class ClassificationTask:
         )
 
     def weight(self, batch: Batch) -> int:
-        """The images."""
+        """The number of images."""
         return len(batch)
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy with label smoothing, after mixup or cutmix where they are on."""
         images, labels = batch.images, batch.labels
-        if images.ndim == 2:  # features, of a backbone that is frozen
-            assert self._kept is not None
-            logits = self._kept.head(images)
+        if images.ndim == 2:  # cached features of a frozen backbone
+            assert self._cached is not None
+            logits = self._cached.head(images)
             return F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if self._mixing is not None:
             images, labels = self._mixing(images, labels)
@@ -140,9 +140,9 @@ class ClassificationTask:
         return Classifier(model, self.data.class_names, self.preprocessing)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
-        """This process's share of the held-out images, evaluated."""
+        """The evaluation of this process's shard of the held-out images."""
         was_training = model.training
-        share = self.predictor(model).evaluate(
+        shard = self.predictor(model).evaluate(
             self.data.val,
             num_workers=self.recipe.data.num_workers,
             on_bad_image=self.recipe.data.on_bad_image,
@@ -150,17 +150,17 @@ class ClassificationTask:
             world_size=world_size,
         )
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[Evaluation]) -> dict[str, float]:
-        """`accuracy`, `top5` and `loss` over the shares of all processes."""
-        return Evaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
+        """`accuracy`, `top5` and `loss` over the shards of all processes."""
+        return Evaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         return model.flops() if isinstance(model, ViT | SASAResNet) else 0
 
     def metadata(self) -> dict[str, Any]:
-        """All that prediction needs beside the weights: no data set."""
+        """All that prediction needs beside the weights, so that it needs no data set."""
         return {
             "task": "classification",
             "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
@@ -171,12 +171,12 @@ class ClassificationTask:
 
 def _config(recipe: Recipe, num_classes: int) -> ViTConfig | SASAResNetConfig:
     config = recipe.model.config(num_classes=num_classes)
-    assert isinstance(config, ViTConfig | SASAResNetConfig)  # the schema lets no other model come to this task
+    assert isinstance(config, ViTConfig | SASAResNetConfig)  # the schema allows no other model in this task
     return config
 
 
 def _batch_mixing(augment: AugmentSection, num_classes: int) -> nn.Module | None:
-    """Mixup or cutmix, or one of them at random for each batch; None where both are off."""
+    """Mixup or cutmix; if both are on, one of them at random for each batch; None if both are off."""
     if not augment.mixup and not augment.cutmix:
         return None
     from torchvision.transforms import v2

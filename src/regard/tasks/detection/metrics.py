@@ -1,4 +1,4 @@
-"""How good a detector is: COCO's figures, the AP of each class, what is taken for what."""
+"""How good a detector is: COCO's figures, the AP of each class, the confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class ClassAP:
-    """One class: AP over IoU from 0.5 to 0.95, and at 0.5 (-1 where it has no object), its images and its objects."""
+    """One class: AP over IoU from 0.5 to 0.95 and at 0.5 (-1 if it has no object), its images and its objects."""
 
     name: str
     ap: float
@@ -36,7 +36,7 @@ class ClassAP:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision at IoU 0.5 for recalls of 0, 0.01, ..., 1, of each class that has objects."""
+    """For each class that has objects, precision at IoU 0.5 for recalls of 0, 0.01, ..., 1."""
 
     recall: Float[np.ndarray, " points"]
     precision: dict[str, Float[np.ndarray, " points"]]
@@ -44,14 +44,14 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """What was found in a set of images, all queries of it, beside what is there."""
+    """The detections in a set of images, of all queries, beside the true objects."""
 
     found: tuple[Detections, ...]
     objects: tuple[Objects, ...]
     image_ids: tuple[int, ...]
     class_names: tuple[str, ...]
     loss: float
-    """Mean over the images of the loss that their batches had; NaN where there was none."""
+    """Mean of the batches' losses, weighted by their images; NaN if there was no image."""
     skipped: tuple[str, ...] = ()
     """Images that could not be read."""
 
@@ -59,23 +59,23 @@ class DetectionEvaluation:
         return len(self.found)
 
     @classmethod
-    def joined(cls, shares: Sequence["DetectionEvaluation"]) -> "DetectionEvaluation":
-        """The shares of several processes as one."""
-        total = sum(len(share) for share in shares)
+    def joined(cls, shards: Sequence["DetectionEvaluation"]) -> "DetectionEvaluation":
+        """The shards of several processes as one."""
+        total = sum(len(shard) for shard in shards)
         return cls(
-            tuple(one for share in shares for one in share.found),
-            tuple(one for share in shares for one in share.objects),
-            tuple(one for share in shares for one in share.image_ids),
-            shares[0].class_names,
-            sum(share.loss * len(share) for share in shares if len(share)) / max(total, 1),
-            tuple(name for share in shares for name in share.skipped),
+            tuple(one for shard in shards for one in shard.found),
+            tuple(one for shard in shards for one in shard.objects),
+            tuple(one for shard in shards for one in shard.image_ids),
+            shards[0].class_names,
+            sum(shard.loss * len(shard) for shard in shards if len(shard)) / max(total, 1),
+            tuple(name for shard in shards for name in shard.skipped),
         )
 
     def metrics(self) -> dict[str, float]:
-        """COCO's figures, in [0, 1]: `ap` is the mean over IoU from 0.5 to 0.95 and over the classes; and `loss`.
+        """COCO's twelve figures in [0, 1], and `loss`. `ap` is the mean over IoU from 0.5 to 0.95 and over the classes.
 
-        A figure is -1 where there is nothing to measure it on, as COCO has it: no object at all, or none of that size.
-        RegardError where there is no image.
+        As in COCO, a figure is -1 if no object counts for it, for instance no large one for `ap_large`.
+        RegardError if there is no image.
         """
         if not self.found:
             raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
@@ -96,11 +96,11 @@ class DetectionEvaluation:
         return PrecisionRecall(np.linspace(0, 1, len(precision)), curves)
 
     def confusion(self, threshold: float = 0.5, min_iou: float = 0.5) -> Int64[Tensor, "classes classes"]:
-        """How many objects of class i (row) were found as class j (column); the last of both is the background.
+        """The number of objects of class i (row) that were detected as class j (column); the last is the background.
 
-        Of what is found with a score of at least `threshold`, the most certain first, each takes the object that it
-        overlaps most, by an IoU of at least `min_iou`, whatever its class. What takes none was seen in the background;
-        an object that nothing takes was taken for background. Crowds count nowhere.
+        Detections with a score of at least `threshold` are matched in the order of their scores. Each takes the free
+        object of highest IoU, whatever its class, if the IoU is at least `min_iou`; else its row is the background.
+        The column of an object without a detection is the background. Crowds are left out.
         """
         count = len(self.class_names)
         table = torch.zeros(count + 1, count + 1, dtype=torch.int64)
@@ -110,7 +110,7 @@ class DetectionEvaluation:
         return table
 
     def errors(self, threshold: float = 0.5, min_iou: float = 0.5) -> list[int]:
-        """For each image, how many objects were missed or misnamed, and how many things found that are not there."""
+        """For each image, the number of missed objects, of objects with a wrong class, and of false detections."""
         return [
             sum(true != seen for true, seen in _pairs(found.above(threshold), objects, min_iou))
             for found, objects in zip(self.found, self.objects, strict=True)
@@ -118,7 +118,7 @@ class DetectionEvaluation:
 
     @cached_property
     def _coco(self) -> Any:
-        """faster-coco-eval's evaluation."""
+        """faster-coco-eval's evaluator, after its evaluation."""
         from faster_coco_eval import COCO, COCOeval_faster
 
         truth = COCO(_ground_truth(self.objects, len(self.class_names)))
@@ -149,7 +149,7 @@ def _ground_truth(objects: Sequence[Objects], num_classes: int) -> dict[str, Any
 
 
 def _pairs(found: Detections, objects: Objects, min_iou: float) -> list[tuple[int | None, int | None]]:
-    """(class of the object, class that was seen), None being the background."""
+    """(true class, detected class) of each pair; None is the background."""
     boxes, labels = objects.boxes_xyxy[~objects.crowd], objects.labels[~objects.crowd].tolist()
     overlaps = iou(found.boxes_xyxy[:, None], boxes[None])
     free = list(range(len(labels)))
@@ -170,4 +170,4 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _silent(*_: object, **__: object) -> None:
-    """faster-coco-eval prints its table by this."""
+    """Takes the place of the function by which faster-coco-eval prints its table."""

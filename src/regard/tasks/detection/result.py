@@ -1,22 +1,26 @@
 """What a detector finds in one image."""
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from regard.data import from_pil, read_image
 from regard.draw.boxes import draw_boxes
 from regard.errors import RegardError
+from regard.tasks.image_predictor import OneImage, pixels_of
+
+# A notebook keeps the pictures that it shows: larger ones are made smaller.
+LARGEST = 1024
 
 
 @dataclass(frozen=True)
 class BoxRefinement:
-    """How the boxes of one image settle: where each query begins, and what every layer of the decoder says of it."""
+    """Box refinement of one image, layer by layer: where each query begins, and what every decoder layer says of it."""
 
     boxes_xyxy: Float32[Tensor, "layers queries 4"]
     """In pixels of the image as it is stored."""
@@ -27,11 +31,11 @@ class BoxRefinement:
     start_xyxy: Float32[Tensor, "queries 4"] | None = None
     """None for queries that begin without a box."""
     proposed: bool = False
-    """Whether `start_xyxy` was proposed in this image, rather than learned for all."""
+    """True: the encoder proposed `start_xyxy` for this image. False: they are learned, and the same for all images."""
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """What there is to see, in order: where the queries begin, if they begin with boxes, and each layer."""
+        """The names of the pictures in order: where the queries begin, if they begin with boxes, then each layer."""
         begin = () if self.start_xyxy is None else ("proposal" if self.proposed else "start",)
         return (*begin, *(f"layer {number}" for number in range(1, len(self.boxes_xyxy) + 1)))
 
@@ -41,7 +45,7 @@ class Detections:
     """The objects of one image, the most certain first. They draw themselves and convert to others' formats."""
 
     name: str
-    """The image's."""
+    """The image's path, or a name such as images[3]."""
     image_size: tuple[int, int]
     """(height, width) of the image as it is stored, in whose pixels the boxes are."""
     boxes_xyxy: Float32[Tensor, "objects 4"]
@@ -49,7 +53,9 @@ class Detections:
     scores: Float32[Tensor, " objects"]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    """What the training data call the classes."""
+    """The classes' ids in the training data."""
+    pixels: UInt8[Tensor, "channels height width"] | None = field(default=None, repr=False, compare=False)
+    """The image, if it was predicted on in memory; None for a file, which is read again to be drawn."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,30 +68,20 @@ class Detections:
     def above(self, threshold: float) -> "Detections":
         """Those of at least this score."""
         kept = self.scores >= threshold
-        return Detections(
-            self.name,
-            self.image_size,
-            self.boxes_xyxy[kept],
-            self.labels[kept],
-            self.scores[kept],
-            self.class_names,
-            self.category_ids,
-        )
+        return replace(self, boxes_xyxy=self.boxes_xyxy[kept], labels=self.labels[kept], scores=self.scores[kept])
 
-    def draw(self, image: str | Path | Image.Image | Tensor | None = None) -> Image.Image:
-        """The image with a box, a name and a score for each object. Without `image`, the file that was predicted on.
+    def draw(self, image: OneImage | None = None) -> Image.Image:
+        """The image with a box, a name and a score for each object. Without `image`, the one that was predicted on.
 
-        RegardError where that is no file, or the image is of another size than the one that was predicted on.
+        RegardError where that is a file which is gone, or `image` has another size than the one that was predicted on.
         """
-        source = self.name if image is None else image
-        if isinstance(source, str | Path):
-            if not Path(source).is_file():
-                raise RegardError(f"draw: {source} is no file; give the image: draw(image)")
-            pixels = read_image(source, 3)
-        elif isinstance(source, Image.Image):
-            pixels = from_pil(source, 3)
-        else:
-            pixels = source.cpu().expand(3, -1, -1) if source.shape[0] == 1 else source.cpu()
+        if image is None:
+            image = self.name if self.pixels is None else self.pixels
+        if isinstance(image, str | Path) and not Path(image).is_file():
+            raise RegardError(f"draw: {image} is no file; give the image: draw(image)")
+        if isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 1:
+            image = image.expand(3, -1, -1)
+        pixels = pixels_of(image, 3, "draw")
         if tuple(pixels.shape[1:]) != self.image_size:
             raise RegardError(
                 f"draw: an image of {pixels.shape[2]} × {pixels.shape[1]} pixels, "
@@ -94,8 +90,19 @@ class Detections:
         captions = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
         return draw_boxes(pixels, self.boxes_xyxy, self.labels.tolist(), captions)
 
+    def _repr_png_(self) -> bytes | None:
+        """A notebook shows the picture, at most `LARGEST` pixels wide and high; None, hence the text, if it is gone."""
+        try:
+            picture = self.draw()
+        except RegardError:
+            return None
+        picture.thumbnail((LARGEST, LARGEST))
+        buffer = io.BytesIO()
+        picture.save(buffer, "png")
+        return buffer.getvalue()
+
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO's results: a table an object, `bbox` being (left, top, width, height) in pixels."""
+        """COCO's results: one dictionary an object; `bbox` is (left, top, width, height) in pixels."""
         sizes = torch.cat([self.boxes_xyxy[:, :2], self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]], dim=1)
         rows = zip(self.labels.tolist(), sizes.tolist(), self.scores.tolist(), strict=True)
         return [

@@ -43,7 +43,7 @@ from regard.weights import load_detr_weights, load_pretrained_backbone
 
 
 class DetectionTask:
-    """Everything of a run that is about boxes; the training loop knows nothing of them."""
+    """Everything in a run that is about boxes; the training loop knows nothing about them."""
 
     unit = "images"
     main_metric = "ap"
@@ -88,7 +88,7 @@ class DetectionTask:
         return (*self.train.skipped, *self.val.skipped)
 
     def check(self) -> list[Issue]:
-        """What is wrong with the data, as far as it can be told without decoding them all."""
+        """Issues of the data that can be found without decoding every image, and of the backbone's weights."""
         used = self.data if self.recipe.data.validate_on == "val" else replace(self.data, val=self.data.train)
         issues, _, _ = check_opened_detection(used, num_queries=self.config.num_queries, pixels=False)
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
@@ -118,7 +118,7 @@ class DetectionTask:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
-        """Which images each step takes, from the first step on."""
+        """The images of each step, from the first step on."""
         recipe = self.recipe
         if not recipe.data.group_by_aspect:
             return training_order(recipe, len(self.train), rank=rank, world_size=world_size)
@@ -132,7 +132,7 @@ class DetectionTask:
         )
 
     def training_loader(self, order: TrainingOrder) -> Iterable[DetectionBatch]:
-        """Batches for ever, augmented."""
+        """Endless batches, augmented."""
         recipe, augment = self.recipe, self.recipe.augment
         transform = detection_training_transform(
             self.preprocessing,
@@ -157,11 +157,11 @@ class DetectionTask:
         )
 
     def weight(self, batch: DetectionBatch) -> int:
-        """The images. How many boxes there are, the loss itself counts over all processes."""
+        """The number of images. The loss itself counts the boxes over all processes."""
         return len(batch)
 
     def loss(self, model: nn.Module, batch: DetectionBatch) -> Float[Tensor, ""]:
-        """The set loss over all layers of the decoder; with a DN-DETR, of proposals and noised objects too."""
+        """The set loss over all layers of the decoder; a DN-DETR adds that of proposals and denoising queries."""
         self._loss.to(batch.images.device)
         if isinstance(self._loss, DNDETRLoss):
             output = model(batch.images, batch.mask, batch.labels, batch.boxes_cxcywh)
@@ -173,9 +173,9 @@ class DetectionTask:
         return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> DetectionEvaluation:
-        """This process's share of the held-out images, evaluated."""
+        """The evaluation of this process's shard of the held-out images."""
         was_training = model.training
-        share = self.predictor(model).evaluate(
+        shard = self.predictor(model).evaluate(
             self.val,
             num_workers=self.recipe.data.num_workers,
             on_bad_image=self.recipe.data.on_bad_image,
@@ -183,14 +183,14 @@ class DetectionTask:
             world_size=world_size,
         )
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[DetectionEvaluation]) -> dict[str, float]:
-        """COCO's figures and the loss over the shares of all processes."""
-        return DetectionEvaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[DetectionEvaluation]) -> dict[str, float]:
+        """COCO's figures and the loss over the shards of all processes."""
+        return DetectionEvaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
-        """For an image of the size that most of the training images are brought to."""
+        """For an image of the size that most training images are resized to."""
         if not isinstance(model, DETR | DNDETR):
             return 0
         from regard.data.boxes.transforms import resized
@@ -202,7 +202,7 @@ class DetectionTask:
         return model.flops(height, width)
 
     def metadata(self) -> dict[str, Any]:
-        """All that prediction needs beside the weights: no data set."""
+        """All that prediction needs beside the weights, so that it needs no data set."""
         return {
             "task": "detection",
             "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
@@ -213,14 +213,14 @@ class DetectionTask:
 
 
 def annotations_of(options: DataSection) -> Annotations:
-    """COCO's files as a recipe names them."""
+    """The COCO files that a recipe names."""
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     stated = (getattr(options, name) for name in names)
     return Annotations(*(None if value is None else Path(value).expanduser() for value in stated))
 
 
 def splits_of(data: DetectionData, options: DataSection) -> tuple[DetectionSource, DetectionSource]:
-    """What a recipe trains on, and what it evaluates on."""
+    """The sources that a recipe trains on and evaluates on."""
     train = data.train
     if options.first is not None:
         train = SelectedDetectionSource(train, range(min(options.first, len(train))))
@@ -229,5 +229,5 @@ def splits_of(data: DetectionData, options: DataSection) -> tuple[DetectionSourc
 
 def _config(recipe: Recipe, num_classes: int) -> DETRConfig | DNDETRConfig:
     config = recipe.model.config(num_classes=num_classes)
-    assert isinstance(config, DETRConfig | DNDETRConfig)  # the schema lets no other model come to this task
+    assert isinstance(config, DETRConfig | DNDETRConfig)  # the schema allows no other model in this task
     return config

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regard.tasks.seq2seq.metrics import bits_per_byte, perplexity
+from regard.tasks.text_metrics import bits_per_byte, perplexity
 
 
 @dataclass(frozen=True)
 class TextEvaluation:
-    """How probable a model held a text."""
+    """The cross-entropy that a model gives a text, and what it is divided by."""
 
     nats: float
     """Cross-entropy of all its tokens."""
@@ -18,10 +18,10 @@ class TextEvaluation:
     skipped: tuple[str, ...] = ()
 
     @classmethod
-    def joined(cls, shares: Sequence["TextEvaluation"]) -> "TextEvaluation":
-        """The shares of several processes as one; each knows the bytes of the whole."""
-        nats = math.fsum(share.nats for share in shares)
-        return cls(nats, sum(share.num_tokens for share in shares), shares[0].num_bytes)
+    def joined(cls, shards: Sequence["TextEvaluation"]) -> "TextEvaluation":
+        """The shards of several processes as one; each has the number of bytes of the whole text."""
+        nats = math.fsum(shard.nats for shard in shards)
+        return cls(nats, sum(shard.num_tokens for shard in shards), shards[0].num_bytes)
 
     def metrics(self) -> dict[str, float]:
         """`bits_per_byte`, `perplexity` (of a token) and `loss` (mean cross-entropy of a token in nats)."""

@@ -1,7 +1,7 @@
 """A trained language model in use."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,14 @@ from regard.data import PAD, Tokenizer, seed_for, tokenizer_from_dict
 from regard.errors import RegardError
 from regard.models.decoding import greedy, sample
 from regard.tasks.next_token.metrics import TextEvaluation
+from regard.tasks.predictor import Predictor, many, require_text
 
 
-class Writer:
-    """A language model with its tokenizer: it goes on with a text, and says how probable a text is."""
+class Writer(Predictor):
+    """A language model with its tokenizer. It continues a text, and measures how probable a text is."""
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
-        self.model = model.eval()
+        super().__init__(model)
         self.tokenizer = tokenizer
         context = getattr(model, "context", None)
         if not isinstance(context, int):
@@ -27,12 +28,20 @@ class Writer:
 
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Writer":
-        """With what a run's metadata.json keeps."""
+        """From a run's metadata.json. RegardError for a tokenizer that cannot be read."""
         return cls(model, tokenizer_from_dict(metadata["tokenizer"], where))
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+    @overload
+    def __call__(self, prompt: str, /, **options: Any) -> str: ...
+    @overload
+    def __call__(self, prompt: Iterable[str], /, **options: Any) -> list[str]: ...
+
+    def __call__(self, prompt: str | Iterable[str], /, **options: Any) -> str | list[str]:
+        """`generate` with its options. Each of several prompts is continued by itself, from the same seed."""
+        if isinstance(prompt, str):
+            return self.generate(prompt, **options)
+        prompts = enumerate(many(prompt, "prompt: give a str"), 1)
+        return [self.generate(require_text(one, f"prompt {number}:"), **options) for number, one in prompts]
 
     @torch.inference_mode()
     def generate(
@@ -45,7 +54,7 @@ class Writer:
         top_p: float | None = None,
         seed: int = 0,
     ) -> str:
-        """What the model writes after `prompt`: drawn from `seed`, or with temperature 0 the likeliest token each time.
+        """The text after `prompt`, sampled from `seed`; with temperature 0, the most probable token each time.
 
         It ends after `max_new_tokens`, or where the context is full. Raises RegardError for an empty prompt, or one
         that leaves no room in the context.
@@ -53,7 +62,7 @@ class Writer:
         tokens = self.tokenizer.encode(prompt)
         room = self.context - len(tokens)
         if not tokens:
-            raise RegardError("prompt: is empty; give the model something to go on with")
+            raise RegardError("prompt: is empty; give the model a text to continue")
         if room < 1:
             raise RegardError(
                 f"prompt: {len(tokens)} tokens are too many; the context holds {self.context}, so at most "
@@ -85,10 +94,10 @@ class Writer:
 
     @torch.inference_mode()
     def evaluate(self, text: str, *, batch_size: int = 32, rank: int = 0, world_size: int = 1) -> TextEvaluation:
-        """How probable the model holds a text, or this process's share of it.
+        """The cross-entropy of a text, or of the shard of process `rank`.
 
-        Windows of the context's length overlap by half, and each scores its second half (the first scores all of
-        itself): a token is predicted from at least half a context. A line break stands before the text.
+        Windows of the context's length overlap by half. The first window scores all its tokens, every other one its
+        second half, so that a token is predicted from at least half a context. A line break stands before the text.
         """
         tokens = torch.tensor([*self.tokenizer.encode("\n"), *self.tokenizer.encode(text)])
         if len(tokens) < 2:
@@ -105,7 +114,7 @@ class Writer:
     def _windows(
         self, tokens: Int64[Tensor, " tokens"], batch_size: int, rank: int, world_size: int
     ) -> Iterator[tuple[Int64[Tensor, "batch window"], Int64[Tensor, "batch window"]]]:
-        """Batches of inputs, and labels which are PAD where another window scores, or the text is over."""
+        """Batches of inputs and labels. A label is PAD where another window scores it, and after the text's end."""
         length, stride = self.context, max(self.context // 2, 1)
         starts = range(0, max(len(tokens) - 1 - (length - stride), 1), stride)
         inputs, labels = [], []

@@ -18,7 +18,7 @@ from regard.tasks.task import training_order
 
 
 class NextTokenTask:
-    """A text, cut into windows of the model's context. Opening it reads the text and makes the tokenizer."""
+    """A text, cut into windows of the model's context. The constructor reads it and makes the tokenizer."""
 
     unit = "windows"
     main_metric = "bits_per_byte"
@@ -30,7 +30,7 @@ class NextTokenTask:
         self.data = open_text(data.address, val_fraction=data.val_fraction)
         self.tokenizer = create_tokenizer(data.tokenizer, data.vocab_size, [self.data.train])
         config = recipe.model.config(vocab_size=self.tokenizer.vocab_size)
-        assert isinstance(config, LanguageModelConfig)  # the schema lets no other model come to this task
+        assert isinstance(config, LanguageModelConfig)  # the schema allows no other model in this task
         self.config = config
         self._tokens = torch.tensor(self.tokenizer.encode(self.data.train))
 
@@ -39,7 +39,7 @@ class NextTokenTask:
         return ()
 
     def check(self) -> Sequence[Issue]:
-        """Nothing that opening the data has not said."""
+        """No issues beyond those that opening the data raises."""
         return ()
 
     def build_model(self) -> LanguageModel:
@@ -48,16 +48,16 @@ class NextTokenTask:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
-        """Which windows each step takes, from the first step on."""
+        """The windows of each step, from the first step on."""
         count = num_windows(len(self._tokens), self.config.context)
         return training_order(self.recipe, count, rank=rank, world_size=world_size)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[WindowBatch]:
-        """Batches for ever; in each epoch the windows begin elsewhere."""
+        """Endless batches; in each epoch the windows begin at other places."""
         return training_windows(self._tokens, self.config.context, order, num_workers=self.recipe.data.num_workers)
 
     def weight(self, batch: WindowBatch) -> int:
-        """The windows: all are of one length."""
+        """The number of windows, which all have one length."""
         return len(batch)
 
     def loss(self, model: nn.Module, batch: WindowBatch) -> Float[Tensor, ""]:
@@ -70,22 +70,22 @@ class NextTokenTask:
         return Writer(model, self.tokenizer)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> TextEvaluation:
-        """This process's share of the held-out text."""
+        """The evaluation of this process's shard of the held-out text."""
         was_training = model.training
-        share = self.predictor(model).evaluate(self.data.val, rank=rank, world_size=world_size)
+        shard = self.predictor(model).evaluate(self.data.val, rank=rank, world_size=world_size)
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[TextEvaluation]) -> dict[str, float]:
-        """`bits_per_byte`, `perplexity` and `loss` over the shares of all processes."""
-        return TextEvaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[TextEvaluation]) -> dict[str, float]:
+        """`bits_per_byte`, `perplexity` and `loss` over the shards of all processes."""
+        return TextEvaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         """For one window."""
         return model.flops(self.config.context) if isinstance(model, LanguageModel) else 0
 
     def metadata(self) -> dict[str, Any]:
-        """All that generation needs beside the weights: no data set."""
+        """All that generation needs beside the weights, so that it needs no data set."""
         return {
             "task": "next-token",
             "model": {"name": self.recipe.model.name, "config": asdict(self.config)},

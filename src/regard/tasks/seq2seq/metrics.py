@@ -1,14 +1,15 @@
-"""How good a model of text is."""
+"""How good a sequence-to-sequence model is."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regard.errors import RegardError
+from regard.tasks.text_metrics import perplexity
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """The share of predictions that equal their reference."""
+    """The fraction of predictions that equal their reference."""
     pairs = list(zip(predictions, references, strict=True))
     return sum(ours == theirs for ours, theirs in pairs) / len(pairs)
 
@@ -16,26 +17,16 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
 def bleu(predictions: Sequence[str], references: Sequence[str], *, tokenize: str = "13a") -> float:
     """BLEU of a corpus in [0, 100] (Papineni et al. 2002), as sacrebleu computes it.
 
-    `tokenize` is sacrebleu's: "13a" for words, "char" for what is short.
+    `tokenize` is sacrebleu's: "13a" for words, "char" for short texts.
     """
     from sacrebleu import corpus_bleu
 
     return float(corpus_bleu(list(predictions), [list(references)], tokenize=tokenize).score)
 
 
-def perplexity(nats: float, num_tokens: int) -> float:
-    """e to the mean cross-entropy of a token: as uncertain as among that many tokens of equal probability."""
-    return math.exp(min(nats / num_tokens, 700.0))  # e^710 is beyond a float
-
-
-def bits_per_byte(nats: float, num_bytes: int) -> float:
-    """Bits that the model needs for a byte of text: comparable between tokenizers."""
-    return nats / math.log(2) / num_bytes
-
-
 @dataclass(frozen=True)
 class GroupFigures:
-    """What became of one group of pairs, such as a language."""
+    """The figures of one group of pairs, such as a language."""
 
     name: str
     exact_match: float
@@ -44,7 +35,7 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class PairEvaluation:
-    """What was written for each source beside what is right, and how probable the model held what is right."""
+    """The model's text for each source beside the reference, and the cross-entropy of the references."""
 
     sources: tuple[str, ...]
     references: tuple[str, ...]
@@ -52,17 +43,17 @@ class PairEvaluation:
     groups: tuple[str, ...]
     names: tuple[str, ...]
     nats: float
-    """Cross-entropy of all references, each with the token that ends it."""
+    """Cross-entropy of all references, each with its end token."""
     num_tokens: int
     bleu_tokenize: str
     skipped: tuple[str, ...] = ()
 
     @classmethod
-    def joined(cls, shares: Sequence["PairEvaluation"]) -> "PairEvaluation":
-        """The shares of several processes as one."""
+    def joined(cls, shards: Sequence["PairEvaluation"]) -> "PairEvaluation":
+        """The shards of several processes as one."""
 
         def all_of(field: str) -> tuple[str, ...]:
-            return tuple(value for share in shares for value in getattr(share, field))
+            return tuple(value for shard in shards for value in getattr(shard, field))
 
         return cls(
             all_of("sources"),
@@ -70,9 +61,9 @@ class PairEvaluation:
             all_of("predictions"),
             all_of("groups"),
             all_of("names"),
-            math.fsum(share.nats for share in shares),
-            sum(share.num_tokens for share in shares),
-            shares[0].bleu_tokenize,
+            math.fsum(shard.nats for shard in shards),
+            sum(shard.num_tokens for shard in shards),
+            shards[0].bleu_tokenize,
             all_of("skipped"),
         )
 
@@ -97,5 +88,5 @@ class PairEvaluation:
         return figures
 
     def mistakes(self) -> list[int]:
-        """Which pairs were written wrongly."""
+        """The indices of the pairs whose text is not the reference."""
         return [i for i, text in enumerate(self.predictions) if text != self.references[i]]

@@ -1,7 +1,7 @@
 """A trained sequence-to-sequence model in use."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -10,46 +10,63 @@ from torch import Tensor, nn
 from regard.data import BOS, EOS, PAD, PairSource, Tokenizer, evaluation_pairs, pair_batch, tokenizer_from_dict
 from regard.errors import RegardError
 from regard.models.decoding import Generated, beam_search, greedy
+from regard.tasks.predictor import Predictor, batched, many, require_text
 from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.result import Alignment, Translation
 
 
-class Translator:
-    """A model with its tokenizer: text in, text out."""
+class Translator(Predictor):
+    """A model with its tokenizer, text in, text out: `translator("vier").text`."""
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, max_new_tokens: int) -> None:
-        self.model = model.eval()
+        super().__init__(model)
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
 
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Translator":
-        """With what a run's metadata.json keeps."""
+        """From a run's metadata.json. RegardError for a tokenizer that cannot be read."""
         return cls(model, tokenizer_from_dict(metadata["tokenizer"], where), metadata["max_new_tokens"])
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
+        self, texts: str, *, batch_size: int = 256, beam_size: int = 1, length_penalty: float = 0.6
+    ) -> Translation: ...
+    @overload
+    def predict(
+        self, texts: Iterable[str], *, batch_size: int = 256, beam_size: int = 1, length_penalty: float = 0.6
+    ) -> list[Translation]: ...
 
     def predict(
-        self, texts: Sequence[str], *, batch_size: int = 256, beam_size: int = 1, length_penalty: float = 0.6
-    ) -> list[Translation]:
-        """What the model writes for each text: the likeliest token after the likeliest, or by beam search.
+        self, texts: str | Iterable[str], *, batch_size: int = 256, beam_size: int = 1, length_penalty: float = 0.6
+    ) -> Translation | list[Translation]:
+        """One text -> its translation; a list, tuple or generator of texts -> a list of translations.
 
+        The decoder takes the most probable token each time, or searches with `beam_size` hypotheses.
         Raises RegardError for an empty text, or one that is longer than the model's positions reach.
         """
+        if isinstance(texts, str):
+            return self._predict([texts], batch_size, beam_size, length_penalty)[0]
+        return self._predict(list(many(texts, "predict: give a str")), batch_size, beam_size, length_penalty)
+
+    __call__ = predict
+
+    def _predict(
+        self, texts: Sequence[Any], batch_size: int, beam_size: int, length_penalty: float
+    ) -> list[Translation]:
+        """In batches of texts of similar length."""
         for number, text in enumerate(texts):
-            if not text:
-                raise RegardError(f"predict: text {number + 1} of {len(texts)} is empty")
-        answers: list[Translation | None] = [None] * len(texts)
+            name = f"predict: text {number + 1} of {len(texts)}"
+            if not require_text(text, name):
+                raise RegardError(f"{name} is empty")
+        translations: list[Translation | None] = [None] * len(texts)
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(texts), batch_size):
-            chosen = by_length[start : start + batch_size]
+        for chosen in batched(by_length, batch_size):
             batch = pair_batch([(texts[i], "") for i in chosen], self.tokenizer, [str(i) for i in chosen])
             found = self._write(batch.source, batch.source_mask, beam_size, length_penalty)
             for i, tokens, log_prob in zip(chosen, found.tokens.tolist(), found.log_probs.tolist(), strict=True):
-                answers[i] = Translation(texts[i], self.tokenizer.decode(tokens), log_prob)
-        return [answer for answer in answers if answer is not None]
+                translations[i] = Translation(texts[i], self.tokenizer.decode(tokens), log_prob)
+        return [translation for translation in translations if translation is not None]
 
     @torch.inference_mode()
     def evaluate(
@@ -62,7 +79,7 @@ class Translator:
         rank: int = 0,
         world_size: int = 1,
     ) -> PairEvaluation:
-        """What the model writes for all pairs, or for this process's share, and how probable it holds what is right."""
+        """Texts for all sources, or for the shard of process `rank`, and the cross-entropy of the references."""
         loader = evaluation_pairs(
             pairs, self.tokenizer, batch_size, rank=rank, world_size=world_size, num_workers=num_workers
         )
@@ -88,8 +105,8 @@ class Translator:
 
     @torch.inference_mode()
     def alignment(self, text: str, *, beam_size: int = 1, length_penalty: float = 0.6) -> tuple[Translation, Alignment]:
-        """What the model writes for a text, as in `predict`, and what each token of it took from the text."""
-        answer = self.predict([text], beam_size=beam_size, length_penalty=length_penalty)[0]
+        """The translation of a text, as in `predict`, and the cross-attention between the tokens of both."""
+        answer = self.predict(text, beam_size=beam_size, length_penalty=length_penalty)
         batch = pair_batch([(text, answer.text)], self.tokenizer, [""]).to(self.device)
         model: Any = self.model
         weights = model.cross_attention(batch.source, batch.target[:, :-1])[0].float().cpu()
@@ -115,7 +132,7 @@ class Translator:
         )
 
     def _pieces(self, tokens: Tensor) -> list[str]:
-        """The text of each token. Of a letter that takes several, the first one gets it all."""
+        """The text of each token. If several tokens make one letter, the first gets the letter, the others nothing."""
         ids, pieces = tokens.tolist(), []
         first = 0
         for end in range(1, len(ids) + 1):

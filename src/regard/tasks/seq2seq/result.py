@@ -1,4 +1,4 @@
-"""What a translator writes, and what it looked at."""
+"""What a translator writes, and what each token of it attended to."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Translation:
-    """What was written for a source, and the logarithm of its probability."""
+    """The model's text for a source, and the logarithm of its probability."""
 
     source: str
     text: str
@@ -17,7 +17,7 @@ class Translation:
 
 @dataclass(frozen=True)
 class Alignment:
-    """What each written token took from each token of the source."""
+    """Cross-attention: how much each written token took from each token of the source."""
 
     source: tuple[str, ...]
     target: tuple[str, ...]

@@ -16,13 +16,13 @@ from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.task import training_order
 
-# What is written may be this many tokens longer than the longest target of the training data (of a sample of it).
+# A translation may be this many tokens longer than the longest target in a sample of the training data.
 SPARE_TOKENS = 8
 SAMPLE = 2000
 
 
 class Seq2SeqTask:
-    """Pairs of texts, with one vocabulary for both. Opening it reads the data and makes the tokenizer."""
+    """Pairs of texts with one vocabulary for both. The constructor reads the data and makes the tokenizer."""
 
     unit = "pairs"
     main_metric = "exact_match"
@@ -33,7 +33,7 @@ class Seq2SeqTask:
         data = recipe.data
         self.data: TextPairs = open_pairs(data.address, val_fraction=data.val_fraction, split_seed=data.split_seed)
         train = self.data.train
-        # Drawn, since every n-th pair may be of one language.
+        # At random, since every n-th pair may be of one language.
         drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:SAMPLE].tolist()
         sample = [train.pair(i) for i in sorted(drawn)]
         texts = (text for pair in sample for text in pair)
@@ -52,7 +52,7 @@ class Seq2SeqTask:
         return (*self.data.train.skipped, *self.data.val.skipped)
 
     def check(self) -> Sequence[Issue]:
-        """Nothing that opening the data has not said."""
+        """No issues beyond those that opening the data raises."""
         return ()
 
     def build_model(self) -> nn.Module:
@@ -63,19 +63,19 @@ class Seq2SeqTask:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
-        """Which pairs each step takes, from the first step on."""
+        """The pairs of each step, from the first step on."""
         return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[PairBatch]:
-        """Batches for ever."""
+        """Endless batches."""
         return training_pairs(self.data.train, self.tokenizer, order, num_workers=self.recipe.data.num_workers)
 
     def weight(self, batch: PairBatch) -> int:
-        """The tokens that are predicted."""
+        """The number of tokens that are predicted."""
         return int((batch.target[:, 1:] != PAD).sum())
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Float[Tensor, ""]:
-        """Mean cross-entropy of the target's tokens, each predicted from those before it; label smoothing (5.4)."""
+        """Mean cross-entropy of the target's tokens, each predicted from those before it, with label smoothing."""
         logits = model(batch.source, batch.target[:, :-1], source_mask=batch.source_mask)
         return F.cross_entropy(
             logits.flatten(0, 1),
@@ -88,9 +88,9 @@ class Seq2SeqTask:
         return Translator(model, self.tokenizer, self._max_new_tokens)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> PairEvaluation:
-        """This process's share of the held-out pairs, written by the model."""
+        """The evaluation of this process's shard of the held-out pairs."""
         was_training = model.training
-        share = self.predictor(model).evaluate(
+        shard = self.predictor(model).evaluate(
             self.data.val,
             bleu_tokenize=self.data.bleu_tokenize,
             num_workers=self.recipe.data.num_workers,
@@ -98,11 +98,11 @@ class Seq2SeqTask:
             world_size=world_size,
         )
         model.train(was_training)
-        return share
+        return shard
 
-    def metrics(self, shares: Sequence[PairEvaluation]) -> dict[str, float]:
-        """`exact_match`, `bleu`, `perplexity` and `loss` over the shares of all processes."""
-        return PairEvaluation.joined(shares).metrics()
+    def metrics(self, shards: Sequence[PairEvaluation]) -> dict[str, float]:
+        """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
+        return PairEvaluation.joined(shards).metrics()
 
     def flops(self, model: nn.Module) -> int:
         """For the longest pair."""
@@ -111,7 +111,7 @@ class Seq2SeqTask:
         return model.flops(self._longest_source, self._longest_target + 1)
 
     def metadata(self) -> dict[str, Any]:
-        """All that prediction needs beside the weights: no data set."""
+        """All that prediction needs beside the weights, so that it needs no data set."""
         return {
             "task": "seq2seq",
             "model": {"name": self.recipe.model.name, "config": asdict(self.config)},

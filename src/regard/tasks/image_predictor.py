@@ -1,0 +1,132 @@
+"""What classifiers and detectors share: they take images of every usual kind, in batches, and know their classes."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from regard.data import BadImage, DetectionPreprocessing, Preprocessing, from_pil, read_image
+from regard.errors import RegardError
+from regard.tasks.predictor import Predictor, batched, many
+
+OneImage = str | Path | Image.Image | np.ndarray | Tensor
+KINDS = "a path, a Pillow image, a uint8 array (height, width[, channels]) or a uint8 tensor (channels, height, width)"
+Answer = TypeVar("Answer")
+
+
+class LoadedImage(NamedTuple):
+    """An image before the model: its path, or "images[3]"; its stored (height, width); and what the model takes."""
+
+    name: str
+    size: tuple[int, int]
+    prepared: Float32[Tensor, "channels height width"]
+    pixels: UInt8[Tensor, "channels stored_height stored_width"] | None
+    """None for a file, which can be read again."""
+
+
+class ImagePredictor(Predictor, Generic[Answer]):
+    """A model with its preprocessing and the names of its classes."""
+
+    def __init__(
+        self, model: nn.Module, class_names: Sequence[str], preprocessing: Preprocessing | DetectionPreprocessing
+    ) -> None:
+        super().__init__(model)
+        self.class_names = tuple(class_names)
+        self._channels = preprocessing.channels
+
+    @abstractmethod
+    def _preprocess(
+        self, pixels: UInt8[Tensor, "channels stored_height stored_width"]
+    ) -> Float32[Tensor, "channels height width"]:
+        """From stored pixels to what the model takes."""
+
+    def prepare(self, image: OneImage) -> Float32[Tensor, "channels height width"]:
+        """An image, of any kind that `predict` takes, as the model takes it."""
+        return self._load(image, "image").prepared
+
+    def _load(self, image: object, name: str) -> LoadedImage:
+        pixels, is_file = pixels_of(image, self._channels, name), isinstance(image, str | Path)
+        size = (pixels.shape[1], pixels.shape[2])
+        return LoadedImage(str(image) if is_file else name, size, self._preprocess(pixels), None if is_file else pixels)
+
+    def _predict(
+        self,
+        images: OneImage | Iterable[OneImage],
+        batch_size: int,
+        answer: Callable[[list[LoadedImage]], list[Answer]],
+    ) -> Answer | list[Answer]:
+        """One image -> its answer; many -> a list of answers, computed in batches."""
+        if isinstance(images, OneImage):
+            return answer([self._load(images, "image")])[0]
+        return [
+            one
+            for batch in batched(enumerate(many(images, f"predict: give {KINDS}")), batch_size)
+            for one in answer([self._load(image, f"images[{number}]") for number, image in batch])
+        ]
+
+    def _predict_files(
+        self, files: Iterable[str | Path], batch_size: int, answer: Callable[[list[LoadedImage]], list[Answer]]
+    ) -> Iterator[Answer | BadImage]:
+        """For each file, in order: its answer, or the error that names it where it cannot be read."""
+        for batch in batched(files, batch_size):
+            loaded: list[LoadedImage | BadImage] = []
+            for file in batch:
+                try:
+                    loaded.append(self._load(file, str(file)))
+                except BadImage as error:
+                    loaded.append(error)
+            readable = [image for image in loaded if isinstance(image, LoadedImage)]
+            answers = iter(answer(readable) if readable else [])
+            for image in loaded:
+                yield image if isinstance(image, BadImage) else next(answers)
+
+    def _class_indices(self, class_names: Sequence[str] | None) -> Tensor:
+        """The model's index of each class of a data set; None: they are the model's own."""
+        names = self.class_names if class_names is None else class_names
+        unexpected = [name for name in names if name not in self.class_names]
+        if unexpected:
+            raise RegardError(
+                f"the data have classes that the model does not know: {', '.join(unexpected)}; "
+                f"it knows: {', '.join(self.class_names)}"
+            )
+        return torch.tensor([self.class_names.index(name) for name in names])
+
+
+def pixels_of(image: object, channels: int, name: str) -> UInt8[Tensor, "channels height width"]:
+    """An image as uint8 on the CPU, grey (`channels` 1) or RGB (3), in its stored size.
+
+    Files, Pillow images and arrays are brought to that many channels as `from_pil` says; a tensor must have them.
+    Raises BadImage for a file that cannot be read, and RegardError, which begins with `name`, for any other kind.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image, channels)
+    if isinstance(image, Image.Image):
+        return from_pil(image, channels)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))):
+            wanted = "(height, width) or (height, width, 1, 3 or 4 channels)"
+            raise _wrong(name, "an array", wanted, image)
+        _require_pixels(image, name)
+        return from_pil(Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image), channels)
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels:
+            raise _wrong(name, "a tensor", f"({channels}, height, width)", image)
+        _require_pixels(image, name)
+        return image.cpu()
+    raise RegardError(f"{name}: give {KINDS}, not a {type(image).__name__}")
+
+
+def _require_pixels(image: np.ndarray | Tensor, name: str) -> None:
+    if 0 in image.shape:
+        raise RegardError(f"{name}: has no pixels: {tuple(image.shape)}")
+
+
+def _wrong(name: str, what: str, shape: str, image: np.ndarray | Tensor) -> RegardError:
+    hint = "; for a batch, give list(batch)" if image.ndim == 4 else ""
+    return RegardError(f"{name}: {what} must be uint8 {shape}, got {image.dtype} {tuple(image.shape)}{hint}")
