@@ -1,8 +1,11 @@
-"""The house, top to bottom: a file imports only from rooms above its own. Read over the syntax tree, nothing is run."""
+"""The house, top to bottom: a file imports only from rooms above its own, in larger rooms also from sub-rooms above its
+own, and no files import each other in a circle. Read from the syntax tree; nothing is run."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,11 @@ import regard
 
 PACKAGE = Path(regard.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+# Their modules: "regard.ops.local.windows"; a package has the name of its folder.
+MODULES = {
+    ".".join((PACKAGE.name, *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in FILES
+}
 MAX_LINES = 400
 
 # From top to bottom; rooms on one line don't know each other.
@@ -39,12 +47,46 @@ ALLOWED["draw"] = {"layers"}
 ALLOWED["__init__"] = {"api"}  # what `import regard` offers
 ALLOWED["__main__"] = {"cli"}
 
+# The same within rooms, for their folders and files; one that is not named here is bound by circles alone.
+SUBFLOORS = {
+    "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
+    "data": [
+        ("addresses", "order"),
+        ("images",),
+        ("boxes", "text"),
+        ("checks",),
+        ("open",),
+        ("check", "write_examples"),
+    ],
+    "weights": [
+        ("files", "hub", "package_file", "rules"),
+        ("prefix_tokens",),
+        ("formats",),
+        ("adapt", "catalogue"),
+        ("load",),
+        ("convert",),
+    ],
+    "tasks": [
+        ("features", "predictor", "task", "text_metrics"),
+        ("image_predictor",),
+        ("classification", "detection", "next_token", "seq2seq"),
+        ("pretrained",),
+    ],
+}
+BELOW = {
+    f"{room}/{sub}": {other for floor in floors[i:] for other in floor} - {sub}
+    for room, floors in SUBFLOORS.items()
+    for i, floor in enumerate(floors)
+    for sub in floor
+}
+
 
 def violations(source, path):
     """What a file of the package breaks, each as "path:line: what"; `path` is relative to the package."""
     room = Path(path).parts[0].removesuffix(".py")
     if room not in ALLOWED:
         return [f"{path}:1: {room} is no room of the house; give it a floor in {Path(__file__).name}"]
+    sub = "/".join(Path(path).with_suffix("").parts[:2])
     found = []
     for node in ast.walk(ast.parse(source)):
         for module, line in imported(node):
@@ -53,6 +95,12 @@ def violations(source, path):
                 found.append(f"{path}:{line}: relative import of {module}")
             elif other != room and other not in ALLOWED[room] | OPEN_TO_ALL:
                 found.append(f"{path}:{line}: {room} imports {module}, which is not above it")
+            elif other == room and sub in BELOW:
+                inner = module.split(".")[2:3]
+                if not inner:
+                    found.append(f"{path}:{line}: {sub} imports {module} as a whole; name the file")
+                elif inner[0] in BELOW[sub]:
+                    found.append(f"{path}:{line}: {sub} imports {module}, which is not above it")
         if isinstance(node, ast.ClassDef):
             for method in node.body:
                 if (
@@ -81,7 +129,8 @@ def imported(node):
         names = [alias.name for alias in node.names if not alias.name.startswith("__")]
         return [(f"regard.{name}" if name in ALLOWED else "regard", node.lineno) for name in names]
     if isinstance(node, ast.ImportFrom) and node.module.startswith("regard."):
-        return [(node.module, node.lineno)]
+        files = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [(module, node.lineno) for module in dict.fromkeys(f if f in MODULES else node.module for f in files)]
     if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         name = str(node.args[0].value)
@@ -90,10 +139,108 @@ def imported(node):
     return []
 
 
+def on_import(tree: ast.Module) -> Iterator[ast.AST]:
+    """The statements that run when a module is imported: not those in functions, nor those for type checkers alone."""
+    left: list[ast.AST] = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            left += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            left += ast.iter_child_nodes(node)
+
+
+def circle(sources: Mapping[str, str], *, rooms: bool) -> list[str]:
+    """Modules that import each other in a circle, the first again at the end; [] where there is none.
+
+    sources: of each module. rooms: whether the files of a sub-room (regard.ROOM.SUB) count as one.
+    """
+
+    def node(module: str) -> str:
+        within = any(other.startswith(".".join(module.split(".")[:3]) + ".") for other in sources)
+        return ".".join(module.split(".")[:3]) if rooms and within and module.count(".") > 1 else module
+
+    imports: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        others = {node(other) for part in on_import(ast.parse(source)) for other, _ in imported(part)}
+        imports.setdefault(node(module), set()).update(others - {node(module)})
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+@pytest.mark.parametrize("rooms", [False, True], ids=["files", "sub-rooms"])
+def test_nothing_imports_in_a_circle(rooms):
+    assert not circle({module: file.read_text(encoding="utf-8") for module, file in MODULES.items()}, rooms=rooms)
+
+
+@pytest.mark.parametrize(
+    ("sources", "of_files", "of_rooms"),
+    [
+        ({"regard.ops.a": "from regard.ops.b import f", "regard.ops.b": "import regard.ops.a"}, True, True),
+        (
+            {
+                "regard.ops": "from regard.ops.a import f",
+                "regard.ops.a": "try:\n    from regard.ops import g\nexcept ImportError:\n    pass",
+            },
+            True,
+            True,
+        ),
+        # A circle of sub-rooms, though not of files.
+        (
+            {
+                "regard.ops.local.flex": "from regard.ops.attention import f",
+                "regard.ops.attention": "from regard.ops.local.windows import f",
+                "regard.ops.local.windows": "",
+            },
+            False,
+            True,
+        ),
+        # In order: one way, in a function, or for types alone.
+        ({"regard.ops.a": "from regard.ops.b import f", "regard.ops.b": ""}, False, False),
+        (
+            {"regard.ops.a": "import regard.ops.b", "regard.ops.b": "def f():\n    from regard.ops.a import g"},
+            False,
+            False,
+        ),
+        (
+            {
+                "regard.ops.a": "import regard.ops.b",
+                "regard.ops.b": "if TYPE_CHECKING:\n    from regard.ops.a import g",
+            },
+            False,
+            False,
+        ),
+        (
+            {
+                "regard.ops.local": "from regard.ops.local.flex import f",
+                "regard.ops.local.flex": "from regard.ops.local.windows import f",
+                "regard.ops.local.windows": "from regard.ops.attention import f",
+            },
+            False,
+            False,
+        ),
+    ],
+)
+def test_the_checker_sees_circles(sources, of_files, of_rooms):
+    assert bool(circle(sources, rooms=False)) == of_files
+    assert bool(circle(sources, rooms=True)) == of_rooms
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_the_house_is_in_order(file):
     found = violations(file.read_text(encoding="utf-8"), file.relative_to(PACKAGE).as_posix())
     assert not found, "\n".join(found)
+
+
+def test_each_part_of_data_has_its_floor():
+    parts = {
+        file.relative_to(PACKAGE / "data").parts[0].removesuffix(".py") for file in (PACKAGE / "data").rglob("*.py")
+    }
+    assert parts - {"__init__"} == {part for floor in SUBFLOORS["data"] for part in floor}
 
 
 def test_every_room_above_is_there():
@@ -128,7 +275,53 @@ def test_every_room_above_is_there():
         ),
         ("ops/new.py", "x = 1\n" * 400, ["ops/new.py:400: has 400 lines"]),
         ("ops/new.py", "from regard.models import A\nfrom regard.cli import b\n", ["ops/new.py:1: ", "ops/new.py:2: "]),
+        # Between sub-rooms.
+        (
+            "data/images/new.py",
+            "from regard.data.boxes.coco import f\n",
+            ["data/images/new.py:1: data/images imports reg"],
+        ),
+        ("data/boxes/new.py", "import regard.data.checks.issue\n", ["data/boxes/new.py:1: data/boxes imports reg"]),
+        ("data/boxes/new.py", "from regard.data.text import pairs\n", ["data/boxes/new.py:1: data/boxes imports reg"]),
+        ("data/text/new.py", "from regard.data.boxes import coco\n", ["data/text/new.py:1: data/text imports reg"]),
+        ("data/checks/new.py", "from regard.data import open\n", ["data/checks/new.py:1: data/checks imports reg"]),
+        (
+            "data/checks/new.py",
+            "from regard.data import Issue\n",
+            ["data/checks/new.py:1: data/checks imports regard.data as"],
+        ),
+        ("data/open.py", "from regard.data.check import f\n", ["data/open.py:1: data/open imports regard.data.check,"]),
+        ("data/order.py", "from regard.data.addresses import f\n", ["data/order.py:1: data/order imports reg"]),
+        ("ops/local/new.py", "from regard.ops.favor.chunked import f\n", ["ops/local/new.py:1: ops/local imports reg"]),
+        ("ops/favor/new.py", "import regard.ops.local.flex\n", ["ops/favor/new.py:1: ops/favor imports reg"]),
+        (
+            "ops/attention.py",
+            "from regard.ops.local.flex import f\n",
+            ["ops/attention.py:1: ops/attention imports reg"],
+        ),
+        (
+            "tasks/seq2seq/new.py",
+            "from regard.tasks.next_token.metrics import f\n",
+            ["tasks/seq2seq/new.py:1: tasks/seq2seq imports reg"],
+        ),
+        (
+            "tasks/predictor.py",
+            "def f():\n    from regard.tasks.detection.predictor import Detector\n",
+            ["tasks/predictor.py:2: tasks/predictor imports reg"],
+        ),
+        ("tasks/task.py", "import regard.tasks.detection.task\n", ["tasks/task.py:1: tasks/task imports reg"]),
+        (
+            "weights/formats/new.py",
+            "from regard.weights.load import f\n",
+            ["weights/formats/new.py:1: weights/formats imports reg"],
+        ),
         # What is in order.
+        ("data/boxes/new.py", "from regard.data.images.files import f\nfrom regard.data import order\n", []),
+        ("data/check.py", "from regard.data import open\nfrom regard.data.checks.issue import Issue\n", []),
+        ("data/__init__.py", "from regard.data.check import f\n", []),
+        ("ops/local/new.py", "from regard.ops.attention import f\nfrom regard.ops.local import flex\n", []),
+        ("tasks/seq2seq/new.py", "from regard.tasks.predictor import f\nfrom regard.data import Issue\n", []),
+        ("weights/formats/new.py", "from regard.weights.rules import f\n", []),
         (
             "ops/new.py",
             "import torch\nfrom regard.ops.local.dense_weights import f\nfrom regard.errors import unknown\n",

@@ -55,7 +55,7 @@ def train(regard, tiny, tmp_path):
         ("model.patch_size=3", ["8", "3"]),
         ("model.in_chans=2", ["channels", "2", "1 (grey) or 3 (RGB)"]),
         ("data.mean=[0.1,0.2]", ["mean", "1 channels"]),
-        ("train.accumulate=3", ["batch_size 64", "3 equal parts"]),
+        ("train.accumulate=3", ["batch_size 64", "3 equal micro-batches"]),
         ("train.lr", ["--set train.lr", "KEY=VALUE"]),
     ],
 )

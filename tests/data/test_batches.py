@@ -117,7 +117,10 @@ def test_a_set_smaller_than_a_batch_is_one_batch_repeated_evenly(num_samples, pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"batch_size": 10, "world_size": 3, "accumulate": 2}, "10 cannot be cut into 6 equal parts .3 processes × 2"),
+        (
+            {"batch_size": 10, "world_size": 3, "accumulate": 2},
+            "10 cannot be cut into 6 equal micro-batches .3 processes × 2",
+        ),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),

@@ -172,7 +172,7 @@ def test_boxes_in_another_format_are_suspected_and_no_others(seed, count):
             elif (how, read_as) != (CENTRED, SIZED):  # many boxes fit as both: it may go unnoticed
                 assert f"would as {how}" in found
     shares = written(corners / np.tile(extent, 2), SIZED)
-    assert "shares of the image" in suspect_format(shares, extent, SIZED)
+    assert "fractions of the image" in suspect_format(shares, extent, SIZED)
 
 
 def test_few_boxes_are_not_suspected_of_another_format():
@@ -206,7 +206,7 @@ def test_a_file_with_shares_is_an_error(tmp_path, sound):
             entry["bbox"] = [value / 60 for value in entry["bbox"]]
     issues, _ = check(tmp_path, sound)
     assert [issue.severity for issue in issues] == ["error", "error"]
-    assert all("shares of the image" in issue.what for issue in issues)
+    assert all("fractions of the image" in issue.what for issue in issues)
 
 
 def test_corners_of_other_formats_are_checked_too(tmp_path, sound):

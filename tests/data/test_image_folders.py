@@ -175,6 +175,6 @@ def test_images_are_decoded_once_if_they_fit(flat, monkeypatch):
     copy = pickle.loads(pickle.dumps(images.train))  # what a spawned worker gets: paths, no pixels
     with pytest.raises(BadImage, match="No such file"):
         copy.read(0)
-    monkeypatch.setattr(folders, "KEEP_BYTES", images.train.folder_bytes - 1)
+    monkeypatch.setattr(folders, "CACHE_BYTES", images.train.folder_bytes - 1)
     assert copy.read(2) is not copy.read(2)
     assert torch.equal(copy.read(2), copy.read(2))

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from regard.data import MosaicAndJitter, Objects, TrainingOrder, detection_training_loader
-from regard.data.boxes.mosaic import FAMILIAR, PIECES, VISIBLE, jittered, mosaic
+from regard.data.boxes.mosaic import FAMILIAR, MOSAIC_SCALES, VISIBLE, jittered, mosaic
 from regard.data.boxes.sources import DetectionSource
 from regard.data.images.files import BadImage
 
@@ -93,7 +93,7 @@ def test_crowds_stay_crowds_and_images_without_objects_serve(monkeypatch):
     crowd = image, Objects(objects.boxes_xyxy, objects.labels, objects.areas, torch.tensor([True]))
     _, found = mosaic([crowd, empty, empty, crowd], (1.0, 1.0), FILL)
     assert found.crowd.tolist() == [True, True]
-    assert len(mosaic([empty] * 4, PIECES, FILL)[1]) == 0
+    assert len(mosaic([empty] * 4, MOSAIC_SCALES, FILL)[1]) == 0
     assert len(jittered(empty, (0.5, 2.0), FILL)[1]) == 0
 
 

@@ -96,7 +96,7 @@ def by_hand(
 
 @pytest.mark.parametrize("groups", [1, 2, 5])
 @pytest.mark.parametrize("counts", [(3, 1), (2, 2), (0, 4)])
-def test_noised_queries_are_held_to_their_objects(counts, groups):
+def test_the_targets_of_denoising_queries_are_their_objects(counts, groups):
     given = output(counts, groups=groups)
     found = DNDETRLoss(CLASSES, label_loss="focal")(given, *objects(counts)).named
     for layer, end in enumerate(("_dn_0", "_dn_1", "_dn")):

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from transformers.loss.loss_for_object_detection import HungarianMatcher
 
 from regard.errors import RegardError
-from regard.losses import MatchingCosts, cost_matrix, match
+from regard.losses import MatchingCosts, cost_matrix, match, match_image
 
 LAYERS, QUERIES, CLASSES = 3, 11, 7
 
@@ -27,6 +27,23 @@ def targets(counts: list[int], seed: int = 0) -> tuple[list[Tensor], list[Tensor
     draw = torch.Generator().manual_seed(1000 + seed)
     labels = [torch.randint(0, CLASSES - 1, (count,), generator=draw) for count in counts]
     return labels, [torch.rand(count, 4, generator=draw) * 0.4 + 0.3 for count in counts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(1, 7), st.booleans())
+def test_a_batch_is_matched_as_each_image_by_definition(seed, counts, queries, focal):
+    """With more objects than queries, and none, too."""
+    costs = MatchingCosts(label=1.5, l1=4.0, giou=3.0, focal=focal)
+    logits, boxes = predictions(seed, images=len(counts), queries=queries)
+    labels, target_boxes = targets(counts, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = match(logits, boxes, labels, target_boxes, costs)
+    for layer, image in itertools.product(range(LAYERS), range(len(counts))):
+        wanted = match_image(logits[layer, image], boxes[layer, image], labels[image], target_boxes[image], costs)
+        assert len(wanted[0]) == min(counts[image], queries)
+        assert_close(found.pairs(layer, image), wanted, rtol=0, atol=0)
+    assert len(found.query) == LAYERS * sum(min(count, queries) for count in counts)
 
 
 @pytest.mark.parametrize("counts", [[5, 2], [0, 3], [1, 11], [0, 0]])

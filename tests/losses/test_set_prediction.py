@@ -108,12 +108,12 @@ def test_queries_that_do_not_count_have_no_part():
     matches = loss(logits, boxes, *targets).matches
     counted = torch.ones(2, 7, dtype=torch.bool)
     assert_close(
-        loss.held_to(matches, logits, boxes, *targets, counted=counted).total, loss(logits, boxes, *targets).total
+        loss.for_matches(matches, logits, boxes, *targets, counted=counted).total, loss(logits, boxes, *targets).total
     )
     counted[1, 4] = False
-    loss.held_to(matches, logits, boxes, *targets, counted=counted).named["loss_ce"].backward()
+    loss.for_matches(matches, logits, boxes, *targets, counted=counted).named["loss_ce"].backward()
     assert torch.equal(logits.grad.abs().sum((0, 3)) > 0, counted)
-    halved = loss.held_to(matches, logits, boxes, *targets, repeats=2)
+    halved = loss.for_matches(matches, logits, boxes, *targets, repeats=2)
     assert_close(2 * halved.total, loss(logits, boxes, *targets).total)
 
 

@@ -92,6 +92,6 @@ def test_two_processes_train_a_detector(command, tmp_path):
 def test_a_batch_that_two_processes_cannot_share(two, tmp_path):
     finished = two(tmp_path / "two", "train.batch_size=63")
     assert finished.returncode != 0
-    told = "error: batch_size 63 cannot be cut into 2 equal parts (2 processes × 1 accumulated)"
+    told = "error: batch_size 63 cannot be cut into 2 equal micro-batches (2 processes × 1 accumulated)"
     assert told in finished.stderr
     assert not (tmp_path / "two").exists()

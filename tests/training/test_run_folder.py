@@ -199,7 +199,7 @@ def test_accumulation_changes_nothing(trained):
 
 
 def test_a_batch_that_cannot_be_cut_is_an_error(recipe, tmp_path):
-    with pytest.raises(RegardError, match="batch_size 64 cannot be cut into 3 equal parts"):
+    with pytest.raises(RegardError, match="batch_size 64 cannot be cut into 3 equal micro-batches"):
         train(recipe("train.accumulate=3"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

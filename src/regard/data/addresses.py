@@ -20,7 +20,7 @@ KINDS: dict[str, str] = {
     "text": "text:PATH, your own text: a file in UTF-8, or a folder of *.txt and *.md",
 }
 
-# What the kinds hold: whoever opens data takes one of these sorts.
+# The sorts of data, and the kinds of address that give each; each `open_...` takes one sort.
 SORTS: dict[str, tuple[str, ...]] = {
     "images": ("digits", "folder", "torchvision"),
     "images with boxes": ("digit-scenes", "coco", "yolo", "voc"),
@@ -51,7 +51,7 @@ def parse_address(text: str) -> Address:
 
     Raises RegardError for an unknown kind, a location that is missing or not wanted, and a path without `folder:`.
     """
-    kind, colon, location = (part.strip() for part in text.partition(":"))
+    kind, colon, location = (piece.strip() for piece in text.partition(":"))
     if kind not in KINDS:
         if text and Path(text).expanduser().exists():
             raise RegardError(f"data address {text!r} has no kind; did you mean '{_guess(Path(text))}:{text}'?")
@@ -69,13 +69,13 @@ def parse_address_of(sort: str, text: str) -> Address:
     address = parse_address(text)
     if address.kind not in SORTS[sort]:
         known = ", ".join(f"{kind}:{_LOCATIONS[kind]}" if kind in _LOCATIONS else kind for kind in SORTS[sort])
-        found = next(name for name, kinds in SORTS.items() if address.kind in kinds)
-        raise RegardError(f"data address {text!r} gives {found}; {sort} can come from: {known}")
+        other = next(name for name, kinds in SORTS.items() if address.kind in kinds)
+        raise RegardError(f"data address {text!r} gives {other}; {sort} can come from: {known}")
     return address
 
 
 def _guess(path: Path) -> str:
-    """The kind that a path probably is of."""
+    """The kind of data that a path probably holds."""
     path = path.expanduser()
     if path.is_dir():
         marks = {"coco": "annotations/*.json", "yolo": "data.y*ml", "voc": "JPEGImages"}

@@ -1,11 +1,11 @@
-"""`regard data check`: from a data address to what would spoil a training on it."""
+"""`regard data check`: from a data address to the issues that would spoil a training on it."""
 
 from pathlib import Path
 
 from regard.data.addresses import SORTS, parse_address
 from regard.data.boxes.coco import Annotations
 from regard.data.boxes.sources import DetectionData
-from regard.data.checks.boxes import DetectionSummary, Found, check_opened_detection
+from regard.data.checks.boxes import Checked, DetectionSummary, check_opened_detection
 from regard.data.checks.images import Summary, check_opened_images
 from regard.data.checks.issue import Issue
 from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
@@ -65,7 +65,7 @@ def check_detection(
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     pixels: bool = True,
-) -> Found:
+) -> Checked:
     """Read all images and boxes of an address, or of opened data, as `check_opened_detection` does.
 
     annotations, val_fraction, split_seed, on_bad_image: how an address is opened. Data that cannot be opened at all are

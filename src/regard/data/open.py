@@ -33,7 +33,7 @@ def open_images(
 
     address: see `regard.data.KINDS`.
     channels: 1 (grey) or 3 (RGB).
-    val_fraction, split_seed: how a validation part is split off where the data has none of its own.
+    val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
     on_bad_image: whether an unreadable file in a folder is an error, or left out and listed in `train.skipped`.
     root: where torchvision's sets are kept; by default the user's cache folder.
     Raises RegardError.
@@ -53,8 +53,8 @@ def open_pairs(
     """Open the pairs of texts behind an address, for sequence to sequence.
 
     address: see `regard.data.KINDS`.
-    val_fraction, split_seed: how a validation part is split off where the data has none of its own. No number of the
-    validation part is trained on in any language, and no source of it with any target.
+    val_fraction, split_seed: how a validation split is drawn where the data has none of its own. No number of the
+    validation split is trained on in any language, and no source of it with any target.
     on_bad_line: whether an unreadable line of a file is an error, or left out and listed in `skipped`.
     Raises RegardError.
     """
@@ -92,7 +92,7 @@ def open_detection(
     """Open the images with boxes behind an address.
 
     address: see `regard.data.KINDS`. channels: 1 (grey) or 3 (RGB).
-    val_fraction, split_seed: how a validation part is split off where the data has none of its own.
+    val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
     on_bad_image: whether an image that is missing, unreadable or of another size than stated is an error when it is
     read, or left out here and listed in `train.skipped` and `val.skipped`.
     annotations: COCO's files, where they are not where they are looked for.

@@ -1,4 +1,7 @@
-"""Which samples a step takes, from which seeds: functions of (seed, epoch, sample), so nothing has to be restored."""
+"""The samples of each step and the seeds of what is random.
+
+Both are functions of (seed, epoch, sample), so that a resumed run needs nothing but its step.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ from regard.errors import RegardError
 
 
 def seed_for(*numbers: int) -> int:
-    """A seed of 63 bits out of whole numbers; other numbers, or another order, give another seed."""
+    """A seed of 63 bits from whole numbers; other numbers, or the same in another order, give another seed."""
     # A hash, because numpy's SeedSequence takes five times as long and cannot tell (1, 2) from (1, 2, 0).
     digest = hashlib.blake2b(",".join(map(str, numbers)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -31,16 +34,16 @@ def drawing_from(seed: int) -> Iterator[None]:
 
 
 class TrainingOrder(Sampler[list[tuple[int, int]]]):
-    """Which images each optimiser step trains on, for ever: lists of (epoch, index), one list a forward pass.
+    """The samples of each optimiser step, without end: one list of (epoch, index) for each forward pass.
 
-    Step s belongs to epoch s // steps_per_epoch, whose order is a permutation drawn from (seed, epoch). The images of
-    an epoch's end that fill no batch are left out; the next epoch leaves out others.
+    Step s belongs to epoch s // steps_per_epoch. The order of an epoch is a permutation drawn from (seed, epoch). Its
+    last samples, where they do not fill a batch, are left out; the next epoch leaves out others.
 
-    batch_size: the images of one optimiser step over all processes. It is cut into world_size × accumulate equal
-    parts, and this process gets `accumulate` of them, one after the other: all parts together are the batch that one
-    process would get. A set smaller than batch_size is one batch an epoch, which repeats as few images as it needs to
-    be cut into equal parts.
-    start_step: the first step to yield. rank, world_size: this process and the number of processes.
+    batch_size: the samples of one optimiser step over all processes. The batch is cut into world_size × accumulate
+    equal micro-batches; this process gets `accumulate` of them, one after the other. Together they are the batch that a
+    single process would get. A data set smaller than batch_size is one batch, in which as few samples are repeated as
+    equal micro-batches need.
+    start_step: the first step to yield. rank, world_size: the number of this process, and how many there are.
     Raises RegardError if the batch cannot be cut, and for numbers out of range.
     """
 
@@ -62,10 +65,10 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
                 raise RegardError(f"{name} is {value}; it must be at least {smallest}")
         if not 0 <= rank < world_size:
             raise RegardError(f"rank is {rank}; it must be between 0 and {world_size - 1}")
-        parts = world_size * accumulate
-        if batch_size % parts:
+        micro_batches = world_size * accumulate
+        if batch_size % micro_batches:
             raise RegardError(
-                f"batch_size {batch_size} cannot be cut into {parts} equal parts "
+                f"batch_size {batch_size} cannot be cut into {micro_batches} equal micro-batches "
                 f"({world_size} processes × {accumulate} accumulated)"
             )
         self.num_samples = num_samples
@@ -74,15 +77,15 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self.accumulate = accumulate
-        self.part_size = min(batch_size, -(-num_samples // parts) * parts) // parts
+        self.micro_batch_size = min(batch_size // micro_batches, -(-num_samples // micro_batches))
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps an epoch."""
-        return max(self.num_samples // (self.part_size * self.world_size * self.accumulate), 1)
+        return max(self.num_samples // (self.micro_batch_size * self.world_size * self.accumulate), 1)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch_size = self.part_size * self.world_size * self.accumulate
+        batch_size = self.micro_batch_size * self.world_size * self.accumulate
         step, drawn, order = self.start_step, -1, []
         while True:
             epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
@@ -90,21 +93,21 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
                 drawn, order = epoch, self._order(epoch, batch_size)
             batch = order[step_in_epoch * batch_size :][:batch_size]
             for accumulated in range(self.accumulate):
-                first = (accumulated * self.world_size + self.rank) * self.part_size
-                yield [(epoch, index) for index in batch[first : first + self.part_size]]
+                first = (accumulated * self.world_size + self.rank) * self.micro_batch_size
+                yield [(epoch, index) for index in batch[first : first + self.micro_batch_size]]
             step += 1
 
     def _order(self, epoch: int, batch_size: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed_for(self.seed, epoch))
         order: list[int] = torch.randperm(self.num_samples, generator=generator).tolist()
-        return order * -(-batch_size // self.num_samples)  # more than once only where the set is smaller than a batch
+        return order * -(-batch_size // self.num_samples)  # repeated only where the set is smaller than a batch
 
 
 Collate = Callable[[list[Any]], Any]
 
 
 def endless_batches(samples: Dataset[Any], order: TrainingOrder, num_workers: int, collate: Collate) -> DataLoader[Any]:
-    """Batches of a data set that is asked by (epoch, index), as `order` says."""
+    """The batches of `order`, from a data set whose samples have the keys (epoch, index)."""
     return DataLoader(
         samples,
         batch_sampler=order,
@@ -115,10 +118,10 @@ def endless_batches(samples: Dataset[Any], order: TrainingOrder, num_workers: in
     )
 
 
-def batches_of_a_share(
+def batches_of_a_shard(
     samples: Dataset[Any], count: int, batch_size: int, num_workers: int, collate: Collate, rank: int, world_size: int
 ) -> DataLoader[Any]:
-    """Of `count` samples every `world_size`-th from `rank` on, each once, in order."""
+    """Batches of one process's shard: every `world_size`-th of `count` samples from number `rank` on, in order."""
     return DataLoader(
         samples,
         batch_size=batch_size,

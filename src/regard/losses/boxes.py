@@ -34,7 +34,7 @@ def generalized_iou(a_xyxy: Float[Tensor, "*a 4"], b_xyxy: Float[Tensor, "*b 4"]
 
 
 def _areas(a_xyxy: Tensor, b_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the intersection, the union and the hull. Each side by itself: several times as fast as pairs of them."""
+    """Areas of the intersection, the union and the hull; computed side by side, several times as fast as by corners."""
     a, b = a_xyxy.unbind(-1), b_xyxy.unbind(-1)
     width_a, width_b, width = _extents(a[0], a[2], b[0], b[2])
     height_a, height_b, height = _extents(a[1], a[3], b[1], b[3])
@@ -45,9 +45,9 @@ def _areas(a_xyxy: Tensor, b_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _extents(start_a: Tensor, end_a: Tensor, start_b: Tensor, end_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one axis: that of a, of b, and what they have in common, which is below zero where they are apart.
+    """Lengths along one axis: of a, of b, and of their intersection, which is negative where they are apart.
 
-    An end before its start is taken to be at its start.
+    An end that lies before its start counts as at its start.
     """
     end_a, end_b = torch.maximum(start_a, end_a), torch.maximum(start_b, end_b)
     common = torch.minimum(end_a, end_b) - torch.maximum(start_a, start_b)
@@ -55,5 +55,5 @@ def _extents(start_a: Tensor, end_a: Tensor, start_b: Tensor, end_b: Tensor) -> 
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole; where there is no whole there is no part of it either, and 0 / 1 has gradients that are finite."""
+    """part / whole; 0 / 1 where the whole is 0, so that the gradients are finite."""
     return part / (whole + (whole <= torch.finfo(whole.dtype).tiny))

@@ -1,4 +1,4 @@
-"""The loss of a detector with proposals and denoising: matched queries, the encoder's tokens, and noised objects."""
+"""The loss of a detector with proposals and denoising: matched queries, the encoder's tokens, denoising queries."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from regard.losses.set_prediction import SetLosses, SetPredictionLoss
 SIGMOID_COSTS = MatchingCosts(label=2.0, focal=True)
 
 
-# What the loss reads of a model's output; `regard.models.DNDETROutput` and its parts are such.
+# What the loss reads of a model's output, which is a `regard.models.DNDETROutput`.
 @runtime_checkable
 class Predictions(Protocol):
     @property
@@ -51,30 +51,30 @@ class Output(Predictions, Protocol):
 
 
 class DNDETRLoss(nn.Module):
-    """The set loss of the decoder's layers, of the encoder's proposals as one layer more, and of the noised queries.
+    """The set loss of the decoder's layers, of the encoder's proposals (as one more layer) and of denoising queries.
 
-    DenoisingQueries queries are not matched: each is held to the object that it was made of, a negative to none
-    (Zhang et al. 2022, section 3.3). `total` is the sum of all, `named` what the three are made of: `loss_ce`, ... of
-    the decoder, `loss_ce_enc`, ... of the proposals, `loss_ce_dn`, ... of the noised. Errors as `match`.
+    Denoising queries are not matched: the target of each is the object it was made from, and that of a negative is "no
+    object" (Zhang et al. 2022, section 3.3). `total` is the sum of the three; `named` holds their terms: `loss_ce`, ...
+    of the decoder, `loss_ce_enc`, ... of the proposals, `loss_ce_dn`, ... of the denoising queries. Errors as `match`.
     """
 
     def __init__(self, num_classes: int, *, label_loss: str = "matchability") -> None:
         super().__init__()
-        self.of_sets = SetPredictionLoss(num_classes, costs=SIGMOID_COSTS, label_loss=label_loss)
+        self.set_loss = SetPredictionLoss(num_classes, costs=SIGMOID_COSTS, label_loss=label_loss)
 
     def forward(self, output: Output, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> SetLosses:
         """`output` is a DNDETR's; `target_boxes` are (cx, cy, w, h) in [0, 1], one tensor an image."""
-        found = self.of_sets(output.logits, output.boxes_cxcywh, labels, target_boxes)
-        total, named = found.total, dict(found.named)
+        matched = self.set_loss(output.logits, output.boxes_cxcywh, labels, target_boxes)
+        total, named = matched.total, dict(matched.named)
         if output.proposals is not None:
-            more = self.of_sets(output.proposals.logits, output.proposals.boxes_cxcywh, labels, target_boxes)
-            total = total + more.total
-            named |= {f"{name}_enc": value for name, value in more.named.items()}
+            proposed = self.set_loss(output.proposals.logits, output.proposals.boxes_cxcywh, labels, target_boxes)
+            total = total + proposed.total
+            named |= {f"{name}_enc": value for name, value in proposed.named.items()}
         if output.denoised is not None:
-            more = self._denoising(output.denoised, labels, target_boxes)
-            total = total + more.total
-            named |= {_named(name): value for name, value in more.named.items()}
-        return SetLosses(total, named, found.matches)
+            denoised = self._denoising(output.denoised, labels, target_boxes)
+            total = total + denoised.total
+            named |= {_named(name): value for name, value in denoised.named.items()}
+        return SetLosses(total, named, matched.matches)
 
     def _denoising(self, denoised: Denoised, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> SetLosses:
         answers, noised = denoised.answers, denoised.noised
@@ -89,7 +89,7 @@ class DNDETRLoss(nn.Module):
             not_finite=0,
         )
         groups = int(noised.group[-1]) + 1
-        return self.of_sets.held_to(
+        return self.set_loss.for_matches(
             matches,
             answers.logits,
             answers.boxes_cxcywh,

@@ -21,7 +21,7 @@ NOT_FINITE = 1e9
 
 @dataclass(frozen=True)
 class MatchingCosts:
-    """Weights of the three terms of a match's cost; with `focal`, how its class term is shaped."""
+    """Weights of the three terms of a match's cost; `alpha` and `gamma` shape the class term of `focal`."""
 
     label: float = 1.0
     l1: float = 5.0
@@ -33,6 +33,29 @@ class MatchingCosts:
 
 
 DETR_COSTS = MatchingCosts()
+
+
+@torch.no_grad()
+def match_image(
+    logits: Float[Tensor, "queries classes"],
+    boxes_cxcywh: Float[Tensor, "queries 4"],
+    labels: Int64[Tensor, " objects"],
+    target_boxes: Float[Tensor, "objects 4"],
+    costs: MatchingCosts = DETR_COSTS,
+) -> tuple[Int64[Tensor, " matches"], Int64[Tensor, " matches"]]:
+    """The definition, for one image: (queries, objects), the pairs whose costs have the least sum.
+
+    cost(q, t) = label · (-p_q(c_t)) + l1 · |b_q - b_t|_1 + giou · (-GIoU(b_q, b_t))  (eq. 1 and 2), with the class c_t
+    and the box b_t of object t. No query and no object is in two pairs; there are min(queries, objects) pairs, sorted
+    by query. All numbers have to be finite. `match` is held to this by a test.
+    """
+    boxes, target_boxes = boxes_cxcywh.float(), target_boxes.float()
+    score = _class_scores(logits.float(), costs)[:, labels]
+    distance = torch.cdist(boxes, target_boxes, p=1)
+    overlap = generalized_iou(xyxy_of(boxes)[:, None], xyxy_of(target_boxes)[None])
+    cost = -costs.label * score + costs.l1 * distance - costs.giou * overlap  # (queries, objects)
+    queries, objects = linear_sum_assignment(cost.cpu().numpy())
+    return torch.from_numpy(queries).to(boxes.device), torch.from_numpy(objects).to(boxes.device)
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,7 @@ def match(
     target_boxes: Sequence[Float[Tensor, "_ 4"]],
     costs: MatchingCosts = DETR_COSTS,
 ) -> Matches:
-    """The cheapest assignment of objects to queries, for each layer and image on its own.
+    """`match_image` for each layer and image of a batch, with one transfer to the processor.
 
     `target_boxes` are (cx, cy, w, h) in [0, 1], as predictions are. An object goes to one query at most, a query to one
     object. With more objects than queries the cheapest are matched, and a warning counts the rest. A prediction that is
@@ -82,8 +105,8 @@ def match(
     cost.masked_fill_(~finite[:, :, None], NOT_FINITE)
 
     # All that the processor has to know, in one transfer.
-    parts = [cost.flatten(), (~finite).sum().float().view(1), sound.float().flatten()]
-    costs_on_cpu, bad, sound_on_cpu = torch.cat(parts).cpu().split([len(part) for part in parts])
+    columns = [cost.flatten(), (~finite).sum().float().view(1), sound.float().flatten()]
+    costs_on_cpu, bad, sound_on_cpu = torch.cat(columns).cpu().split([len(column) for column in columns])
     _require_sound(sound_on_cpu.view(len(counts), most))
     not_finite = int(bad)
     unmatched = sum(max(count - num_queries, 0) for count in counts)
@@ -96,8 +119,8 @@ def match(
             f"matching: {unmatched} objects have no query left; one image has {most}, the model {num_queries} queries",
             stacklevel=2,
         )
-    found = torch.from_numpy(_assign(costs_on_cpu.view(cost.shape).numpy(), counts)).to(logits.device)
-    layer, image, query, target = found.unbind(0)
+    assigned = torch.from_numpy(_assign(costs_on_cpu.view(cost.shape).numpy(), counts)).to(logits.device)
+    layer, image, query, target = assigned.unbind(0)
     return Matches(layer, image, query, target, unmatched, not_finite)
 
 
@@ -108,13 +131,9 @@ def cost_matrix(
     target_boxes: Float32[Tensor, "batch objects 4"],
     costs: MatchingCosts = DETR_COSTS,
 ) -> Float32[Tensor, "layers batch objects queries"]:
-    """What it costs that a query answers for an object of the same image, in float32 (Carion et al. 2020, eq. 1 and 2).
-
-    label · (-p_q(c_t)) + l1 · |b_q - b_t|_1 + giou · (-GIoU(b_q, b_t)); with `focal`, the class term is the focal loss
-    of "is c_t" less that of "is not" (Deformable DETR).
-    """
+    """The costs of `match_image` for each layer and image, in float32, with the objects first."""
     boxes = boxes_cxcywh.float()
-    scores = _focal_scores(logits.float(), costs) if costs.focal else logits.float().softmax(-1)
+    scores = _class_scores(logits.float(), costs)
     index = labels[None, :, None].expand(len(scores), -1, scores.shape[2], -1)
     score = scores.gather(3, index).transpose(2, 3)
     distance = torch.cdist(target_boxes.expand(len(boxes), -1, -1, -1), boxes, p=1)
@@ -125,7 +144,7 @@ def cost_matrix(
 def finite_predictions(
     logits: Float[Tensor, "layers batch queries classes"], boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
 ) -> Bool[Tensor, "layers batch queries"]:
-    """Where no logit and no coordinate is NaN, infinite, or so large that they come to more than `LARGEST` each."""
+    """True where all logits and coordinates of a prediction are finite, and at most `LARGEST` on average."""
     finite = boxes_cxcywh.new_ones(logits.shape[:-1], dtype=torch.bool)
     for values in (logits, boxes_cxcywh):
         # A sum is the fastest way to look at each: what is not finite stays so, and no comparison holds with NaN.
@@ -133,8 +152,13 @@ def finite_predictions(
     return finite
 
 
-def _focal_scores(logits: Tensor, costs: MatchingCosts) -> Tensor:
-    """Minus the class cost: from logits by logsigmoid, so that no probability of 0 has its logarithm taken."""
+def _class_scores(logits: Tensor, costs: MatchingCosts) -> Tensor:
+    """What a match with each class gains: its probability; with `focal`, the focal loss of "is not" less that of "is".
+
+    The focal losses are computed by logsigmoid, so that no probability of 0 has its logarithm taken.
+    """
+    if not costs.focal:
+        return logits.softmax(-1)
     probability = logits.sigmoid()
     is_it = -costs.alpha * (1 - probability) ** costs.gamma * torch.nn.functional.logsigmoid(logits)
     is_not = -(1 - costs.alpha) * probability**costs.gamma * torch.nn.functional.logsigmoid(-logits)
@@ -159,7 +183,7 @@ def _assign(cost: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 def _padded(
     labels: Sequence[Tensor], target_boxes: Sequence[Tensor], most: int, like: Tensor
 ) -> tuple[Int64[Tensor, "batch most"], Float32[Tensor, "batch most 4"]]:
-    """Every image's objects in one tensor; what is filled up is never looked at."""
+    """The objects of all images in one tensor, zeros behind those of an image; the zeros are never looked at."""
     padded_labels = torch.zeros(len(labels), most, dtype=torch.int64, device=like.device)
     padded_boxes = torch.zeros(len(labels), most, 4, device=like.device)
     for image, (of_image, boxes) in enumerate(zip(labels, target_boxes, strict=True)):

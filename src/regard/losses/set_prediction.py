@@ -13,13 +13,13 @@ from regard.losses.boxes import generalized_iou, iou, xyxy_of
 from regard.losses.matching import DETR_COSTS, Matches, MatchingCosts, finite_predictions, match
 
 LABEL_LOSSES = ("cross_entropy", "focal", "varifocal", "matchability")
-# Weight and exponent of what is no object in the varifocal loss, and the exponent of the matchability-aware one.
+# Weight and exponent for "no object" in the varifocal loss, and the exponent of the matchability-aware one.
 VARIFOCAL_ALPHA, VARIFOCAL_GAMMA, MATCHABILITY_GAMMA = 0.75, 2.0, 1.5
 
 
 @dataclass(frozen=True)
 class SetLosses:
-    """What is minimised, and what it is made of."""
+    """The loss that is minimised, and its terms."""
 
     total: Float32[Tensor, ""]
     """The weighted sum over the terms and over all layers."""
@@ -29,17 +29,17 @@ class SetLosses:
 
 
 class SetPredictionLoss(nn.Module):
-    """Σ over the layers of 1 · class loss + 5 · L1 + 2 · (1 - GIoU), each query held to the object it is matched with.
+    """Σ over the layers of 1 · class loss + 5 · L1 + 2 · (1 - GIoU): the object matched with a query is its target.
 
-    The class loss is the cross-entropy over `num_classes` and "no object", which comes last and counts
-    `no_object_weight`. The others are of a sigmoid for each class (there is no "no object") and divided by the number
-    of objects: "focal", which is the default with `costs.focal`; "varifocal" and "matchability", whose target for a
-    matched query is its IoU with the object. These three go with `costs.focal`, and with no other costs. L1 and GIoU
-    are of the matched pairs, divided by the number of objects, which is at least 1, and in training the mean over all
-    processes; in evaluation (`eval()`) a process asks no other, since it may have a batch more or be alone.
+    `label_loss` names the class loss. "cross_entropy" is over `num_classes` and "no object", which comes last and has
+    the weight `no_object_weight`. The other three have a sigmoid for each class and no "no object", are divided by the
+    number of objects, and need `costs.focal`: "focal" is the default there; in "varifocal" and "matchability" the
+    target of a matched query is its IoU with the object. L1 and GIoU are summed over the matched pairs and divided by
+    the number of objects. That number is at least 1. In training it is the mean over all processes; in evaluation
+    (`eval()`) each process takes its own, since another may have no such batch.
 
     Everything is computed in float32. A prediction that is not finite is left out of all terms, so that the loss and
-    the gradients of the others stay finite; `matches.not_finite` counts such.
+    the gradients of the others stay finite; `matches.not_finite` counts these predictions.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class SetPredictionLoss(nn.Module):
         """`target_boxes` are (cx, cy, w, h) in [0, 1], as predictions are, one tensor an image; errors as `match`."""
         with torch.autocast(logits.device.type, enabled=False):
             matches = match(logits.float(), boxes_cxcywh.float(), labels, target_boxes, self.costs)
-        return self.held_to(matches, logits, boxes_cxcywh, labels, target_boxes)
+        return self.for_matches(matches, logits, boxes_cxcywh, labels, target_boxes)
 
-    def held_to(
+    def for_matches(
         self,
         matches: Matches,
         logits: Float[Tensor, "layers batch queries classes"],
@@ -91,8 +91,11 @@ class SetPredictionLoss(nn.Module):
         counted: Bool[Tensor, "batch queries"] | None = None,
         repeats: int = 1,
     ) -> SetLosses:
-        """The loss of matches that are known. Queries that are not `counted` have no part in it, and with `repeats`
-        each object is matched so often."""
+        """The loss of given matches, as in denoising, where each query is made from the object it is matched with.
+
+        counted: False for queries that the loss ignores, such as padding. repeats: how many queries each object is
+        matched with; the number of objects is multiplied by it.
+        """
         with torch.autocast(logits.device.type, enabled=False):
             logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
             finite = finite_predictions(logits, boxes_cxcywh)
@@ -145,7 +148,7 @@ class SetPredictionLoss(nn.Module):
 
     @torch.no_grad()
     def _quality(self, boxes: Tensor, target_boxes: Sequence[Tensor], matches: Matches) -> Tensor:
-        """What the score of each match should be: 1, or how well its box fits."""
+        """The target of each match's score: 1, or the IoU of its box."""
         if self.label_loss == "focal":
             return boxes.new_ones(len(matches.layer))
         wanted = _taken(target_boxes, matches, boxes.device).float().view(-1, 4)
@@ -184,7 +187,7 @@ def _focal_loss(logits: Tensor, wanted: Tensor, alpha: float, gamma: float) -> T
 def varifocal_loss(
     logits: Float[Tensor, "*shape"], quality: Float[Tensor, "*shape"], is_it: Bool[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """q · BCE(p, q) of what is an object, α p^γ · BCE(p, 0) of what is none  (Zhang et al. 2021, eq. 2)."""
+    """q · BCE(p, q) for objects, α p^γ · BCE(p, 0) for "no object"  (Zhang et al. 2021, eq. 2)."""
     weight = torch.where(is_it & (quality > 0), quality, VARIFOCAL_ALPHA * logits.detach().sigmoid() ** VARIFOCAL_GAMMA)
     return weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
@@ -192,16 +195,16 @@ def varifocal_loss(
 def matchability_loss(
     logits: Float[Tensor, "*shape"], quality: Float[Tensor, "*shape"], is_it: Bool[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """BCE(p, q^γ) of what is an object, p^γ · BCE(p, 0) of what is none  (DEIM, Huang et al. 2024, eq. 3).
+    """BCE(p, q^γ) for objects, p^γ · BCE(p, 0) for "no object"  (DEIM, Huang et al. 2024, eq. 3).
 
-    A match of low quality counts too, which the varifocal loss nearly leaves out.
+    A match of low quality q counts here too; the varifocal loss nearly ignores it.
     """
     weight = torch.where(is_it, 1.0, logits.detach().sigmoid() ** MATCHABILITY_GAMMA)
     return weight * F.binary_cross_entropy_with_logits(logits, quality**MATCHABILITY_GAMMA, reduction="none")
 
 
 def _taken(of_images: Sequence[Tensor], matches: Matches, device: torch.device) -> Tensor:
-    """What belongs to the object of each match, out of one tensor an image."""
+    """The entry of each match's object, from one tensor an image with an entry for each object."""
     starts = torch.tensor([0, *(len(one) for one in of_images)], device=device).cumsum(0)
     joined = torch.cat([one.to(device) for one in of_images])
     return joined[starts[matches.image] + matches.target]

@@ -11,7 +11,7 @@ The files, in the order in which a run meets them:
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
     features.py           what the head of a classifier reads: cached for training a head, or compared (k-NN)
-    pretrained.py         predictors of the catalogue's weights, with the preprocessing that they came with
+    pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
 """
@@ -19,6 +19,7 @@ The rooms of the four tasks do not import each other.
 from regard.recipes import Recipe
 from regard.tasks.classification.metrics import ClassFigures, Evaluation
 from regard.tasks.classification.predictor import Classifier
+from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
 from regard.tasks.classification.task import ClassificationTask
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
@@ -30,7 +31,7 @@ from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask
 from regard.tasks.predictor import Predictor
-from regard.tasks.pretrained import preprocessing_of, pretrained_predictor
+from regard.tasks.pretrained import pretrained_predictor
 from regard.tasks.seq2seq.metrics import GroupFigures, PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation

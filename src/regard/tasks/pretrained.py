@@ -2,25 +2,12 @@
 
 from torch import nn
 
-from regard.data import DetectionPreprocessing, Preprocessing
+from regard.data import DetectionPreprocessing
 from regard.models import DETR, ViT
 from regard.tasks.classification.predictor import Classifier
+from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.detection.predictor import Detector
 from regard.weights import class_names, pretrained
-
-
-def preprocessing_of(name: str, *, img_size: tuple[int, int], channels: int) -> Preprocessing:
-    """The preprocessing of a catalogue entry for images of `img_size`; grey gets the colours' average mean and std."""
-    entry = pretrained(name)
-    grey = channels != len(entry.mean)
-    return Preprocessing(
-        img_size=img_size,
-        channels=channels,
-        mean=(sum(entry.mean) / len(entry.mean),) if grey else entry.mean,
-        std=(sum(entry.std) / len(entry.std),) if grey else entry.std,
-        interpolation=entry.interpolation,
-        crop_fraction=entry.crop_fraction,
-    )
 
 
 def pretrained_predictor(name: str, model: nn.Module) -> Classifier | Detector:

@@ -1,4 +1,4 @@
-"""Batches of images with boxes: padded to the largest, with a mask that says what is real."""
+"""Batches of images with boxes: padded to the largest, with a mask of the pixels that are no padding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,18 +9,18 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from regard.data.boxes.mosaic import MosaicAndJitter, Scene
+from regard.data.boxes.mosaic import AnnotatedImage, MosaicAndJitter
 from regard.data.boxes.sources import DetectionSource
 from regard.data.boxes.transforms import DetectionTransform
 from regard.data.images.batches import Skipped
 from regard.data.images.files import BadImage, OnBadImage
-from regard.data.order import TrainingOrder, batches_of_a_share, drawing_from, endless_batches, seed_for
+from regard.data.order import TrainingOrder, batches_of_a_shard, drawing_from, endless_batches, seed_for
 from regard.errors import RegardError
 
 
 @dataclass(slots=True)
 class DetectionSample:
-    """One image, ready for the model, and its objects, crowds aside."""
+    """One image, ready for the model, and its objects without crowds."""
 
     image: Float32[Tensor, "channels height width"]
     labels: Int64[Tensor, " objects"]
@@ -32,11 +32,11 @@ class DetectionSample:
 
 @dataclass
 class DetectionBatch:
-    """What a loader yields. `skipped` says which images could not be read and why; they are in no other field."""
+    """A batch of a loader. `skipped` names the images that could not be read, with reasons; no other field has them."""
 
     images: Float[Tensor, "batch channels height width"]
     mask: Bool[Tensor, "batch height width"]
-    """True where a pixel is an image's own, False where it is padding."""
+    """True for pixels of the image, False for padding."""
     labels: list[Tensor]
     boxes_cxcywh: list[Tensor]
     """In [0, 1] of the image without its padding."""
@@ -67,14 +67,14 @@ class DetectionBatch:
 def pad(
     images: Sequence[Float32[Tensor, "channels _ _"]],
 ) -> tuple[Float32[Tensor, "batch channels height width"], Bool[Tensor, "batch height width"]]:
-    """Images in the upper left of the smallest rectangle that holds them all, zeros around; and what is real there."""
+    """Images, padded with zeros at the right and the bottom to one size; and a mask, True for pixels of the image."""
     height, width = (max((image.shape[axis] for image in images), default=0) for axis in (1, 2))
     channels = images[0].shape[0] if images else 0
     batch = torch.zeros(len(images), channels, height, width)
     mask = torch.zeros(len(images), height, width, dtype=torch.bool)
-    for image, place, real in zip(images, batch, mask, strict=True):
+    for image, place, own in zip(images, batch, mask, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
-        real[: image.shape[1], : image.shape[2]] = True
+        own[: image.shape[1], : image.shape[2]] = True
     return batch, mask
 
 
@@ -95,8 +95,10 @@ def collate_detection(items: Sequence[DetectionSample | Skipped]) -> DetectionBa
 
 
 class TrainingDetectionImages(Dataset[DetectionSample | Skipped]):
-    """Scenes by (epoch, index). What `transform` and `vary` draw from torch's global generator depends on them and on
-    `seed`."""
+    """Images by (epoch, index): read or, with `mosaic_and_jitter`, changed by it, then transformed.
+
+    Random numbers depend on `seed`, epoch and index alone; torch's global generator is left as it was.
+    """
 
     def __init__(
         self,
@@ -104,10 +106,10 @@ class TrainingDetectionImages(Dataset[DetectionSample | Skipped]):
         transform: DetectionTransform,
         seed: int,
         on_bad_image: OnBadImage,
-        vary: MosaicAndJitter | None = None,
+        mosaic_and_jitter: MosaicAndJitter | None = None,
     ) -> None:
         self.source, self.transform, self.seed, self.on_bad_image = source, transform, seed, on_bad_image
-        self.vary = vary
+        self.mosaic_and_jitter = mosaic_and_jitter
 
     def __len__(self) -> int:
         return len(self.source)
@@ -115,12 +117,12 @@ class TrainingDetectionImages(Dataset[DetectionSample | Skipped]):
     def __getitem__(self, key: tuple[int, int]) -> DetectionSample | Skipped:
         epoch, index = key
         with drawing_from(seed_for(self.seed, epoch, index)):
-            vary = None if self.vary is None else partial(self.vary, epoch)
-            return _sample(self.source, self.transform, index, self.on_bad_image, vary)
+            read = None if self.mosaic_and_jitter is None else partial(self.mosaic_and_jitter, epoch)
+            return _sample(self.source, self.transform, index, self.on_bad_image, read)
 
 
 class EvaluationDetectionImages(Dataset[DetectionSample | Skipped]):
-    """Scenes by index, with a transform that draws nothing."""
+    """Images by index, transformed without random numbers."""
 
     def __init__(self, source: DetectionSource, transform: DetectionTransform, on_bad_image: OnBadImage) -> None:
         self.source, self.transform, self.on_bad_image = source, transform, on_bad_image
@@ -137,10 +139,10 @@ def _sample(
     transform: DetectionTransform,
     index: int,
     on_bad_image: OnBadImage,
-    scene: Callable[[int], Scene] | None = None,
+    read: Callable[[int], AnnotatedImage] | None = None,
 ) -> DetectionSample | Skipped:
     try:
-        image, objects = (source.read(index), source.objects[index]) if scene is None else scene(index)
+        image, objects = (source.read(index), source.objects[index]) if read is None else read(index)
     except BadImage as error:
         if on_bad_image == "stop":
             raise
@@ -155,10 +157,10 @@ def _sample(
 
 
 class AspectOrder(TrainingOrder):
-    """A TrainingOrder whose steps take images that are all wide or all tall, as far as they go.
+    """A TrainingOrder whose batches are of wide images alone or of tall ones alone, so that little is padded.
 
-    Within an epoch, images are drawn as ever; one that comes waits until a whole step of its kind is there, and what
-    is left of both kinds makes the last steps. `sizes` are (height, width).
+    The images of an epoch are drawn as in TrainingOrder. Each waits until a whole batch of its kind is there; those
+    that are left over at the end make the last batches. `sizes` are (height, width).
     """
 
     def __init__(
@@ -192,11 +194,11 @@ def detection_training_loader(
     order: TrainingOrder,
     num_workers: int,
     on_bad_image: OnBadImage,
-    vary: MosaicAndJitter | None = None,
+    mosaic_and_jitter: MosaicAndJitter | None = None,
 ) -> DataLoader[DetectionSample | Skipped]:
-    """Batches without end, as `order` says; augmented by its seed."""
-    scenes = TrainingDetectionImages(source, transform, order.seed, on_bad_image, vary)
-    return endless_batches(scenes, order, num_workers, collate_detection)
+    """Endless batches in the order of `order`, augmented by its seed."""
+    images = TrainingDetectionImages(source, transform, order.seed, on_bad_image, mosaic_and_jitter)
+    return endless_batches(images, order, num_workers, collate_detection)
 
 
 def detection_evaluation_loader(
@@ -211,5 +213,5 @@ def detection_evaluation_loader(
     """Each image once over all processes: `rank` gets every `world_size`-th, in order, `batch_size` at a time."""
     if len(source) == 0:
         raise RegardError("evaluation: there are no images")
-    scenes = EvaluationDetectionImages(source, transform, on_bad_image)
-    return batches_of_a_share(scenes, len(source), batch_size, num_workers, collate_detection, rank, world_size)
+    images = EvaluationDetectionImages(source, transform, on_bad_image)
+    return batches_of_a_shard(images, len(source), batch_size, num_workers, collate_detection, rank, world_size)

@@ -1,4 +1,4 @@
-"""Decoded images kept in memory, and images of a camera brought to a size before they are kept."""
+"""Decoded images cached in memory, and large images resized before they are cached."""
 
 import psutil
 import torch
@@ -8,14 +8,14 @@ from torch import Tensor
 from regard.data.boxes.sources import DetectionSource
 from regard.data.boxes.transforms import resized, scaled, scaled_objects
 
-# Of the memory that is free, the share that decoded images may take.
-CACHE_SHARE = 0.4
+# The fraction of free memory that decoded images may take.
+CACHE_FRACTION = 0.4
 
 
 class CachedDetectionSource(DetectionSource):
-    """Another source whose images are decoded once, and kept in memory that worker processes share.
+    """Another source whose images are decoded once and cached in memory that all worker processes use.
 
-    An image that has not the size that the data state is read each time.
+    An image whose size is not the stated one is decoded each time.
     """
 
     def __init__(self, source: DetectionSource, channels: int) -> None:
@@ -42,9 +42,9 @@ class CachedDetectionSource(DetectionSource):
 
 
 class ResizedDetectionSource(DetectionSource):
-    """Another source whose images are brought to `shortest` and `longest` pixels where they are larger.
+    """Another source whose larger images are resized to `shortest` and `longest` pixels.
 
-    What changes whole images and their neighbours (`MosaicAndJitter`) need not do so to the pixels of a camera.
+    So `MosaicAndJitter`, which scales four images for each mosaic, need not do so at a camera's resolution.
     """
 
     def __init__(self, source: DetectionSource, shortest: int, longest: int) -> None:
@@ -56,17 +56,16 @@ class ResizedDetectionSource(DetectionSource):
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         image, stated = self.source.read(index), self.source.sizes[index]
-        # Of an image that has not the size that the data state, the same share.
-        shares = (new / old for new, old in zip(self.sizes[index], stated, strict=True))
-        return scaled(image, [max(round(s * side), 1) for s, side in zip(shares, image.shape[1:], strict=True)])
+        # The same factors for an image whose size is not the stated one.
+        factors = (new / old for new, old in zip(self.sizes[index], stated, strict=True))
+        return scaled(image, [max(round(f * side), 1) for f, side in zip(factors, image.shape[1:], strict=True)])
 
     def name(self, index: int) -> str:
         return self.source.name(index)
 
 
 def cached(source: DetectionSource, channels: int) -> DetectionSource:
-    """The source with its images kept in memory, or as it is where they would take too much."""
+    """The source with its images cached in memory; the source itself where they would take too much."""
     wanted = sum(channels * height * width for height, width in source.sizes)
-    return (
-        CachedDetectionSource(source, channels) if wanted <= CACHE_SHARE * psutil.virtual_memory().available else source
-    )
+    fits = wanted <= CACHE_FRACTION * psutil.virtual_memory().available
+    return CachedDetectionSource(source, channels) if fits else source

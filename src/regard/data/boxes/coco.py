@@ -1,4 +1,4 @@
-"""`coco:PATH`: images with boxes in COCO's format, a JSON file a part and folders of images beside it."""
+"""`coco:PATH`: images with boxes in COCO's format, one JSON file for each split, and folders of images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, S
 from regard.data.images.files import BadImage, read_image
 from regard.errors import RegardError
 
-# What a part's folder of images may be called, and its annotation file after it.
-PARTS = {"train": ("train", "train2017"), "val": ("val", "val2017", "valid")}
+# The names of a split's folder of images; its annotation file is named after it.
+SPLITS = {"train": ("train", "train2017"), "val": ("val", "val2017", "valid")}
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Where COCO's files are, for the parts that are not where they are looked for."""
+    """Paths of COCO's files, where they are not in their usual places."""
 
     train_annotations: Path | None = None
     train_images: Path | None = None
@@ -30,7 +30,7 @@ class Annotations:
 
 
 class CocoImages(DetectionSource):
-    """The images of one file, with the boxes that can be used: clipped to the image, and of some extent there."""
+    """The images of one file, with the usable boxes: clipped to the image, with a width and height above 0."""
 
     def __init__(self, file: CocoFile, category_ids: Sequence[int], channels: int) -> None:
         self.file, self.channels = file, channels
@@ -39,7 +39,7 @@ class CocoImages(DetectionSource):
         self.objects = _objects(file, category_ids)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        """Image `index`. BadImage also where it is of another size than stated: its boxes would be elsewhere."""
+        """Image `index`. BadImage also where its size is not the stated one: the boxes would lie elsewhere."""
         image = read_image(self.file.file(index), self.channels)
         size = (image.shape[1], image.shape[2])
         if size != self.sizes[index]:
@@ -51,7 +51,7 @@ class CocoImages(DetectionSource):
 
 
 def other_size(size: tuple[int, int], stated: tuple[int, int]) -> str:
-    """What to say of an image of (height, width) that is stated to be another."""
+    """The message for an image whose (height, width) is not the stated one."""
     turned = ", perhaps as it lies in the file before its EXIF orientation turns it" if size == stated[::-1] else ""
     return f"is {size[1]} × {size[0]} pixels, and stated as {stated[1]} × {stated[0]}{turned}"
 
@@ -66,13 +66,13 @@ def open_coco(
 ) -> DetectionData:
     """PATH/train and val (or train2017 and val2017) with PATH/annotations/instances_train[2017].json and so on.
 
-    Files that lie elsewhere are named in `annotations`. Without a file for `val`, a part is split off by seed. Labels
+    Files that lie elsewhere are named in `annotations`. Without a file for `val`, a split is drawn by seed. Labels
     count the categories of both files in the order of their ids; those of one id must have one name. Annotations that
-    belong to no image or category, and boxes without extent in their image, are left out: `check_detection` tells them.
-    Raises RegardError for what cannot be read as COCO's.
+    belong to no image or category, and boxes without extent in their image, are left out; `check_detection` reports
+    them. Raises RegardError for what cannot be read as COCO's.
     """
     address = f"coco:{path}"
-    train, val = _read_parts(path, annotations or Annotations())
+    train, val = _read_splits(path, annotations or Annotations())
     names = _joined_categories([train] if val is None else [train, val])
     ids = tuple(sorted(names))
     class_names = tuple(names[identity] for identity in ids)
@@ -88,12 +88,12 @@ def open_coco(
 
 
 def can_mirror(class_names: Sequence[str]) -> bool:
-    """False where a mirror image is of another class, or of none: characters, and classes that are left or right."""
+    """False where a mirror image belongs to another class or to none: characters, and classes called left or right."""
     words = {word for name in class_names for word in name.lower().replace("-", " ").replace("_", " ").split()}
     return not words & {"left", "right"} and any(len(name) > 1 for name in class_names)
 
 
-def _read_parts(path: Path, given: Annotations) -> tuple[CocoFile, CocoFile | None]:
+def _read_splits(path: Path, given: Annotations) -> tuple[CocoFile, CocoFile | None]:
     """The files for training and for evaluation; None where there is none for it."""
     if not path.is_dir():
         raise RegardError(f"coco:{path}: is not a folder" if path.exists() else f"coco:{path}: no such folder")
@@ -110,17 +110,17 @@ def _read_parts(path: Path, given: Annotations) -> tuple[CocoFile, CocoFile | No
     return train, read_coco_file(val_file, given.val_images or _image_folder(path, val_file, "val"))
 
 
-def _annotation_file(path: Path, part: str) -> Path | None:
-    names = [path / "annotations" / f"instances_{name}.json" for name in PARTS[part]]
-    names += [path / name / "_annotations.coco.json" for name in PARTS[part]]  # as Roboflow exports them
+def _annotation_file(path: Path, split: str) -> Path | None:
+    names = [path / "annotations" / f"instances_{name}.json" for name in SPLITS[split]]
+    names += [path / name / "_annotations.coco.json" for name in SPLITS[split]]  # as Roboflow exports them
     return next((name for name in names if name.exists()), None)
 
 
-def _image_folder(path: Path, annotations: Path, part: str) -> Path:
-    """The folder that is called as the file is, or as the part; else PATH/images or PATH, which serve both parts."""
+def _image_folder(path: Path, annotations: Path, split: str) -> Path:
+    """The folder named after the file or after the split; else PATH/images or PATH, which serve both splits."""
     if annotations.name == "_annotations.coco.json":
         return annotations.parent
-    names = sorted(PARTS[part], key=lambda name: annotations.stem != f"instances_{name}")
+    names = sorted(SPLITS[split], key=lambda name: annotations.stem != f"instances_{name}")
     folders = [folder / name for folder in (path, path / "images") for name in names]
     return next((folder for folder in (*folders, path / "images") if folder.is_dir()), path)
 
@@ -159,7 +159,7 @@ class _ObjectsOfImages(Sequence[Objects]):
 
 
 def _objects(file: CocoFile, category_ids: Sequence[int]) -> Sequence[Objects]:
-    """What can be used of the annotations, image by image."""
+    """The usable annotations, image by image."""
     place, known = file.places(), np.isin(file.of_category, category_ids)
     extent = np.append(file.sizes, [[0, 0]], axis=0)[place][:, ::-1]  # no extent where there is no image
     start = np.clip(file.boxes_xywh[:, :2], 0, extent)

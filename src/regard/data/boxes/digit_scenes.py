@@ -1,4 +1,4 @@
-"""Digit scenes: real handwritten digits of many sizes on pieces of photographs. They come with the package."""
+"""Digit scenes: real handwritten digits of many sizes on crops of photographs. They come with the package."""
 
 import json
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ SIDE = 128
 COUNTS = {"train": 1500, "val": 300}
 MOST = 6
 SIZES = (20, 56)  # of a digit's square, in pixels
-INK = 0.25  # of full ink: what is paler is no part of the box
-OVERLAP = 0.05  # the most, of the smaller of two boxes
+INK = 0.25  # the least ink of a pixel, of 0 to 1, that counts for the box
+OVERLAP = 0.05  # the greatest overlap, as a fraction of the smaller of two boxes
 
 
 class DigitScenes(DetectionSource):
-    """Scene i is drawn from (part, i) alone, by the same numbers on every machine."""
+    """Scene i is drawn from (split, i) alone, by the same numbers on every machine."""
 
-    def __init__(self, part: str, digits: Sequence[Tensor], labels: Sequence[int], channels: int) -> None:
-        self.part, self.digits, self.labels, self.channels = part, digits, labels, channels
-        count = COUNTS[part]
+    def __init__(self, split: str, digits: Sequence[Tensor], labels: Sequence[int], channels: int) -> None:
+        self.split, self.digits, self.labels, self.channels = split, digits, labels, channels
+        count = COUNTS[split]
         self.layouts = [self._lay_out(index) for index in range(count)]
         self.objects = [self._objects(layout) for layout in self.layouts]
-        # Each image has its own id over both parts, as COCO's have.
-        first = 1 if part == "train" else 1 + COUNTS["train"]
+        # Each image has its own id over both splits, as COCO's have.
+        first = 1 if split == "train" else 1 + COUNTS["train"]
         self.image_ids = range(first, first + count)
         self.sizes = [(SIDE, SIDE)] * count
 
     def name(self, index: int) -> str:
-        return f"{NAME}/{self.part}[{index}]"
+        return f"{NAME}/{self.split}[{index}]"
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         draw = self._draw(index, 1)
@@ -56,12 +56,12 @@ class DigitScenes(DetectionSource):
         return (image * 255).round().clamp(0, 255).byte()
 
     def _draw(self, index: int, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([0 if self.part == "train" else 1, index, purpose])
+        return np.random.default_rng([0 if self.split == "train" else 1, index, purpose])
 
     def _lay_out(self, index: int) -> list[tuple[int, int, int, int]]:
-        """(digit, size, top, left) of each; a digit for which there is no room in ten tries is left out."""
+        """(digit, size, top, left) of each digit; one that finds no free place in ten tries is left out."""
         draw = self._draw(index, 0)
-        found: list[tuple[int, int, int, int]] = []
+        placed: list[tuple[int, int, int, int]] = []
         boxes: list[np.ndarray] = []
         for _ in range(draw.integers(1, MOST + 1)):
             digit = int(draw.integers(len(self.digits)))
@@ -70,23 +70,23 @@ class DigitScenes(DetectionSource):
                 top, left = (int(draw.integers(SIDE - size + 1)) for _ in range(2))
                 box = _box(self.digits[digit], size) + np.array([left, top, left, top])
                 if all(_overlap(box, other) <= OVERLAP for other in boxes):
-                    found.append((digit, size, top, left))
+                    placed.append((digit, size, top, left))
                     boxes.append(box)
                     break
-        return found
+        return placed
 
     def _objects(self, layout: Sequence[tuple[int, int, int, int]]) -> Objects:
         boxes = [_box(self.digits[d], size) + np.array([left, top, left, top]) for d, size, top, left in layout]
-        found = torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4)
+        boxes_xyxy = torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4)
         labels = torch.tensor([self.labels[digit] for digit, *_ in layout], dtype=torch.int64)
-        areas = (found[:, 2:] - found[:, :2]).prod(1)
-        return Objects(found, labels, areas, torch.zeros(len(labels), dtype=torch.bool))
+        areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
+        return Objects(boxes_xyxy, labels, areas, torch.zeros(len(labels), dtype=torch.bool))
 
 
 def open_digit_scenes(channels: int = 3) -> DetectionData:
     """1,500 scenes to train on and 300 held out, of 128 × 128 pixels with one to six digits each.
 
-    No handwritten digit of the training scenes is in a held-out one. A mirrored digit is none: there are no flips.
+    No handwritten digit is in scenes of both splits. There are no flips: a mirrored digit is no digit.
     """
     from sklearn.datasets import load_digits  # it takes over a second to import
 
@@ -95,9 +95,9 @@ def open_digit_scenes(channels: int = 3) -> DetectionData:
     labels = loaded.target.tolist()
     held_out = set(np.random.default_rng(0).permutation(len(digits))[: len(digits) // 4].tolist())
     sources = []
-    for part in ("train", "val"):
-        chosen = [number for number in range(len(digits)) if (number in held_out) == (part == "val")]
-        sources.append(DigitScenes(part, [digits[n] for n in chosen], [labels[n] for n in chosen], channels))
+    for split in ("train", "val"):
+        chosen = [number for number in range(len(digits)) if (number in held_out) == (split == "val")]
+        sources.append(DigitScenes(split, [digits[n] for n in chosen], [labels[n] for n in chosen], channels))
     names = tuple(str(digit) for digit in range(10))
     train, val = sources
     return DetectionData(NAME, names, tuple(range(10)), train, val, has_val=True, can_flip=False)
@@ -107,13 +107,13 @@ def write_digit_scenes(folder: Path) -> int:
     """Writes the scenes in COCO's format: train/, val/ and annotations/. Returns how many images there are."""
     data = open_digit_scenes()
     (folder / "annotations").mkdir(parents=True)
-    for part, source in (("train", data.train), ("val", data.val)):
-        (folder / part).mkdir()
+    for split, source in (("train", data.train), ("val", data.val)):
+        (folder / split).mkdir()
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index, (identity, objects) in enumerate(zip(source.image_ids, source.objects, strict=True)):
             name = f"{index:06d}.png"
-            Image.fromarray(source.read(index).permute(1, 2, 0).numpy()).save(folder / part / name)
+            Image.fromarray(source.read(index).permute(1, 2, 0).numpy()).save(folder / split / name)
             images.append({"id": identity, "file_name": name, "width": SIDE, "height": SIDE})
             for box, label in zip(objects.boxes_xyxy.tolist(), objects.labels.tolist(), strict=True):
                 left, top, right, bottom = box
@@ -124,7 +124,7 @@ def write_digit_scenes(folder: Path) -> int:
                 )
         categories = [{"id": i, "name": n} for i, n in zip(data.category_ids, data.class_names, strict=True)]
         whole = {"images": images, "annotations": annotations, "categories": categories}
-        file = folder / "annotations" / f"instances_{part}.json"
+        file = folder / "annotations" / f"instances_{split}.json"
         file.write_text(json.dumps(whole), encoding="utf-8")
     return len(data.train) + len(data.val)
 
@@ -143,19 +143,19 @@ def _box(digit: Float32[Tensor, "8 8"], size: int) -> np.ndarray:
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """The common part, as a share of the smaller box."""
+    """The area of the intersection, as a fraction of the smaller box."""
     common = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
     return float(common / min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod()))
 
 
 def _ground(draw: np.random.Generator) -> Float32[Tensor, "3 side side"]:
-    """A piece of a photograph, turned and paled to shades that are all dark or all bright."""
+    """A crop of a photograph, rotated, its contrast reduced to shades that are all dark or all bright."""
     photographs = _photographs()
     photograph = photographs[draw.integers(len(photographs))]
     top, left = (int(draw.integers(length - SIDE + 1)) for length in photograph.shape[1:])
-    piece = photograph[:, top : top + SIDE, left : left + SIDE].rot90(int(draw.integers(4)), (1, 2))
+    crop = photograph[:, top : top + SIDE, left : left + SIDE].rot90(int(draw.integers(4)), (1, 2))
     middle = draw.choice([draw.uniform(0.1, 0.35), draw.uniform(0.65, 0.9)])
-    return (piece - piece.mean()) * draw.uniform(0.2, 0.5) + float(middle)
+    return (crop - crop.mean()) * draw.uniform(0.2, 0.5) + float(middle)
 
 
 @lru_cache(maxsize=1)
@@ -163,10 +163,10 @@ def _photographs() -> tuple[Tensor, ...]:
     """scikit-learn's two, at half their size."""
     from sklearn.datasets import load_sample_image
 
-    found = []
+    halved = []
     for name in ("china.jpg", "flower.jpg"):
         image = torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1)[None].float() / 255
-        found.append(F.interpolate(image, scale_factor=0.5, mode="area")[0])
-    if any(min(image.shape[1:]) < SIDE for image in found):
+        halved.append(F.interpolate(image, scale_factor=0.5, mode="area")[0])
+    if any(min(image.shape[1:]) < SIDE for image in halved):
         raise RegardError(f"{NAME}: the photographs of scikit-learn are smaller than {SIDE} pixels")
-    return tuple(found)
+    return tuple(halved)

@@ -1,4 +1,4 @@
-"""Scenes enlarged, reduced, and four in one: what makes many images with boxes of few."""
+"""Images enlarged, reduced, and four in one: few images with boxes, seen as many different ones."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,28 @@ from torch import Tensor
 from regard.data.boxes.sources import DetectionSource, Objects
 from regard.data.boxes.transforms import scaled, scaled_objects
 
-Scene = tuple[UInt8[Tensor, "channels _ _"], Objects]
+AnnotatedImage = tuple[UInt8[Tensor, "channels _ _"], Objects]
 
-# An object of which less than this share of its box is left is no longer annotated.
+# An object is dropped where less than this fraction of its box is left.
 VISIBLE = 0.3
-# Where the corner that four images share may lie, in shares of the sides.
+# Where the common corner of a mosaic's four images may lie, as a fraction of the canvas's sides.
 CORNER = (0.35, 0.65)
-# How large the four of a mosaic are, beside the canvas.
-PIECES = (0.5, 1.0)
-# Epochs after which every image is changed; before, a share that grows evenly from none.
+# The sizes of a mosaic's images, relative to the canvas.
+MOSAIC_SCALES = (0.5, 1.0)
+# From this epoch on every image is changed; until then a fraction that grows evenly from 0.
 FAMILIAR = 20
 
 
 @dataclass(frozen=True)
 class MosaicAndJitter:
-    """A source's scenes as a training sees them: a share of them mosaics, the others enlarged or reduced.
+    """The images of a source as a training sees them: unchanged, in a mosaic of four, or enlarged or reduced.
 
-    What is new needs no change, and is learned from sooner as it is: in epoch e, all but a share e / `FAMILIAR` of the
-    scenes are left alone. So many images, seen a few times, are hardly changed, and few nearly always. There is no
-    mosaic of more objects than `most`, the queries of a model.
+    In epoch e an image is changed with a probability of e / `FAMILIAR`: a model learns sooner from images as they are,
+    and needs changed ones only when it has seen them often. So a large data set, trained on for few epochs, is hardly
+    changed, and a small one is nearly always. A changed image is a mosaic with the probability `mosaic`.
+
+    scale_jitter: the least and the greatest factor of `jittered`. fill: the colour around an image, a value in [0, 1]
+    for each channel. most: there is no mosaic of more objects than this, the number of the model's queries.
     """
 
     source: DetectionSource
@@ -38,58 +41,58 @@ class MosaicAndJitter:
     fill: tuple[float, ...]
     most: int | None = None
 
-    def __call__(self, epoch: int, index: int) -> Scene:
-        """Scene `index`, changed by numbers drawn from torch's global generator. Raises BadImage."""
+    def __call__(self, epoch: int, index: int) -> AnnotatedImage:
+        """Image `index` and its objects, changed by numbers drawn from torch's global generator. Raises BadImage."""
         if float(torch.rand(())) >= epoch / FAMILIAR:
-            return self._scene(index)
+            return self._read(index)
         if float(torch.rand(())) < self.mosaic:
             four = [index, *torch.randint(len(self.source), (3,)).tolist()]
             if self.most is None or sum(len(self.source.objects[one]) for one in four) <= self.most:
-                return mosaic([self._scene(one) for one in four], PIECES, self.fill)
-        return jittered(self._scene(index), self.scale_jitter, self.fill)
+                return mosaic([self._read(one) for one in four], MOSAIC_SCALES, self.fill)
+        return jittered(self._read(index), self.scale_jitter, self.fill)
 
-    def _scene(self, index: int) -> Scene:
+    def _read(self, index: int) -> AnnotatedImage:
         return self.source.read(index), self.source.objects[index]
 
 
-def jittered(scene: Scene, scales: tuple[float, float], fill: Sequence[float]) -> Scene:
-    """The scene enlarged or reduced by a factor between `scales`, on a canvas of its own size (Ghiasi et al. 2021).
+def jittered(annotated: AnnotatedImage, scales: tuple[float, float], fill: Sequence[float]) -> AnnotatedImage:
+    """The image enlarged or reduced by a factor between `scales`, on a canvas of its own size (Ghiasi et al. 2021).
 
-    What is larger than the canvas is cut at a place drawn, what is smaller is put at one; around it is `fill`, a value
-    in [0, 1] for each channel. Drawn from torch's global generator.
+    A larger image is cropped at a random place; a smaller one is put at a random place, with `fill`, a value in [0, 1]
+    for each channel, around it. Random numbers come from torch's global generator.
     """
     if scales == (1.0, 1.0):
-        return scene
-    height, width = scene[0].shape[1:]
-    return _window(scene, _drawn(scales), (height, width), fill)
+        return annotated
+    height, width = annotated[0].shape[1:]
+    return _window(annotated, _drawn(scales), (height, width), fill)
 
 
-def mosaic(scenes: Sequence[Scene], scales: tuple[float, float], fill: Sequence[float]) -> Scene:
-    """Four scenes around a corner, on a canvas of the first one's size (Bochkovskiy et al. 2020, section 3.3).
+def mosaic(images: Sequence[AnnotatedImage], scales: tuple[float, float], fill: Sequence[float]) -> AnnotatedImage:
+    """Four images around a corner, on a canvas of the first one's size (Bochkovskiy et al. 2020, section 3.3).
 
-    Each is scaled by a factor between `scales` of what makes it as large as the canvas, and at least so that it fills
-    its quarter. More objects an image are more matched queries a step (dense one-to-one: DEIM, Huang et al. 2024).
+    Each image is scaled to cover the canvas, times a factor between `scales`, and at least so that it fills its
+    quarter. More objects in an image are more matched queries in a step (dense one-to-one: DEIM, Huang et al. 2024).
     """
-    height, width = scenes[0][0].shape[1:]
+    height, width = images[0][0].shape[1:]
     row, column = (round(side * _uniform(CORNER)) for side in (height, width))
     quarters = [(0, 0, row, column), (0, column, row, width), (row, 0, height, column), (row, column, height, width)]
-    canvas = torch.empty_like(scenes[0][0])
+    canvas = torch.empty_like(images[0][0])
     boxes, kept = [], []
-    for scene, (top, left, bottom, right) in zip(scenes, quarters, strict=True):
-        rows, columns = scene[0].shape[1:]
+    for annotated, (top, left, bottom, right) in zip(images, quarters, strict=True):
+        rows, columns = annotated[0].shape[1:]
         factor = max(height / rows, width / columns) * _drawn(scales)
         factor = max(factor, (bottom - top) / rows, (right - left) / columns)
-        piece, objects = _window(scene, factor, (bottom - top, right - left), fill)
-        canvas[:, top:bottom, left:right] = piece
+        quarter, objects = _window(annotated, factor, (bottom - top, right - left), fill)
+        canvas[:, top:bottom, left:right] = quarter
         boxes.append(objects.boxes_xyxy + torch.tensor([left, top, left, top]))
         kept.append(objects)
-    parts = [torch.cat([getattr(one, name) for one in kept]) for name in ("labels", "areas", "crowd")]
-    return canvas, Objects(torch.cat(boxes), *parts)
+    joined = [torch.cat([getattr(one, name) for one in kept]) for name in ("labels", "areas", "crowd")]
+    return canvas, Objects(torch.cat(boxes), *joined)
 
 
-def _window(scene: Scene, factor: float, size: tuple[int, int], fill: Sequence[float]) -> Scene:
-    """A window of (height, width) somewhere on the scaled scene, or with all of it somewhere inside."""
-    image, objects = scene
+def _window(annotated: AnnotatedImage, factor: float, size: tuple[int, int], fill: Sequence[float]) -> AnnotatedImage:
+    """A window of (height, width) at a random place: on the scaled image, or around it where the image is smaller."""
+    image, objects = annotated
     large = [max(round(side * factor), 1) for side in image.shape[1:]]
     # The place of the window's corner on the scaled image: below zero where the image is the smaller of the two.
     top, left = (_place(whole - seen) for whole, seen in zip(large, size, strict=True))
@@ -105,8 +108,7 @@ def _window(scene: Scene, factor: float, size: tuple[int, int], fill: Sequence[f
     whole = scaled_objects(objects, image.shape[1:], large).boxes_xyxy - torch.tensor([left, top, left, top])
     seen = whole.clamp(min=0).minimum(torch.tensor([size[1], size[0]]).repeat(2))
     kept = _area(seen) >= VISIBLE * _area(whole)
-    found = Objects(seen[kept], objects.labels[kept], objects.areas[kept] * factor**2, objects.crowd[kept])
-    return canvas, found
+    return canvas, Objects(seen[kept], objects.labels[kept], objects.areas[kept] * factor**2, objects.crowd[kept])
 
 
 def _area(boxes_xyxy: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every kind of data with boxes becomes: numbered images with objects, in a training and a validation part."""
+"""What every kind of data with boxes becomes: numbered images with objects, in a training and a validation split."""
 
 import math
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ class Objects:
 
 
 class DetectionSource(ABC):
-    """Images with objects, read one at a time. All but the pixels is known without reading image i.
+    """Images with objects, read one at a time. Everything but the pixels is known before an image is read.
 
     `skipped` names the images that were left out because they cannot be read, each with the reason.
     """
@@ -77,18 +77,18 @@ class JoinedDetectionSource(DetectionSource):
     """Several sources, one after another."""
 
     def __init__(self, sources: Sequence[DetectionSource]) -> None:
-        self.parts = [(source, index) for source in sources for index in range(len(source))]
-        self.objects = [source.objects[index] for source, index in self.parts]
-        self.image_ids = [source.image_ids[index] for source, index in self.parts]
-        self.sizes = [source.sizes[index] for source, index in self.parts]
+        self.places = [(source, index) for source in sources for index in range(len(source))]
+        self.objects = [source.objects[index] for source, index in self.places]
+        self.image_ids = [source.image_ids[index] for source, index in self.places]
+        self.sizes = [source.sizes[index] for source, index in self.places]
         self.skipped = tuple(name for source in sources for name in source.skipped)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.read(inner)
 
     def name(self, index: int) -> str:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.name(inner)
 
 
@@ -96,7 +96,7 @@ class JoinedDetectionSource(DetectionSource):
 class DetectionData:
     """Images with boxes. Label i means `class_names[i]`, which the data themselves call `category_ids[i]`.
 
-    `has_val` is True where the data came with their own held-out part, and False where `val` was split off by seed.
+    `has_val` is True where the data have a validation split of their own, and False where `val` was drawn by seed.
     """
 
     address: str
@@ -110,7 +110,7 @@ class DetectionData:
 
 
 def split_detection(count: int, *, val_fraction: float, split_seed: int, where: str) -> tuple[list[int], list[int]]:
-    """Indices of a training and a validation part, both sorted, drawn by seed. RegardError with too few images."""
+    """Indices of a training and a validation split, both sorted, drawn by seed. RegardError with too few images."""
     if not 0 < val_fraction < 1:
         raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
     if count < 2:
@@ -121,7 +121,7 @@ def split_detection(count: int, *, val_fraction: float, split_seed: int, where: 
 
 
 def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
-    """The boxes inside of an image of (height, width); those without extent there are left out."""
+    """The objects with their boxes clipped to an image of (height, width), without those that have no extent there."""
     height, width = size
     boxes = objects.boxes_xyxy.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=torch.float32))
     kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -129,7 +129,7 @@ def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
 
 
 class FileDetectionSource(DetectionSource):
-    """Image files with objects as some format states them: `stated`, which `objects` are those that can be used of."""
+    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`."""
 
     def __init__(
         self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], stated: Sequence[Objects], channels: int
@@ -155,7 +155,7 @@ def in_two_splits(
     split_seed: int,
     can_flip: bool = True,
 ) -> DetectionData:
-    """Data whose classes have no ids of their own; without a `val`, a part is split off by seed."""
+    """Data whose classes have no ids of their own; without a `val`, a split is drawn by seed."""
     names = tuple(class_names)
     has_val = val is not None
     if val is None:

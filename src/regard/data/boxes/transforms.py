@@ -1,4 +1,4 @@
-"""From an image with boxes as it was read to what a detector sees: resized, perhaps changed at random, normalised."""
+"""From an image with boxes as it was read to a detector's input: resized, perhaps changed at random, normalised."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +15,7 @@ from regard.errors import RegardError
 
 DetectionTransform = Callable[[Tensor, Objects], tuple[Tensor, Objects]]
 
-# Of the natural images that backbones are pretrained on (ImageNet).
+# ImageNet's: the images that backbones are pretrained on.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -85,7 +85,7 @@ class DetectionAugmentation:
 
 
 def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
-    """The size of the same aspect whose shorter side is `shortest`, unless the longer came to more than `longest`."""
+    """The size of the same aspect whose shorter side is `shortest`, or whose longer is `longest` if that is smaller."""
     scale = min(shortest / min(height, width), longest / max(height, width))
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
@@ -106,7 +106,7 @@ def detection_training_transform(
 ) -> DetectionTransform:
     """As `detection_evaluation_transform`, with random changes drawn from torch's global generator.
 
-    Boxes are cut where the image is; those of which less than a pixel is left are dropped with their labels.
+    Boxes are cropped with the image; those with less than a pixel left are dropped with their labels.
     """
     from torchvision.transforms import v2
     from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image, wrap
@@ -116,7 +116,7 @@ def detection_training_transform(
     steps: list[Any] = [whole]
     if augmentation.crop:
         # In the paper's pixels: resized to 400, 500 or 600 of 800, and cut to 384 to 600.
-        smaller = v2.RandomShortestSize([round(pre.shortest * share) for share in (0.5, 0.625, 0.75)])
+        smaller = v2.RandomShortestSize([round(pre.shortest * fraction) for fraction in (0.5, 0.625, 0.75)])
         cut = RandomCutOut(round(pre.shortest * 0.48), round(pre.shortest * 0.75))
         steps = [v2.RandomChoice([whole, v2.Compose([smaller, cut, whole])])]
     if augmentation.flip:
@@ -132,8 +132,8 @@ def detection_training_transform(
         seen, boxes = change(Image(image), boxes)
         corners = wrap(v2.functional.clamp_bounding_boxes(boxes), like=boxes).as_subclass(Tensor)
         kept = (corners[:, 2:] - corners[:, :2] >= 1).all(1)
-        found = Objects(corners[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
-        return normalise(seen.as_subclass(Tensor)), found
+        objects = Objects(corners[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
+        return normalise(seen.as_subclass(Tensor)), objects
 
     return transform
 

@@ -14,7 +14,7 @@ from regard.errors import RegardError
 def open_voc(path: Path, *, channels: int, val_fraction: float = 0.25, split_seed: int = 0) -> DetectionData:
     """PATH (or the only VOC20xx below it) with Annotations/*.xml and JPEGImages.
 
-    ImageSets/Main/train.txt and val.txt say which images are which; without them a part is split off by seed. Objects
+    ImageSets/Main/train.txt and val.txt say which images are which; without them a split is drawn by seed. Objects
     marked as difficult count as COCO's crowds: not trained on, and ignored in evaluation. Corners are numbered from 1
     in the files. Classes are in alphabetical order. Raises RegardError.
     """
@@ -32,21 +32,21 @@ def open_voc(path: Path, *, channels: int, val_fraction: float = 0.25, split_see
     )
     if root is None:
         raise RegardError(f"{address}: has no folder Annotations, neither by itself nor in a folder VOC20xx")
-    stems = {part: _listed(root / "ImageSets" / "Main" / f"{part}.txt") for part in ("train", "val")}
+    stems = {split: _listed(root / "ImageSets" / "Main" / f"{split}.txt") for split in ("train", "val")}
     if stems["train"] is None:
         stems = {"train": sorted(file.stem for file in (root / "Annotations").glob("*.xml")), "val": None}
-    entries = {part: [_entry(root, stem) for stem in found] for part, found in stems.items() if found is not None}
+    entries = {split: [_entry(root, stem) for stem in listed] for split, listed in stems.items() if listed is not None}
     if not entries["train"]:
         raise RegardError(f"{address}: names no image to train on")
-    names = sorted({item["name"] for found in entries.values() for entry in found for item in entry["objects"]})
+    names = sorted({item["name"] for images in entries.values() for entry in images for item in entry["objects"]})
     sources = {
-        part: FileDetectionSource(
-            [entry["file"] for entry in found],
-            [entry["size"] for entry in found],
-            [_objects(entry["objects"], names) for entry in found],
+        split: FileDetectionSource(
+            [entry["file"] for entry in images],
+            [entry["size"] for entry in images],
+            [_objects(entry["objects"], names) for entry in images],
             channels,
         )
-        for part, found in entries.items()
+        for split, images in entries.items()
     }
     return in_two_splits(
         address, names, sources["train"], sources.get("val"), val_fraction=val_fraction, split_seed=split_seed
@@ -69,7 +69,7 @@ def _entry(root: Path, stem: str) -> dict[str, Any]:
     try:
         annotation = VOCDetection.parse_voc_xml(ET_parse(str(file)).getroot())["annotation"]
         size = annotation["size"]
-        found = [
+        objects = [
             {
                 "name": str(item["name"]),
                 "box": [float(item["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax")],
@@ -88,7 +88,7 @@ def _entry(root: Path, stem: str) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise RegardError(f"{file}: {error}; sizes and corners must be numbers") from None
-    return {"file": _image(root, stem, annotation), "size": (height, width), "objects": found}
+    return {"file": _image(root, stem, annotation), "size": (height, width), "objects": objects}
 
 
 def _image(root: Path, stem: str, annotation: dict[str, Any]) -> Path:

@@ -13,13 +13,13 @@ from regard.data.checks.issue import Issue
 from regard.data.checks.suspect_images import DRAWN, Suspect
 from regard.errors import first_few
 
-TOLERANCE = 1.0  # pixels by which a box may reach out of its image without a word: coordinates get rounded
+TOLERANCE = 1.0  # pixels by which a box may reach out of its image without an issue: coordinates get rounded
 
-# Boxes are in another format than they are read in if so many do not fit their image as they are read, ...
+# Boxes are probably in another format if this fraction of them does not fit the images as they are read, ...
 MISFITS = 0.2
-# ... so many would in the other format, ...
+# ... this fraction would fit in the other format, ...
 FITS = 0.95
-# ... and there are enough of them to tell.
+# ... and there are at least this many.
 ENOUGH = 10
 
 CORNERS = "(left, top, right, bottom)"
@@ -30,7 +30,7 @@ Stated = Float64[np.ndarray, "boxes 4"]
 
 
 def check_boxes(where: str, source: DetectionSource) -> tuple[list[Issue], list[Suspect]]:
-    """The boxes of a source as its files state them; one issue for each thing that is wrong."""
+    """Issues for the boxes of a source as its files state them, one for each kind of fault; and images to look at."""
     stated, place, format_ = _stated(source)
     extent = np.array(source.sizes, dtype=np.float64).reshape(-1, 2)[place][:, ::-1]
     corners = _corners(stated, format_)
@@ -54,14 +54,14 @@ def check_boxes(where: str, source: DetectionSource) -> tuple[list[Issue], list[
     for severity, chosen, what, means in kinds:
         if chosen.any():
             images = [source.name(index) for index in np.unique(place[chosen]).tolist()]
-            told = f"{chosen.sum()} of {len(chosen)} boxes are {what} ({means}), in {first_few(images)}"
-            issues.append(Issue(severity, told, where))
+            message = f"{chosen.sum()} of {len(chosen)} boxes are {what} ({means}), in {first_few(images)}"
+            issues.append(Issue(severity, message, where))
             suspects += _suspects(source, corners, place, chosen, what)
     return issues, suspects
 
 
 def suspect_format(stated: Stated, extent: Float64[np.ndarray, "boxes 2"], read_as: str) -> str:
-    """What boxes probably are instead of `read_as`; "" where nothing speaks against it.
+    """The message that boxes are probably in another format than `read_as`; "" where they are not.
 
     stated: the four numbers as they are written. extent: (width, height) of each one's image. read_as: `SIZED`, as in
     COCO's files, or `CORNERS`, as in VOC's.
@@ -69,7 +69,7 @@ def suspect_format(stated: Stated, extent: Float64[np.ndarray, "boxes 2"], read_
     if not len(stated):
         return ""
     if 0 < stated.max() <= 1 and extent.min() > 2:
-        return "all numbers of the boxes are at most 1: they seem to be shares of the image, and must be pixels"
+        return "all numbers of the boxes are at most 1: they seem to be fractions of the image, and must be pixels"
     misfits = 1 - _fit(stated, extent, read_as).mean()
     if len(stated) < ENOUGH or misfits < MISFITS:
         return ""
@@ -104,8 +104,8 @@ def _stated(source: DetectionSource) -> tuple[Stated, Int64[np.ndarray, " boxes"
         place = source.file.places()
         return source.file.boxes_xywh[place >= 0], place[place >= 0], SIZED
     objects = source.stated if isinstance(source, FileDetectionSource) else source.objects
-    boxes = [found.boxes_xyxy for found in objects]
-    place = np.repeat(np.arange(len(boxes)), np.array([len(found) for found in boxes], dtype=np.int64))
+    boxes = [of_image.boxes_xyxy for of_image in objects]
+    place = np.repeat(np.arange(len(boxes)), np.array([len(of_image) for of_image in boxes], dtype=np.int64))
     return torch.cat([torch.zeros(0, 4), *boxes]).double().numpy(), place, CORNERS
 
 

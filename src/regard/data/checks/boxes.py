@@ -15,7 +15,7 @@ from regard.data.checks.issue import Issue
 from regard.data.checks.suspect_images import Suspect
 from regard.errors import first_few
 
-# Of the held-out images: so many that are also trained on flatter no figure by much, and only cause a warning.
+# Up to this fraction of validation images may be trained on too with a warning: it changes no figure by much.
 SHARED = 0.01
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
 QUERIES_AN_OBJECT = 1.5
@@ -41,33 +41,33 @@ class DetectionSummary:
         )
 
 
-Found = tuple[list[Issue], DetectionSummary, list[Suspect]]
+Checked = tuple[list[Issue], DetectionSummary, list[Suspect]]
 
 
-def check_opened_detection(data: DetectionData, *, num_queries: int | None = None, pixels: bool = True) -> Found:
-    """What is wrong with opened data, errors first, and a few images to look at.
+def check_opened_detection(data: DetectionData, *, num_queries: int | None = None, pixels: bool = True) -> Checked:
+    """The issues of opened data, errors first; a summary; and a few images to look at.
 
-    num_queries: the most objects that the model can find in an image. pixels: decodes every image; without, only the
-    headers are read, so that it is quick enough to go before each training. One issue tells all of a kind in a part,
+    num_queries: the most objects that the model can find in an image. pixels: whether every image is decoded; else
+    only headers are read, which is quick enough before each training. All faults of one kind in a split are one issue,
     with the first few examples.
     """
-    parts = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
+    splits = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
     issues: list[Issue] = []
     suspects: list[Suspect] = []
-    wholes = {id(origin(source)[0]): (_where(data, part), origin(source)[0]) for part, source in parts.items()}
-    for where, whole in wholes.values():  # once where both parts are of one file
+    wholes = {id(origin(source)[0]): (_where(data, split), origin(source)[0]) for split, source in splits.items()}
+    for where, whole in wholes.values():  # once where both splits come from one file
         if isinstance(whole, CocoImages):
             issues += check_ids(whole.file)
-        found = check_boxes(where, whole)
-        issues, suspects = issues + found[0], suspects + found[1]
-    for part, source in parts.items():
-        found = check_files(_where(data, part), source, pixels=pixels)
-        issues, suspects = issues + found[0], suspects + found[1]
-    objects = {part: _Counts(source, len(data.class_names)) for part, source in parts.items()}
-    for part, counts in objects.items():
-        issues += _check_objects(counts, data.class_names, num_queries, part, _where(data, part))
+        more_issues, more_suspects = check_boxes(where, whole)
+        issues, suspects = issues + more_issues, suspects + more_suspects
+    for split, source in splits.items():
+        more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels)
+        issues, suspects = issues + more_issues, suspects + more_suspects
+    objects = {split: _Counts(source, len(data.class_names)) for split, source in splits.items()}
+    for split, counts in objects.items():
+        issues += _check_objects(counts, data.class_names, num_queries, split, _where(data, split))
     issues += _check_classes(data.class_names, data.address)
-    if "val" in parts:
+    if "val" in splits:
         issues += _check_shared(data)
     train, val = objects["train"], objects.get("val", objects["train"])
     summary = DetectionSummary(
@@ -81,13 +81,13 @@ def check_opened_detection(data: DetectionData, *, num_queries: int | None = Non
     return sorted(issues, key=lambda issue: issue.severity), summary, suspects
 
 
-def _where(data: DetectionData, part: str) -> str:
-    whole, _ = origin(data.train if part == "train" else data.val)
-    return str(whole.file.path) if isinstance(whole, CocoImages) and data.has_val else f"{data.address}, {part}"
+def _where(data: DetectionData, split: str) -> str:
+    whole, _ = origin(data.train if split == "train" else data.val)
+    return str(whole.file.path) if isinstance(whole, CocoImages) and data.has_val else f"{data.address}, {split}"
 
 
 class _Counts:
-    """How many objects each image and class has, crowds apart."""
+    """How many objects each image and class has, without crowds."""
 
     def __init__(self, source: DetectionSource, num_classes: int) -> None:
         self.source = source
@@ -104,32 +104,32 @@ class _Counts:
 
 
 def _check_objects(
-    counts: _Counts, class_names: tuple[str, ...], num_queries: int | None, part: str, where: str
+    counts: _Counts, class_names: tuple[str, ...], num_queries: int | None, split: str, where: str
 ) -> list[Issue]:
-    """What one part has too little or too much of."""
+    """Warnings for classes and images without objects, crowds, and images with too many objects in one split."""
     total = len(counts.of_image)
     if not len(counts):
-        use = "to train on" if part == "train" else "to evaluate on: no figure is defined"
+        use = "to train on" if split == "train" else "to evaluate on: no figure is defined"
         crowds = f" ({counts.crowds} crowds do not count)" if counts.crowds else ""
         return [Issue("error", f"there is no box {use} in {total} images{crowds}", where)]
-    told = []
+    warnings = []
     absent = [name for name, number in zip(class_names, counts.of_class, strict=True) if not number]
     if absent:
-        told.append(f"{len(absent)} of {len(class_names)} classes are without examples: {first_few(absent)}")
+        warnings.append(f"{len(absent)} of {len(class_names)} classes are without examples: {first_few(absent)}")
     empty = [index for index, number in enumerate(counts.of_image) if not number]
     if empty:
-        told.append(f"{len(empty)} of {total} images are without objects: {counts.names(empty)}")
+        warnings.append(f"{len(empty)} of {total} images are without objects: {counts.names(empty)}")
     if counts.crowds:
-        told.append(f"{counts.crowds} boxes are crowds, which are not trained on, and ignored in evaluation")
+        warnings.append(f"{counts.crowds} boxes are crowds, which are not trained on, and ignored in evaluation")
     above = [index for index, number in enumerate(counts.of_image) if num_queries and number > num_queries]
     if above:
         most = max(counts.of_image)
-        rest = "whose rest is not learned" if part == "train" else "whose rest cannot be found"
-        told.append(
+        rest = "whose rest is not learned" if split == "train" else "whose rest cannot be found"
+        warnings.append(
             f"{len(above)} of {total} images have more objects than the {num_queries} queries, up to {most}, {rest}: "
             f"{counts.names(above)}; model.num_queries={-(-most * QUERIES_AN_OBJECT // 10) * 10:.0f} would do"
         )
-    return [Issue("warning", what, where) for what in told]
+    return [Issue("warning", what, where) for what in warnings]
 
 
 def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:
@@ -137,7 +137,7 @@ def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:
     if repeated:
         return [Issue("error", f"{len(repeated)} names are of several classes: {first_few(repeated)}", address)]
     if len(class_names) == 1:
-        what = f"there is a single class, {class_names[0]}: it is told from the background only"
+        what = f"there is a single class, {class_names[0]}: it is distinguished from the background only"
         return [Issue("warning", what, address)]
     return []
 

@@ -8,25 +8,25 @@ from regard.errors import first_few
 
 
 def check_ids(file: CocoFile) -> list[Issue]:
-    """Ids that repeat (annotations' are used for nothing: only a warning), and annotations of no image or category."""
+    """Ids that repeat (for annotations, whose ids are not used, a warning), and annotations of no image or category."""
     where, issues = str(file.path), []
     categories = np.array(file.category_ids, dtype=np.int64)
     for what, ids in (("image", file.image_ids), ("category", categories)):
         if repeated := _repeated(ids):
-            told = f"{what} ids repeat, where an annotation must be of one: {first_few(repeated)}"
-            issues.append(Issue("error", f"{len(repeated)} {told}", where))
+            message = f"{len(repeated)} {what} ids repeat, where an annotation must be of one: {first_few(repeated)}"
+            issues.append(Issue("error", message, where))
     if repeated := _repeated(file.ids):
         issues.append(Issue("warning", f"{len(repeated)} annotation ids repeat: {first_few(repeated)}", where))
     for what, ids, known in (("image", file.of_image, file.image_ids), ("category", file.of_category, categories)):
-        strange = ~np.isin(ids, known)
-        if strange.any():
-            ids_told = first_few([str(value) for value in np.unique(ids[strange]).tolist()])
-            told = f"annotations name no {what} of the file, and are left out: {what}_id {ids_told}"
-            issues.append(Issue("error", f"{strange.sum()} of {len(ids)} {told}", where))
+        unexpected = ids[~np.isin(ids, known)]
+        if len(unexpected):
+            shown = first_few([str(value) for value in np.unique(unexpected).tolist()])
+            message = f"annotations name no {what} of the file, and are left out: {what}_id {shown}"
+            issues.append(Issue("error", f"{len(unexpected)} of {len(ids)} {message}", where))
     values, counts = np.unique(np.array(file.file_names, dtype=object), return_counts=True)
     if repeated := values[counts > 1].tolist():
-        told = f"file names are of several images, each with objects of its own: {first_few(repeated)}"
-        issues.append(Issue("warning", f"{len(repeated)} {told}", where))
+        message = f"file names are of several images, each with objects of its own: {first_few(repeated)}"
+        issues.append(Issue("warning", f"{len(repeated)} {message}", where))
     return issues
 
 

@@ -1,4 +1,4 @@
-"""The image files of a set with boxes: whether they are there, can be read, and are what is stated of them."""
+"""The image files of a set with boxes: whether they exist, can be read, and have the stated size."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ OTHER_SIZE = "are of another size than stated"
 
 
 def origin(source: DetectionSource) -> tuple[DetectionSource, Sequence[int]]:
-    """The source that selected images come from, and which of its images they are."""
+    """The source that selected images come from, and their indices in it."""
     indices: Sequence[int] = range(len(source))
     while isinstance(source, SelectedDetectionSource):
         indices, source = [source.indices[index] for index in indices], source.source
@@ -27,7 +27,7 @@ def origin(source: DetectionSource) -> tuple[DetectionSource, Sequence[int]]:
 
 
 def files_of(source: DetectionSource) -> list[Path]:
-    """The file of each image; none for images that are drawn."""
+    """The file of each image; [] for images that are drawn."""
     whole, indices = origin(source)
     if isinstance(whole, CocoImages):
         return [whole.file.file(index) for index in indices]
@@ -37,7 +37,7 @@ def files_of(source: DetectionSource) -> list[Path]:
 def without_bad_images(data: DetectionData) -> DetectionData:
     """Data without the images that are missing, unreadable by their header, or of another size than stated.
 
-    Each part lists its own in `skipped`. Those whose pixels turn out to be damaged are still in.
+    Each split lists its own in `skipped`. Images whose pixels are damaged stay: only headers are read here.
     """
     return replace(data, train=_readable(data.train), val=_readable(data.val))
 
@@ -52,26 +52,26 @@ def _readable(source: DetectionSource) -> DetectionSource:
 
 
 def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[list[Issue], list[Suspect]]:
-    """Images that are missing, cannot be read, or are of another size than stated; those left out are told too.
+    """Issues for images that are missing, unreadable, of another size than stated, or left out; images to look at.
 
-    pixels: decodes every image; else headers are read.
+    pixels: whether every image is decoded; else only headers are read.
     """
     issues: list[Issue] = []
     suspects: list[Suspect] = []
     if source.skipped:
-        told = f"{len(source.skipped)} images are left out: {first_few(source.skipped)}"
-        issues.append(Issue("warning", told, where))
+        what = f"{len(source.skipped)} images are left out: {first_few(source.skipped)}"
+        issues.append(Issue("warning", what, where))
     faults = list(_faults(source, pixels=pixels))
     for kind in (MISSING, UNREADABLE, OTHER_SIZE):
-        found = [(index, message) for index, of_kind, message in faults if of_kind == kind]
-        if not found:
+        faulty = [(index, message) for index, of_kind, message in faults if of_kind == kind]
+        if not faulty:
             continue
-        told = first_few([message for _, message in found])
-        if kind == MISSING and len(found) == len(source) and isinstance(origin(source)[0], CocoImages):
-            told += "; data.train_images and data.val_images say where they are"
-        issues.append(Issue("error", f"{len(found)} of {len(source)} images {kind}: {told}", where))
+        what = f"{len(faulty)} of {len(source)} images {kind}: {first_few([message for _, message in faulty])}"
+        if kind == MISSING and len(faulty) == len(source) and isinstance(origin(source)[0], CocoImages):
+            what += "; data.train_images and data.val_images say where they are"
+        issues.append(Issue("error", what, where))
         if kind == OTHER_SIZE:
-            suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in found[:DRAWN]]
+            suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]
     return issues, suspects
 
 
@@ -89,23 +89,23 @@ def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str
 
 
 def shared_files(train: DetectionSource, val: DetectionSource) -> list[tuple[str, str]]:
-    """Names of a held-out image and of one to train on, for each pair of files with the same bytes."""
+    """(validation image, training image), by name, for each pair of files with the same bytes."""
     by_length: dict[int, list[tuple[int, Path]]] = defaultdict(list)
     for index, file in enumerate(files_of(train)):
         if file.is_file():
             by_length[file.stat().st_size].append((index, file))
     digests: dict[int, dict[bytes, int]] = {}
-    found = []
+    pairs = []
     for index, file in enumerate(files_of(val)):
         length = file.stat().st_size if file.is_file() else -1
         if length not in by_length:
             continue
-        if length not in digests:  # few lengths are met with in both parts, so few files are read
+        if length not in digests:  # few lengths occur in both splits, so few files are read
             digests[length] = {_digest(other): number for number, other in reversed(by_length[length])}
         twin = digests[length].get(_digest(file))
         if twin is not None:
-            found.append((val.name(index), train.name(twin)))
-    return found
+            pairs.append((val.name(index), train.name(twin)))
+    return pairs
 
 
 def _digest(file: Path) -> bytes:

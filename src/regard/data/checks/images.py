@@ -1,4 +1,4 @@
-"""Checks of images with labels: what cannot be read, stands twice, or is lopsided."""
+"""Checks of images with labels: unreadable and repeated images, unequal classes, unusual sizes."""
 
 import hashlib
 from collections import Counter
@@ -14,14 +14,8 @@ from regard.data.images.folder import FolderImages
 from regard.data.images.sources import ImageClasses, ImageSource
 
 FEW_IMAGES = 10  # a class with fewer is worth a warning
-
-
 IMBALANCE = 10  # the largest class has this many times the images of the smallest
-
-
 MUCH_SMALLER = 4  # the shorter side is this many times shorter than that of the median image
-
-
 EXTREME_ASPECT = 8  # the longer side is this many times the shorter
 
 
@@ -39,8 +33,8 @@ class Summary:
 
 
 @dataclass
-class _Part:
-    """What decoding a part has shown: of each readable image its name, label, size and a hash of its pixels."""
+class _Split:
+    """A decoded split: name, label, size and hash of the pixels of each readable image; messages for the others."""
 
     names: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -50,28 +44,28 @@ class _Part:
     bad: list[str] = field(default_factory=list)
 
 
-def _decode(source: ImageSource) -> _Part:
-    part = _Part(bad=list(source.skipped))
+def _decode(source: ImageSource) -> _Split:
+    split = _Split(bad=list(source.skipped))
     for index in range(len(source)):
         try:
             image = source.read(index)
         except BadImage as error:
-            part.bad.append(str(error))
+            split.bad.append(str(error))
             continue
-        part.names.append(source.name(index))
-        part.labels.append(source.labels[index])
-        part.sizes.append((image.shape[1], image.shape[2]))
-        part.hashes.append(_hash(image))
-        part.deep.append(isinstance(source, FolderImages) and has_deep_pixels(source.paths[index]))
-    return part
+        split.names.append(source.name(index))
+        split.labels.append(source.labels[index])
+        split.sizes.append((image.shape[1], image.shape[2]))
+        split.hashes.append(_hash(image))
+        split.deep.append(isinstance(source, FolderImages) and has_deep_pixels(source.paths[index]))
+    return split
 
 
 def _hash(image: Tensor) -> str:
     return hashlib.blake2b(str(tuple(image.shape)).encode() + image.numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def _duplicates(train: _Part, val: _Part) -> list[Issue]:
-    """Images with the same pixels: within the training part, and (worse) in both parts."""
+def _duplicates(train: _Split, val: _Split) -> list[Issue]:
+    """Images with the same pixels: a warning within the training split, an error in both splits."""
     issues = []
     first: dict[str, int] = {}
     for index, (digest, name, label) in enumerate(zip(train.hashes, train.names, train.labels, strict=True)):
@@ -87,7 +81,7 @@ def _duplicates(train: _Part, val: _Part) -> list[Issue]:
     return issues
 
 
-def _class_sizes(images: ImageClasses, train: _Part, val: _Part) -> list[Issue]:
+def _class_sizes(images: ImageClasses, train: _Split, val: _Split) -> list[Issue]:
     issues = []
     counts = Counter(train.labels if images.has_val else train.labels + val.labels)
     numbers = {name: counts[label] for label, name in enumerate(images.class_names)}
@@ -102,8 +96,8 @@ def _class_sizes(images: ImageClasses, train: _Part, val: _Part) -> list[Issue]:
     return issues
 
 
-def _odd_images(train: _Part, val: _Part) -> list[Issue]:
-    """One issue for each kind of oddity, with the first image that shows it."""
+def _unusual_images(train: _Split, val: _Split) -> list[Issue]:
+    """One warning for each kind of unusual image, with the first such image."""
     names, sizes, deep = train.names + val.names, train.sizes + val.sizes, train.deep + val.deep
     if not names:
         return []
@@ -117,14 +111,14 @@ def _odd_images(train: _Part, val: _Part) -> list[Issue]:
         (mixed, "grey with more than 8 bits, among images of 8 bits"),
     ]
     return [
-        Issue("warning", f"{len(found)} images, this one first: {what}", names[found[0]])
-        for found, what in kinds
-        if found
+        Issue("warning", f"{len(indices)} images, this one first: {what}", names[indices[0]])
+        for indices, what in kinds
+        if indices
     ]
 
 
 def check_opened_images(images: ImageClasses) -> tuple[list[Issue], Summary]:
-    """Decode all images of a set that is open: what cannot be read, stands twice, is lopsided or odd."""
+    """Decode all images of an opened set: unreadable and repeated images, unequal classes, unusual images."""
     train, val = _decode(images.train), _decode(images.val)
     sizes = Counter(train.sizes + val.sizes)
     labels = Counter(train.labels + val.labels)
@@ -135,4 +129,6 @@ def check_opened_images(images: ImageClasses) -> tuple[list[Issue], Summary]:
         sizes=dict(sizes.most_common()),
     )
     unreadable = [Issue("error", *reversed(message.split(": ", 1))) for message in train.bad + val.bad]
-    return unreadable + _duplicates(train, val) + _class_sizes(images, train, val) + _odd_images(train, val), summary
+    return unreadable + _duplicates(train, val) + _class_sizes(images, train, val) + _unusual_images(
+        train, val
+    ), summary

@@ -1,4 +1,4 @@
-"""What a check of data has found."""
+"""What a check of data reports."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Issue:
-    """What is wrong and where: an image, a line, a class, the address. An error spoils a training or its evaluation."""
+    """What is wrong, and where: an image, a line, a class, the address. An error spoils a training or evaluation."""
 
     severity: Literal["error", "warning"]
     what: str

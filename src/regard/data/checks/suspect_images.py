@@ -1,4 +1,4 @@
-"""Images that a check wants looked at."""
+"""Images that a check asks to look at."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Suspect:
         return self.source.name(self.index)
 
     def draw(self) -> Image.Image:
-        """The image with its boxes in red, on a ground wide enough for boxes that reach out by up to its half."""
+        """The image with its boxes in red, and a margin for boxes that reach out of it, by up to half of its size."""
         height, width = self.source.sizes[self.index]
         try:
             pixels = self.source.read(self.index)

@@ -43,37 +43,37 @@ def check_opened_pairs(pairs: TextPairs) -> tuple[list[Issue], PairSummary]:
         return [], summary
     skipped = (*pairs.train.skipped, *pairs.val.skipped)
     unreadable = [Issue("error", *reversed(message.split(": ", 1))) for message in skipped]
-    return unreadable + _several_targets(pairs.train) + _in_both_parts(pairs), summary
+    return unreadable + _several_targets(pairs.train) + _in_both_splits(pairs), summary
 
 
 def _several_targets(train: PairSource) -> list[Issue]:
     """One issue, with the first pair whose source stands in an earlier one with another target."""
     first: dict[str, tuple[str, int]] = {}
-    found = []
+    pairs = []
     for index in range(len(train)):
         source, target = train.pair(index)
         original, earlier = first.setdefault(source, (target, index))
         if original != target:
-            found.append((index, earlier))
-    what = "the same source as {}, with another target"
-    return _first_of(found, what, train, train)
+            pairs.append((index, earlier))
+    return _first_of(pairs, "the same source as {}, with another target", train, train)
 
 
-def _in_both_parts(pairs: TextPairs) -> list[Issue]:
+def _in_both_splits(pairs: TextPairs) -> list[Issue]:
     """One issue, with the first held-out pair that is also trained on."""
     first: dict[tuple[str, str], int] = {}
     for index in range(len(pairs.train)):
         first.setdefault(pairs.train.pair(index), index)
-    found = [(i, first[pairs.val.pair(i)]) for i in range(len(pairs.val)) if pairs.val.pair(i) in first]
-    return _first_of(found, "held out, and the same as {}, which is trained on", pairs.val, pairs.train)
+    shared = [(i, first[pairs.val.pair(i)]) for i in range(len(pairs.val)) if pairs.val.pair(i) in first]
+    return _first_of(shared, "held out, and the same as {}, which is trained on", pairs.val, pairs.train)
 
 
-def _first_of(found: list[tuple[int, int]], what: str, source: PairSource, other: PairSource) -> list[Issue]:
-    if not found:
+def _first_of(pairs: list[tuple[int, int]], what: str, source: PairSource, other: PairSource) -> list[Issue]:
+    """One warning for pairs (index in `source`, index in `other`), with the first of them; none without pairs."""
+    if not pairs:
         return []
-    index, original = found[0]
-    told = what.format(other.name(original))
-    return [Issue("warning", f"{len(found)} pairs, this one first: {told}", source.name(index))]
+    index, original = pairs[0]
+    what = what.format(other.name(original))
+    return [Issue("warning", f"{len(pairs)} pairs, this one first: {what}", source.name(index))]
 
 
 def check_opened_text(text: TextData) -> tuple[list[Issue], TextSummary]:
@@ -84,11 +84,11 @@ def check_opened_text(text: TextData) -> tuple[list[Issue], TextSummary]:
 def _repeated_paragraphs(text: TextData) -> list[Issue]:
     trained_on = {_words(paragraph) for paragraph in paragraphs(text.train)}
     held_out = [_words(paragraph) for paragraph in paragraphs(text.val)]
-    found = [words for words in held_out if words in trained_on]
-    if not found:
+    repeated = [words for words in held_out if words in trained_on]
+    if not repeated:
         return []
-    shown = found[0] if len(found[0]) <= 60 else found[0][:57] + "..."
-    what = f"{len(found)} of {len(held_out)} held-out paragraphs are also trained on, this one first: {shown}"
+    shown = repeated[0] if len(repeated[0]) <= 60 else repeated[0][:57] + "..."
+    what = f"{len(repeated)} of {len(held_out)} held-out paragraphs are also trained on, this one first: {shown}"
     return [Issue("warning", what, text.address)]
 
 

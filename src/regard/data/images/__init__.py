@@ -1,1 +1,9 @@
-"""Images with labels."""
+"""Images with labels: the journey of one image file to a batch.
+
+folder.py         finds PATH/CLASS/image.jpg, which becomes sample i; reads its header, not yet its pixels
+torchvision.py, digits.py    the same for torchvision's sets and for scikit-learn's digits
+sources.py        `ImageSource`: read(i), labels[i], name(i); `ImageClasses`: a training and a validation split
+files.py          decodes the file: upright, 8 bits, grey or RGB, uint8 (channels, height, width); or `BadImage`
+transforms.py     resizes, crops, in training changes at random, and normalises: float32 (channels, *img_size)
+batches.py        `Sample`, or `Skipped` for a bad file; then `Batch`
+"""

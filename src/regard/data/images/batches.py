@@ -1,7 +1,7 @@
-"""Batches for training and evaluation.
+"""Batches of images with labels.
 
-Order and augmentation are functions of (seed, epoch, sample): nothing has to be stored to resume a run in the middle
-of an epoch, and neither the number of workers nor the number of processes changes what is trained on.
+Order and augmentation are functions of (seed, epoch, sample). So a run resumes in the middle of an epoch, and neither
+the number of workers nor the number of processes changes what is trained on.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.images.files import BadImage, OnBadImage
 from regard.data.images.sources import ImageSource
 from regard.data.images.transforms import Transform
-from regard.data.order import TrainingOrder, batches_of_a_share, drawing_from, endless_batches, seed_for
+from regard.data.order import TrainingOrder, batches_of_a_shard, drawing_from, endless_batches, seed_for
 
 
 @dataclass(slots=True)
@@ -28,15 +28,15 @@ class Sample:
 
 @dataclass(slots=True)
 class Skipped:
-    """Stands where an image could not be read; `reason` begins with its name."""
+    """Takes the place of an image that could not be read; `reason` begins with its name."""
 
     reason: str
 
 
 class TrainingImages(Dataset[Sample | Skipped]):
-    """Images by (epoch, index). What `transform` draws from torch's global generator depends on them and on `seed`.
+    """Images by (epoch, index), transformed with random numbers that depend on `seed`, epoch and index alone.
 
-    The global generator is left as it was. Under "stop" an unreadable image raises BadImage.
+    torch's global generator is left as it was. Under "stop" an unreadable image raises BadImage.
     """
 
     def __init__(self, source: ImageSource, transform: Transform, seed: int, on_bad_image: OnBadImage) -> None:
@@ -55,7 +55,7 @@ class TrainingImages(Dataset[Sample | Skipped]):
 
 
 class EvaluationImages(Dataset[Sample | Skipped]):
-    """Images by index, with a transform that draws nothing. Under "stop" an unreadable image raises BadImage."""
+    """Images by index, transformed without random numbers. Under "stop" an unreadable image raises BadImage."""
 
     def __init__(self, source: ImageSource, transform: Transform, on_bad_image: OnBadImage) -> None:
         self.source = source
@@ -81,10 +81,10 @@ def _sample(source: ImageSource, transform: Transform, index: int, on_bad_image:
 
 @dataclass
 class Batch:
-    """What a loader yields. `skipped` says which images could not be read and why; they are in no other field.
+    """A batch of a loader. `skipped` names the images that could not be read, with the reason; no other field has them.
 
-    If none could be read, there are no images, and their shape is (0, 0, 0, 0): ask for `len(batch)` first.
-    Features that were computed before may stand in the place of images, (batch, num_features).
+    If none could be read, the shape of `images` is (0, 0, 0, 0): ask for `len(batch)` first. Instead of images there
+    may be cached features, (batch, num_features).
     """
 
     images: Float[Tensor, "batch *shape"]
@@ -119,7 +119,7 @@ def collate(items: list[Sample | Skipped]) -> Batch:
 def training_loader(
     source: ImageSource, transform: Transform, order: TrainingOrder, num_workers: int, on_bad_image: OnBadImage
 ) -> DataLoader[Sample | Skipped]:
-    """Batches without end, as `order` says; augmented by its seed."""
+    """Endless batches in the order of `order`, augmented by its seed."""
     return endless_batches(TrainingImages(source, transform, order.seed, on_bad_image), order, num_workers, collate)
 
 
@@ -134,7 +134,7 @@ def evaluation_loader(
 ) -> DataLoader[Sample | Skipped]:
     """Each image once over all processes: `rank` gets every `world_size`-th, in order, `batch_size` at a time.
 
-    Processes may get different numbers of batches; what they found is gathered after the last one.
+    Processes may get different numbers of batches; their results are gathered after the last one.
     """
     images = EvaluationImages(source, transform, on_bad_image)
-    return batches_of_a_share(images, len(source), batch_size, num_workers, collate, rank, world_size)
+    return batches_of_a_shard(images, len(source), batch_size, num_workers, collate, rank, world_size)

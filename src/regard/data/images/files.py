@@ -18,14 +18,14 @@ IMAGE_EXTENSIONS = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-# What to do about an image that cannot be read: stop with an error, or leave it out and say so.
+# What happens at an image that cannot be read: an error, or it is left out and listed.
 OnBadImage = Literal["stop", "skip"]
 
 # Pillow's modes with more than 8 bits a pixel, all of them grey.
 _DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 
 
-class BadImage(RegardError):  # noqa: N818 (it names what was found, as a caller reads it: except BadImage)
+class BadImage(RegardError):  # noqa: N818 (a caller reads: except BadImage)
     """An image that cannot be read: `path` says which (or names the sample), `reason` why."""
 
     def __init__(self, path: str, reason: str | None = None) -> None:

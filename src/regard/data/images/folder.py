@@ -12,17 +12,17 @@ from regard.data.images.files import IMAGE_EXTENSIONS, BadImage, OnBadImage, che
 from regard.data.images.sources import ImageClasses, ImageSource, split_indices
 from regard.errors import RegardError, first_of
 
-# Decoded images stay in memory if those of the whole folder fit into this many bytes, over all worker processes.
-KEEP_BYTES = 512 * 1024**2
+# Decoded images are cached if those of the whole folder fit into this many bytes, over all worker processes.
+CACHE_BYTES = 512 * 1024**2
 
-# The names of a held-out part. `test` is one only where there is no other: a test set is not for choosing models.
+# Names of a validation split. `test` is one only where there is no other: a test set is not for choosing models.
 VAL_NAMES = ("val", "valid", "validation")
 
 LAYOUT = "expected PATH/CLASS/image.jpg, or PATH/train/CLASS/image.jpg and PATH/val/CLASS/image.jpg"
 
 
 class FolderImages(ImageSource):
-    """Image files, decoded when they are asked for, each once if `folder_bytes` (of all images, decoded) is small."""
+    """Image files, decoded when they are read; only once where `folder_bytes`, those of all decoded images, are few."""
 
     def __init__(
         self,
@@ -37,15 +37,15 @@ class FolderImages(ImageSource):
         self.channels = channels
         self.folder_bytes = folder_bytes
         self.skipped = skipped
-        self._kept: dict[int, Tensor] = {}
+        self._cached: dict[int, Tensor] = {}
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        image = self._kept.get(index)
+        image = self._cached.get(index)
         if image is None:
             image = read_image(self.paths[index], self.channels)
-            worker = get_worker_info()  # every worker process keeps images of its own
-            if self.folder_bytes * (worker.num_workers if worker else 1) <= KEEP_BYTES:
-                self._kept[index] = image
+            worker = get_worker_info()  # every worker process caches images of its own
+            if self.folder_bytes * (worker.num_workers if worker else 1) <= CACHE_BYTES:
+                self._cached[index] = image
         return image
 
     def name(self, index: int) -> str:
@@ -53,7 +53,7 @@ class FolderImages(ImageSource):
 
     def __getstate__(self) -> dict[str, object]:
         # A worker process that is spawned gets the paths, not the decoded images.
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_cached": {}}
 
 
 @dataclass
@@ -69,7 +69,7 @@ class _Scan:
 def open_folder(
     path: Path, channels: int, val_fraction: float, split_seed: int, on_bad_image: OnBadImage
 ) -> ImageClasses:
-    """Open `path/CLASS/...`, split by seed, or `path/train/CLASS/...` with a held-out part beside it.
+    """Open `path/CLASS/...`, split by seed, or `path/train/CLASS/...` with a validation split beside it.
 
     Class names are the folders' names, sorted. Files are found at any depth, sorted; hidden ones and those that are
     no images by their extension are ignored. All headers are read here, the pixels later.
@@ -81,7 +81,7 @@ def open_folder(
         raise RegardError(f"{address}: no such folder")
     if not path.is_dir():
         raise RegardError(f"{address}: is a file; {LAYOUT}")
-    train_folder, val_folder = _parts(path, address)
+    train_folder, val_folder = _split_folders(path, address)
     class_names = _class_names(train_folder, address)
     train = _scan(train_folder, class_names)
     val = _scan(val_folder, _known_classes(val_folder, class_names, address)) if val_folder else _Scan()
@@ -110,8 +110,8 @@ def open_folder(
     return ImageClasses(address, class_names, train_source, val_source, has_val=val_folder is not None)
 
 
-def _parts(path: Path, address: str) -> tuple[Path, Path | None]:
-    """The folder whose sub-folders are the classes, and the one of the held-out part if there is one."""
+def _split_folders(path: Path, address: str) -> tuple[Path, Path | None]:
+    """The folder whose sub-folders are the classes, and the one of the validation split if there is one."""
     names = _subfolders(path)
     held_out = [name for name in VAL_NAMES if name in names] or [name for name in ("test",) if name in names]
     if "train" not in names:
@@ -121,21 +121,21 @@ def _parts(path: Path, address: str) -> tuple[Path, Path | None]:
             raise RegardError(f"{address}: images lie in train/ itself, where one folder a class is needed; {LAYOUT}")
         return path, None
     if len(held_out) > 1:
-        raise RegardError(f"{address}: has {' and '.join(held_out)}; keep one of them as the held-out part")
+        raise RegardError(f"{address}: has {' and '.join(held_out)}; keep one of them as the validation split")
     return path / "train", path / held_out[0] if held_out else None
 
 
 def _class_names(folder: Path, address: str) -> tuple[str, ...]:
     names = _subfolders(folder)
     if len(names) < 2:
-        found = f"one folder, {names[0]!r}," if names else "no folder"
+        folders = f"one folder, {names[0]!r}," if names else "no folder"
         loose = sum(_is_image(file) for file in folder.iterdir())
-        raise RegardError(f"{address}: two classes are needed; {folder} holds {found} and {loose} images; {LAYOUT}")
+        raise RegardError(f"{address}: two classes are needed; {folder} holds {folders} and {loose} images; {LAYOUT}")
     return tuple(names)
 
 
 def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str) -> tuple[str, ...]:
-    """The training classes, once it is sure that the held-out part has no others."""
+    """The training classes, after a check that the validation split has no others."""
     val_names = _subfolders(val_folder)
     surplus = sorted(set(val_names) - set(class_names))
     if surplus:
@@ -175,11 +175,11 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Scan:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    found = []
+    paths = []
     for parent, folders, files in os.walk(folder, followlinks=True):  # Path.walk needs Python 3.12
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files]
-    return sorted(path for path in found if _is_image(path))
+        paths += [Path(parent, name) for name in files]
+    return sorted(path for path in paths if _is_image(path))
 
 
 def _is_image(path: Path) -> bool:

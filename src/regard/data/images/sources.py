@@ -1,4 +1,4 @@
-"""What every kind of data becomes: numbered images with labels, in a training and a validation part."""
+"""What every kind of data becomes: numbered images with labels, in a training and a validation split."""
 
 import math
 from abc import ABC, abstractmethod
@@ -69,16 +69,16 @@ class Joined(ImageSource):
     """Several sources, one after another."""
 
     def __init__(self, sources: Sequence[ImageSource]) -> None:
-        self.parts = [(source, index) for source in sources for index in range(len(source))]
+        self.places = [(source, index) for source in sources for index in range(len(source))]
         self.labels = tuple(label for source in sources for label in source.labels)
         self.skipped = tuple(name for source in sources for name in source.skipped)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.read(inner)
 
     def name(self, index: int) -> str:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.name(inner)
 
 
@@ -86,7 +86,7 @@ class Joined(ImageSource):
 class ImageClasses:
     """Images for classification. Label i means `class_names[i]`.
 
-    `has_val` is True where the data came with its own held-out part, and False where `val` was split off by seed.
+    `has_val` is True where the data have a validation split of their own, and False where `val` was drawn by seed.
     """
 
     address: str
@@ -99,9 +99,9 @@ class ImageClasses:
 def split_indices(
     labels: Sequence[int], class_names: Sequence[str], *, val_fraction: float, split_seed: int, where: str
 ) -> tuple[list[int], list[int]]:
-    """Indices of a training and a validation part, both sorted, in which the classes have the same shares.
+    """Indices of a training and a validation split, both sorted, in which each class has the same fraction.
 
-    The validation part gets `val_fraction` of all images, rounded up, and at least as many as there are classes.
+    The validation split gets `val_fraction` of all images, rounded up, and at least as many as there are classes.
     Raises RegardError if a class has fewer than two images, or none that would be trained on.
     """
     from sklearn.model_selection import train_test_split  # it takes over a second to import
@@ -127,7 +127,7 @@ def split_indices(
 def split_source(
     source: ImageSource, class_names: tuple[str, ...], *, address: str, val_fraction: float, split_seed: int
 ) -> ImageClasses:
-    """A source that has no held-out part of its own, split by seed; see `split_indices`."""
+    """A source without a validation split of its own, split by seed; see `split_indices`."""
     train, val = split_indices(
         source.labels, class_names, val_fraction=val_fraction, split_seed=split_seed, where=address
     )

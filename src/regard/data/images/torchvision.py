@@ -13,11 +13,11 @@ from regard.data.images.files import BadImage, from_pil
 from regard.data.images.sources import ImageClasses, ImageSource, split_source
 from regard.errors import RegardError, one_line, unknown
 
-Part = dict[str, bool | str]
+Split = dict[str, bool | str]
 
-# How a set is asked for its training and its held-out part (None: it has no such part, and is split by seed).
-# Where there are both a validation and a test part, the held-out one is for validation.
-SETS: dict[str, tuple[Part, Part | None]] = {
+# How a set is asked for its training and its validation split (None: it has none, and is split by seed). Where there
+# are both a validation and a test split, the one for validation is taken.
+SETS: dict[str, tuple[Split, Split | None]] = {
     "CIFAR10": ({"train": True}, {"train": False}),
     "CIFAR100": ({"train": True}, {"train": False}),
     "Country211": ({"split": "train"}, {"split": "valid"}),
@@ -71,28 +71,28 @@ def open_torchvision(name: str, channels: int, val_fraction: float, split_seed: 
     address = f"torchvision:{name}"
     if name not in SETS:
         raise unknown("set of torchvision", name, SETS, where=address)
-    train_part, val_part = SETS[name]
-    train_set = _load(name, train_part, root)
-    train = TorchvisionImages(train_set, _labels(train_set), channels, f"{name}/train" if val_part else name)
-    if val_part is None:
+    train_split, val_split = SETS[name]
+    train_set = _load(name, train_split, root)
+    train = TorchvisionImages(train_set, _labels(train_set), channels, f"{name}/train" if val_split else name)
+    if val_split is None:
         class_names = _class_names(train_set, train.labels)
         return split_source(train, class_names, address=address, val_fraction=val_fraction, split_seed=split_seed)
-    val_set = _load(name, val_part, root)
+    val_set = _load(name, val_split, root)
     val = TorchvisionImages(val_set, _labels(val_set), channels, f"{name}/val")
     return ImageClasses(address, _class_names(train_set, train.labels + val.labels), train, val, has_val=True)
 
 
-def _load(name: str, part: Part, root: Path) -> Any:
+def _load(name: str, split: Split, root: Path) -> Any:
     import torchvision.datasets  # it takes over a second to import
 
     make = getattr(torchvision.datasets, name)
     try:
-        return make(root, download=False, **part)
+        return make(root, download=False, **split)
     except (RuntimeError, OSError):  # how torchvision says that it isn't there, or only half
         pass
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return make(root, download=True, **part)
+        return make(root, download=True, **split)
     except (RuntimeError, OSError) as error:  # a refused or missing connection is an OSError, or one in words
         raise RegardError(
             f"torchvision:{name} is not in {root} and could not be downloaded ({one_line(error)}); put its files there "

@@ -1,4 +1,4 @@
-"""From an image as it was read (uint8, any size) to what a model sees: float32, one size, normalised."""
+"""From an image as it was read (uint8, any size) to the model's input: float32, one size, normalised."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ class Preprocessing:
     """What is done to every image of a run, in training and after: it is stored with the weights.
 
     img_size: (height, width) in pixels. channels: 1 or 3. mean, std: of each channel, in units where white is 1.
-    interpolation: one of `INTERPOLATIONS`. crop_fraction: the share of the resized image's height and width, in
+    interpolation: one of `INTERPOLATIONS`. crop_fraction: the fraction of the resized image's height and width, in
     (0, 1], that the centre crop keeps. Raises RegardError for a value out of range.
     """
 
@@ -87,7 +87,7 @@ class Augmentation:
     """Random changes to training images, each with a value that turns it off.
 
     shift: by up to so many pixels along both axes (0: off). flip: left and right, half of the time.
-    crop_scale: the smallest share of the area that a random crop keeps (1: off, the centre crop instead).
+    crop_scale: the smallest fraction of the area that a random crop keeps (1: off, the centre crop instead).
     rand_augment: how many operations of RandAugment (0: off), of magnitude 0 to 30.
     erase: how often a random box becomes the mean colour, 0 to 1 (0: off).
     """
@@ -144,7 +144,7 @@ def training_transform(pre: Preprocessing, augmentation: Augmentation) -> Transf
 
 
 class ResizeAndCrop:
-    """The smallest image of the same aspect that covers img_size / crop_fraction, and of that the middle img_size.
+    """Resizes to the smallest image of the same aspect that covers img_size / crop_fraction; crops the middle img_size.
 
     An image that has the size already is left as it is.
     """

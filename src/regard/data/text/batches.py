@@ -22,8 +22,8 @@ from regard.errors import RegardError
 class PairBatch:
     """Sources without special tokens; targets as BOS, tokens, EOS. Both are padded with PAD at their ends.
 
-    source_mask: True where a token is real; None where no source is padded. `skipped` is empty: it is there because
-    batches of images have one.
+    source_mask: True for tokens, False for padding; None where no source is padded. `skipped` is always empty; it is
+    here because batches of images have one.
     """
 
     source: Int64[Tensor, "batch source_tokens"]
@@ -37,7 +37,7 @@ class PairBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PairBatch":
         """The same batch with its tensors on `device`."""
-        source, target = (part.to(device, non_blocking=non_blocking) for part in (self.source, self.target))
+        source, target = (tokens.to(device, non_blocking=non_blocking) for tokens in (self.source, self.target))
         mask = None if self.source_mask is None else self.source_mask.to(device, non_blocking=non_blocking)
         return PairBatch(source, mask, target, self.names, self.skipped)
 
@@ -137,7 +137,7 @@ def evaluation_pairs(
 ) -> DataLoader[_NamedPair]:
     """`PairBatch`es of each pair once over all processes, the shortest sources first, so that little is padded.
 
-    Processes may get different numbers of batches; what they found is gathered after the last one.
+    Processes may get different numbers of batches; their results are gathered after the last one.
     """
     return _pair_loader(source, tokenizer, _ByLength(source, batch_size, rank, world_size), num_workers)
 
@@ -157,10 +157,10 @@ def _pair_loader(
 
 
 def num_windows(num_tokens: int, context: int) -> int:
-    """Windows an epoch: as many as lie whole, context + 1 tokens long, behind a first one that begins anywhere in
-    0 .. context − 1; and one of a text too short for that.
+    """The number of windows, of context + 1 tokens each, in an epoch.
 
-    Raises RegardError for a text shorter than context + 1 tokens.
+    It is the number that fits even where the first window begins at token context − 1, and at least 1. Raises
+    RegardError for a text shorter than context + 1 tokens.
     """
     if context < 1:
         raise RegardError(f"context is {context}; it must be at least 1")

@@ -68,8 +68,8 @@ def split_text(address: str, text: str, val_fraction: float) -> TextData:
 
 
 def paragraphs(text: str) -> list[str]:
-    """The parts of a text between empty lines."""
-    return [part.strip("\n") for part in re.split(r"\n(?:[^\S\n]*\n)+", text) if part.strip()]
+    """A text, cut at its empty lines."""
+    return [paragraph.strip("\n") for paragraph in re.split(r"\n(?:[^\S\n]*\n)+", text) if paragraph.strip()]
 
 
 def _read(path: Path) -> str:
@@ -82,8 +82,8 @@ def _read(path: Path) -> str:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    found = []
+    paths = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in TEXT_EXTENSIONS and path.is_file())
+        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in paths if path.suffix.lower() in TEXT_EXTENSIONS and path.is_file())

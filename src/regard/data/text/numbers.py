@@ -49,7 +49,7 @@ class NumberPairs(PairSource):
 def open_numbers(val_fraction: float, split_seed: int) -> TextPairs:
     """The numbers 0 .. 99,999 in every language. A number that is held out is trained on in none of them.
 
-    The training part holds short numbers several times (`REPEATS`); held out are numbers of all lengths alike.
+    The training split holds short numbers several times (`REPEATS`); the validation split is drawn evenly.
     """
     held_out = held_out_indices(NUM_NUMBERS, val_fraction, split_seed, where="numbers")
     kept = sorted(set(range(NUM_NUMBERS)) - set(held_out))

@@ -46,7 +46,7 @@ class PairSource(ABC):
 class TextPairs:
     """Pairs to train on and to validate on. `bleu_tokenize` is how BLEU cuts the targets: into words or characters.
 
-    `has_val` is True where the data came with their own held-out part, and False where `val` was split off by seed.
+    `has_val` is True where the data have a validation split of their own, and False where `val` was drawn by seed.
     """
 
     address: str
@@ -66,22 +66,22 @@ class JoinedPairs(PairSource):
     """Several sources, one after another."""
 
     def __init__(self, sources: Sequence[PairSource]) -> None:
-        self.parts = [(source, index) for source in sources for index in range(len(source))]
+        self.places = [(source, index) for source in sources for index in range(len(source))]
         self.skipped = tuple(name for source in sources for name in source.skipped)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.places)
 
     def pair(self, index: int) -> tuple[str, str]:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.pair(inner)
 
     def name(self, index: int) -> str:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.name(inner)
 
     def group(self, index: int) -> str:
-        source, inner = self.parts[index]
+        source, inner = self.places[index]
         return source.group(inner)
 
 
@@ -116,7 +116,7 @@ class LinePairs(PairSource):
 def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_line: OnBadLine = "stop") -> TextPairs:
     """Open a file, whose sources are split by seed, or a folder that holds train.tsv and val.tsv.
 
-    All pairs of one source fall into the same part. Raises RegardError.
+    All pairs of one source fall into the same split. Raises RegardError.
     """
     address = f"pairs:{path}"
     path = path.expanduser()
@@ -161,8 +161,8 @@ def _pair(line: bytes, offset: int) -> tuple[str, str]:
         text = text.removeprefix("\ufeff")  # some editors begin a file with this mark
     source, *rest = text.removesuffix("\r").split("\t")
     if len(rest) != 1:
-        found = "no tab" if not rest else f"{len(rest)} tabs"
-        raise RegardError(f"{found}, where one tab separates source and target")
+        tabs = "no tab" if not rest else f"{len(rest)} tabs"
+        raise RegardError(f"{tabs}, where one tab separates source and target")
     if not source.strip():
         raise RegardError("the source, before the tab, is empty")
     if not rest[0].strip():
@@ -178,10 +178,10 @@ def _split(whole: LinePairs, address: str, val_fraction: float, split_seed: int)
             f"{address}: two different sources are needed, one to train on and one to validate on{left_out}"
         )
     held_out = {sources[i] for i in held_out_indices(len(sources), val_fraction, split_seed, where=address)}
-    parts: tuple[list[int], list[int]] = ([], [])
+    splits: tuple[list[int], list[int]] = ([], [])
     for index, (source, _) in enumerate(whole.pairs):
-        parts[source in held_out].append(index)
-    return whole.selected(parts[0], whole.skipped), whole.selected(parts[1], ())
+        splits[source in held_out].append(index)
+    return whole.selected(splits[0], whole.skipped), whole.selected(splits[1], ())
 
 
 def held_out_indices(count: int, val_fraction: float, split_seed: int, *, where: str) -> list[int]:

@@ -25,8 +25,8 @@ from regard.models import SASAResNet, SASAResNetConfig, ViT, ViTConfig, build
 from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.predictor import Classifier
+from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.features import CachedFeatures
-from regard.tasks.pretrained import preprocessing_of
 from regard.tasks.task import training_order
 from regard.weights import chosen_pretrained, load_weights
 
