@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from regard import create_model
 from regard.errors import RegardError
 from regard.losses import SetPredictionLoss
-from regard.models import DETR, PRESETS, build
+from regard.models import DETR, PRESETS, DETRConfig, build
 from regard.models.detr import check_pixels
 from regard.weights import load_detr_weights
 
@@ -29,7 +29,7 @@ BOXES = [
 
 def small(**changed: object) -> DETR:
     torch.manual_seed(0)
-    return DETR(**{**SMALL, "num_queries": 7, **changed}).eval()
+    return DETR(DETRConfig(**{**SMALL, "num_queries": 7, **changed})).eval()
 
 
 def real(height: int, width: int, *sizes: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from regard import RegardError, create_model
-from regard.models import PRESETS, FNet, build
+from regard.models import PRESETS, FNet, FNetConfig, build
 from regard.weights import from_transformers_fnet
 
 
@@ -18,7 +18,7 @@ def both(**sizes):
     theirs = transformers.FNetModel(config).eval()
     for parameter in theirs.parameters():  # norms and biases too
         torch.nn.init.normal_(parameter, std=0.3)
-    ours = FNet(vocab_size=101, embed_dim=24, depth=3, max_tokens=37).eval()
+    ours = FNet(FNetConfig(vocab_size=101, embed_dim=24, depth=3, max_tokens=37)).eval()
     ours.load_state_dict(from_transformers_fnet(theirs.state_dict()))
     return theirs, ours
 

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from regard.layers.grid import Grid
 
-Trace = dict[str, Tensor]
-
 
 @runtime_checkable
 class TokenMixer(Protocol):
@@ -103,20 +101,8 @@ class Block(nn.Module):
         *,
         grid: Grid | None = None,
         mask: Bool[Tensor, "batch tokens"] | None = None,
-        first: int | None = None,
-        trace: Trace | None = None,
-    ) -> Float[Tensor, "batch outputs embed_dim"]:
-        """All tokens, or only the `first` of them, where nobody reads the others: they are mixed, and go no further.
-
-        `trace`, where given, receives the mixer's input and output under `mixer_input` and `mixer_output`.
-        """
-        normed = self.norm1(x)
-        mixed = self.mixer(normed, grid=grid, mask=mask)
-        if trace is not None:
-            trace |= {"mixer_input": normed, "mixer_output": mixed}
-        if first is not None:
-            x, mixed = x[:, :first], mixed[:, :first]
-        x = x + self.drop_path(self.ls1(mixed))
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        x = x + self.drop_path(self.ls1(self.mixer(self.norm1(x), grid=grid, mask=mask)))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
     def flops(self, grid: Grid) -> int:

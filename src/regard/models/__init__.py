@@ -1,6 +1,6 @@
 """Whole models, made of layers and mixers, and the names of their presets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -74,14 +74,12 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
 
 def build(config: ModelConfig) -> nn.Module:
     """The model of a configuration, with random weights."""
-    if isinstance(config, ViTConfig):
-        return ViT(config)
-    if isinstance(config, SASAResNetConfig):
-        return SASAResNet(config)
-    return _MODELS[type(config)](**vars(config))
+    return _MODELS[type(config)](config)
 
 
-_MODELS: dict[type, type[nn.Module]] = {
+_MODELS: dict[type, Callable[[Any], nn.Module]] = {
+    ViTConfig: ViT,
+    SASAResNetConfig: SASAResNet,
     DETRConfig: DETR,
     DNDETRConfig: DNDETR,
     FNetConfig: FNet,
@@ -89,6 +87,4 @@ _MODELS: dict[type, type[nn.Module]] = {
     LanguageModelConfig: LanguageModel,
     RecurrentConfig: RecurrentSeq2Seq,
 }
-_VALIDATORS: dict[type, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (ViTConfig, SASAResNetConfig, *_MODELS)
-}
+_VALIDATORS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in _MODELS}

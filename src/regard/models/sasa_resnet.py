@@ -4,15 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Interval, Len
 from jaxtyping import Float
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from regard.errors import RegardError, unknown
-from regard.layers import DropPath, LocalAttention2d, StemAttention2d, Trace
+from regard.errors import RegardError
+from regard.layers import (
+    DropPath,
+    LocalAttention2d,
+    StemAttention2d,
+    Tap,
+    checkpointed,
+    first_input,
+    layer_taps,
+    record,
+)
 
 EXPANSION = 4
 """A block gives so many times the channels that its spatial layer works on."""
@@ -150,48 +157,41 @@ class SASAResNet(nn.Module):
         self.head = nn.Linear(chans, config.num_classes) if config.num_classes else nn.Identity()
         self.apply(_init_weights)
 
-    def forward(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits. A dict given as `trace` receives every intermediate that `intermediate_names` lists."""
-        return self.forward_head(self.forward_features(images, trace=trace), trace=trace)
+    def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch num_classes"]:
+        """Logits."""
+        return self.forward_head(self.forward_features(images))
 
     def forward_features(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
+        self, images: Float[Tensor, "batch in_chans height width"]
     ) -> Float[Tensor, "batch out_chans rows columns"]:
         """The last block's output: each of its pixels stands for `reduction` × `reduction` of the image."""
         x = self.stem(images)
-        _record(trace, stem=x)
-        for i, block in enumerate(self.blocks):
-            again = self.gradient_checkpointing and torch.is_grad_enabled() and trace is None
-            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
-            _record(trace, **{f"blocks.{i}": x})
+        for block in self.blocks:
+            x = checkpointed(self.gradient_checkpointing, block, x)
         return x
 
     def forward_head(
-        self, features: Float[Tensor, "batch out_chans rows columns"], *, trace: Trace | None = None
+        self, features: Float[Tensor, "batch out_chans rows columns"]
     ) -> Float[Tensor, "batch num_classes"]:
         """Logits of the mean over the pixels."""
-        means = features.mean((2, 3))
-        logits = self.head(means)
-        _record(trace, pre_logits=means, logits=logits)
-        return logits
+        return self.head(features.mean((2, 3)))
 
     def intermediate_names(self) -> list[str]:
-        """What a `trace` receives, in the order of computation."""
-        return ["stem", *(f"blocks.{i}" for i in range(len(self.blocks))), "pre_logits", "logits"]
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), "logits"]
 
     def intermediates(
-        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+        self, images: Float[Tensor, "batch in_chans height width"], names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """The named intermediates of one forward pass (all of them unless `names` picks)."""
-        known = self.intermediate_names()
-        for name in names or ():
-            if name not in known:
-                raise unknown("intermediate", name, known)
-        trace: Trace = {}
-        self(images, trace=trace)
-        return trace if names is None else {name: trace[name] for name in names}
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        RegardError for an unknown name.
+        """
+        return record(self._taps(), ["logits"], lambda: [self(images)], names)
+
+    def _taps(self) -> dict[str, Tap]:
+        blocks = layer_taps("blocks", self.blocks)
+        return {"stem": Tap(self.stem), **blocks, "pre_logits": Tap(self.head, first_input)}
 
     def flops(self, height: int | None = None, width: int | None = None) -> int:
         """Operations for one image, of the configured size unless given: a multiply and an add are two.
@@ -230,11 +230,6 @@ def _init_weights(module: nn.Module) -> None:
 
 def _numel(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _record(trace: Trace | None, **tensors: Tensor) -> None:
-    if trace is not None:
-        trace |= tensors
 
 
 _DEPTHS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3)}

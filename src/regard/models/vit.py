@@ -7,13 +7,23 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Interval
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from regard.errors import RegardError, unknown
-from regard.layers import Block, Grid, LearnedPositions, PatchEmbed, SinePositions, Trace
+from regard.errors import RegardError
+from regard.layers import (
+    Block,
+    Grid,
+    LearnedPositions,
+    PatchEmbed,
+    SinePositions,
+    Tap,
+    checkpointed,
+    first_input,
+    layer_taps,
+    record,
+)
 from regard.mixers import create_mixer, one_each, options_for
 
 
@@ -71,6 +81,25 @@ DINOV2: MappingProxyType[str, ViTConfig] = MappingProxyType(
 )
 
 
+class LastBlock(Block):
+    """A block that need not finish the tokens which no head reads: a gain of one MLP."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        first: int | None = None,
+    ) -> Float[Tensor, "batch outputs embed_dim"]:
+        """All tokens, or only the `first` of them: all are mixed, and the `first` go through the MLP."""
+        if first is None:
+            return super().forward(x, grid=grid, mask=mask)
+        mixed = self.mixer(self.norm1(x), grid=grid, mask=mask)
+        x = x[:, :first] + self.drop_path(self.ls1(mixed[:, :first]))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+
 class ViT(nn.Module):
     """Patches, positions, `depth` pre-norm blocks, a norm, and a linear head (Dosovitskiy et al. 2020, eq. 1 to 4)."""
 
@@ -94,9 +123,8 @@ class ViT(nn.Module):
             self.reg_token = nn.Parameter(torch.empty(1, config.num_registers, dim))
             nn.init.normal_(self.reg_token, std=1e-6)
         self.pos_embed = _positions(config, self.grid)
-        rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
-            Block(
+            (LastBlock if i + 1 == config.depth else Block)(
                 dim,
                 create_mixer(
                     name,
@@ -106,11 +134,11 @@ class ViT(nn.Module):
                     options=options_for(name, config.mixer_options),
                 ),
                 mlp_ratio=config.mlp_ratio,
-                drop_path=rate,
+                drop_path=config.drop_path * i / max(config.depth - 1, 1),
                 layer_scale=config.layer_scale,
                 norm_eps=config.norm_eps,
             )
-            for name, rate in zip(mixers, rates, strict=True)
+            for i, name in enumerate(mixers)
         )
         self.norm = nn.Identity() if config.fc_norm else nn.LayerNorm(dim, eps=config.norm_eps)
         self.fc_norm = nn.LayerNorm(self.num_features, eps=config.norm_eps) if config.fc_norm else nn.Identity()
@@ -124,44 +152,29 @@ class ViT(nn.Module):
         """Channels of what the head reads."""
         return self.config.embed_dim * (2 if self.config.pool == "token_avg" else 1)
 
-    def forward(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits. A dict given as `trace` receives every intermediate that `intermediate_names` lists."""
-        # The head reads the class token alone, so the last block need not finish the others: a gain of one MLP.
-        reads_one = self.config.pool == "token" and trace is None
-        tokens = self._encode(images, first=1 if reads_one else None, trace=trace)
-        return self.forward_head(tokens, trace=trace)
+    def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch num_classes"]:
+        """Logits."""
+        return self.forward_head(self._encode(images, first=1 if self.config.pool == "token" else None))
 
     def forward_features(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
+        self, images: Float[Tensor, "batch in_chans height width"]
     ) -> Float[Tensor, "batch tokens embed_dim"]:
         """All tokens after the last norm, the prefix first. Images may have any size that patches tile."""
-        return self._encode(images, first=None, trace=trace)
+        return self._encode(images, first=None)
 
-    def _encode(self, images: Tensor, *, first: int | None, trace: Trace | None) -> Tensor:
-        """The last block's `first` tokens, or all of them."""
+    def _encode(self, images: Tensor, *, first: int | None) -> Tensor:
+        """The `first` tokens after the last norm, or all of them."""
         height, width = images.shape[-2:]
         grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
         x = self.patch_embed(images)
-        _record(trace, patches=x)
         prefix = [token.expand(len(x), -1, -1) for token in self._prefix_tokens()]
         x = torch.cat([*prefix, x], dim=1) if prefix else x
         if self.pos_embed is not None:
             x = x + self.pos_embed(grid)
-        _record(trace, embedding=x)
-        for i, block in enumerate(self.blocks):
-            kept = first if i + 1 == self.config.depth else None
-            if self.gradient_checkpointing and torch.is_grad_enabled() and trace is None:
-                x = checkpoint(block, x, grid=grid, first=kept, use_reentrant=False)
-                continue
-            inside: Trace | None = None if trace is None else {}
-            x = block(x, grid=grid, first=kept, trace=inside)
-            _record(trace, **{f"blocks.{i}.{name}": tensor for name, tensor in (inside or {}).items()})
-            _record(trace, **{f"blocks.{i}": x})
-        x = self.norm(x)
-        _record(trace, features=x)
-        return x
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = checkpointed(self.gradient_checkpointing, block, x, grid=grid)
+        return self.norm(checkpointed(self.gradient_checkpointing, last, x, grid=grid, first=first))
 
     def _prefix_tokens(self) -> list[Tensor]:
         return [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
@@ -175,35 +188,32 @@ class ViT(nn.Module):
             pooled = patches.mean(1) if kind == "avg" else tokens[:, 0]
         return self.fc_norm(pooled)
 
-    def forward_head(
-        self, tokens: Float[Tensor, "batch tokens embed_dim"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
+    def forward_head(self, tokens: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch num_classes"]:
         """Logits of the pooled tokens; with a distillation token, the mean of both heads'."""
-        pooled = self.pool(tokens)
-        logits = self.head(pooled)
-        if self.config.pool == "distilled":
-            logits = (logits + self.head_dist(tokens[:, 1])) / 2
-        _record(trace, pre_logits=pooled, logits=logits)
-        return logits
+        logits = self.head(self.pool(tokens))
+        return (logits + self.head_dist(tokens[:, 1])) / 2 if self.config.pool == "distilled" else logits
 
     def intermediate_names(self) -> list[str]:
-        """What a `trace` receives, in the order of computation."""
-        inside = [
-            f"blocks.{i}{part}" for i in range(self.config.depth) for part in (".mixer_input", ".mixer_output", "")
-        ]
-        return ["patches", "embedding", *inside, "features", "pre_logits", "logits"]
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), "logits"]
 
     def intermediates(
-        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+        self, images: Float[Tensor, "batch in_chans height width"], names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """The named intermediates of one forward pass (all of them unless `names` picks)."""
-        known = self.intermediate_names()
-        for name in names or ():
-            if name not in known:
-                raise unknown("intermediate", name, known)
-        trace: Trace = {}
-        self(images, trace=trace)
-        return trace if names is None else {name: trace[name] for name in names}
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        All tokens go through the last block. RegardError for an unknown name.
+        """
+        return record(self._taps(), ["logits"], lambda: [self.forward_head(self.forward_features(images))], names)
+
+    def _taps(self) -> dict[str, Tap]:
+        return {
+            "patches": Tap(self.patch_embed),
+            "embedding": Tap(self.blocks[0], first_input),
+            **layer_taps("blocks", self.blocks),
+            "features": Tap(self.norm),
+            "pre_logits": Tap(self.fc_norm),
+        }
 
     def layer_number(self, name: str) -> int:
         """How deep a parameter lies: 0 before the blocks, i + 1 in block i, and behind the last of them depth + 1."""
@@ -244,8 +254,3 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _record(trace: Trace | None, **tensors: Tensor) -> None:
-    if trace is not None:
-        trace |= tensors
