@@ -1,6 +1,6 @@
 """Whole models, made of layers and mixers, and the names of their presets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +13,7 @@ from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
-from regard.models.presets import PRESETS, ModelConfig
+from regard.models.presets import PRESETS, RENAMED, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from regard.models.sasa_resnet import SASAResNet, SASAResNetConfig
 from regard.models.transformer import Transformer, TransformerConfig, TransformerState
@@ -23,6 +23,7 @@ __all__ = [
     "DETR",
     "DNDETR",
     "PRESETS",
+    "RENAMED",
     "Backbone",
     "DETRConfig",
     "DETROutput",
@@ -51,13 +52,15 @@ __all__ = [
     "build",
     "configure",
     "create_backbone",
+    "current_name",
+    "unknown_model",
 ]
 
 
 def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> ModelConfig:
     """The configuration of a preset with some values replaced; RegardError for an unknown name, key or type."""
     if name not in PRESETS:
-        raise unknown("model", name, PRESETS, where="" if where == "model" else where)
+        raise unknown_model("model", name, PRESETS, where="" if where == "model" else where)
     values = dict(vars(PRESETS[name]))
     for key in overrides:
         if key not in values:
@@ -70,6 +73,22 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
         key = ".".join(str(part) for part in first["loc"][:1])
         raise RegardError(f"{where}.{key}: {first['msg'].lower()}, got {values[key]!r}") from None
     return config
+
+
+def current_name(name: str) -> str:
+    """A preset's name of today for the one that a run folder holds, which may be older."""
+    return RENAMED.get(name, name)
+
+
+def unknown_model(what: str, name: str, known: Iterable[str], where: str = "") -> RegardError:
+    """`unknown`, which knows the names that were given up."""
+    if name not in RENAMED:
+        return unknown(what, name, known, where)
+    prefix = f"{where}: " if where else ""
+    return RegardError(
+        f"{prefix}unknown {what} {name!r}; type {RENAMED[name]!r} for the convolutional baseline of the SASA paper, "
+        f"which is not timm's {name}"
+    )
 
 
 def build(config: ModelConfig) -> nn.Module:

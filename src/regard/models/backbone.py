@@ -21,6 +21,8 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18_narrow": ("resnet18", {"channels": (32, 64, 128, 256), "stem_width": 16, "stem_type": "deep"}),
 }
 
+SASA_BACKBONES = tuple(name for name, config in SASA_RESNETS.items() if "attention" in config.stages)
+
 
 class TimmBackbone(nn.Module):
     """The last feature map of any of timm's models that has feature maps (`features_only`), with random weights.
@@ -171,7 +173,7 @@ def create_backbone(
     With `reductions`, it has the maps of those of them that it has at all: the last of a network may be finer than the
     coarsest that is asked for. RegardError where one is missing before the last.
     """
-    if name in DINOV2 or (name in SASA_RESNETS and name.startswith("sasa")):
+    if name in DINOV2 or name in SASA_BACKBONES:
         kind = ViTBackbone if name in DINOV2 else SASABackbone
         only = kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
         if reductions is not None and min(reductions) != only.reduction:
@@ -232,5 +234,4 @@ def _require_name(name: str) -> None:
     import timm
 
     if name not in NARROW and not timm.is_model(name):
-        own = [*NARROW, *DINOV2, *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))]
-        raise unknown("backbone", name, [*timm.list_models(), *own])
+        raise unknown("backbone", name, [*timm.list_models(), *NARROW, *DINOV2, *SASA_BACKBONES])

@@ -234,11 +234,11 @@ def _numel(module: nn.Module) -> int:
 
 _DEPTHS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3)}
 
-# The paper's, with either stem, and its convolutional baselines.
+# The paper's, with either stem, and its convolutional baselines, which are not timm's ResNets.
 SASA_RESNETS: dict[str, SASAResNetConfig] = {
     **{f"sasa_resnet{layers}": SASAResNetConfig(depths=depths) for layers, depths in _DEPTHS.items()},
     **{f"sasa_resnet{n}_stem": SASAResNetConfig(depths=depths, stem="attention") for n, depths in _DEPTHS.items()},
-    **{f"resnet{n}": SASAResNetConfig(depths=depths, stages=("conv",)) for n, depths in _DEPTHS.items()},
+    **{f"sasa_baseline_resnet{n}": SASAResNetConfig(depths=depths, stages=("conv",)) for n, depths in _DEPTHS.items()},
 }
 
 # For images of 8 to 64 pixels, from scratch.
