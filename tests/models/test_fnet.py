@@ -48,6 +48,6 @@ def test_too_many_tokens():
         model(torch.zeros(2, 8, dtype=torch.int64))
 
 
-def test_strange_names():
+def test_unexpected_names():
     with pytest.raises(RegardError, match=r"not a state dict of transformers' FNet: it has lm_head\.weight"):
         from_transformers_fnet({"lm_head.weight": torch.zeros(1)})

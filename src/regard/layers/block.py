@@ -11,7 +11,7 @@ from regard.layers.grid import Grid
 
 @runtime_checkable
 class TokenMixer(Protocol):
-    """What a block asks of its mixer; `regard.mixers.Mixer` says it in full."""
+    """The methods that a block calls of its mixer; `regard.mixers.Mixer` documents them."""
 
     def __call__(
         self, x: Tensor, *, grid: Grid | None, mask: Tensor | None, positions: Tensor | None = None
@@ -42,7 +42,7 @@ class MLP(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor a channel on what a branch adds (CaiT, Touvron et al. 2021)."""
+    """A learned factor for each channel of a branch's output (CaiT, Touvron et al. 2021)."""
 
     def __init__(self, embed_dim: int, init: float) -> None:
         super().__init__()
@@ -53,9 +53,9 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves a branch out for whole images at random in training (stochastic depth, Huang et al. 2016).
+    """In training, leaves out a branch for randomly drawn images (stochastic depth, Huang et al. 2016).
 
-    The images that keep it get it divided by the probability of keeping it, so that its mean stays.
+    For the other images the branch is divided by the probability of keeping it, so that its mean stays the same.
     """
 
     def __init__(self, rate: float) -> None:

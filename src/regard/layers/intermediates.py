@@ -31,7 +31,7 @@ class Tap(NamedTuple):
 
 
 def layer_taps(name: str, layers: Iterable[nn.Module], inside: Sequence[str] = ()) -> dict[str, Tap]:
-    """Of each layer: what its mixer reads and gives, where it has one; the output of each module `inside`; its own."""
+    """For each layer: input and output of its mixer, if it has one; outputs of its modules `inside`; its own output."""
     taps = {}
     for i, layer in enumerate(layers):
         mixer = getattr(layer, "mixer", None)

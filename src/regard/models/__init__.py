@@ -76,12 +76,12 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
 
 
 def current_name(name: str) -> str:
-    """A preset's name of today for the one that a run folder holds, which may be older."""
+    """Today's name of a preset, for the name that a run folder holds, which may be an old one."""
     return RENAMED.get(name, name)
 
 
 def unknown_model(what: str, name: str, known: Iterable[str], where: str = "") -> RegardError:
-    """`unknown`, which knows the names that were given up."""
+    """`unknown`, but for an old name the error gives today's."""
     if name not in RENAMED:
         return unknown(what, name, known, where)
     prefix = f"{where}: " if where else ""

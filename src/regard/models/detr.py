@@ -76,7 +76,7 @@ class DETR(nn.Module):
     """
 
     scores = "softmax"
-    """Over the classes and "no object", which comes last."""
+    """The scores are a softmax over the classes and "no object", which comes last."""
 
     def __init__(self, config: DETRConfig) -> None:
         super().__init__()

@@ -97,7 +97,7 @@ class DNDETR(nn.Module):
     """
 
     scores = "sigmoid"
-    """Of each class on its own."""
+    """The score of each class is a sigmoid of its own."""
 
     def __init__(self, config: DNDETRConfig) -> None:
         super().__init__()

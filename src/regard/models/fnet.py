@@ -13,7 +13,7 @@ from regard.errors import RegardError
 from regard.models.encoder_decoder import TransformerEncoder
 
 EPSILON = 1e-12
-"""Of all norms, as in BERT."""
+"""The epsilon of all norms, as in BERT."""
 
 
 @dataclass(frozen=True)

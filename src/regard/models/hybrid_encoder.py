@@ -1,7 +1,7 @@
 """The hybrid encoder of RT-DETR (Lv et al. 2023, section 4.2): attention on the coarsest map, then convolutions.
 
-The convolutions carry what attention found from map to map. Where the paper fuses two maps by a CSP block, here is a
-plain residual block.
+The convolutions pass information from map to map. Two maps are fused by a plain residual block, where the paper has a
+larger block.
 """
 
 from collections.abc import Mapping, Sequence

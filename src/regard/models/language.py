@@ -15,7 +15,7 @@ from regard.models.transformer import check_mask
 
 
 class LanguageState(NamedTuple):
-    """What each layer keeps of the tokens so far, and how many they are."""
+    """The state of each layer after the tokens so far, and their number."""
 
     layers: tuple[Any, ...]
     num_tokens: int

@@ -1,4 +1,4 @@
-"""Names of models and their configurations, and names that were given up: data only."""
+"""Names of models and their configurations, and old names: data only."""
 
 from dataclasses import replace
 from types import MappingProxyType
@@ -86,7 +86,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         "detr_resnet50": DETRConfig(),
         "detr_resnet50_dc5": DETRConfig(dilated=True),
         "detr_resnet101": DETRConfig(backbone="resnet101"),
-        # For scenes of some 128 pixels, from scratch.
+        # For images of about 128 pixels, from scratch.
         "detr_mini": DETRConfig(
             num_classes=10,
             backbone="resnet10t",
@@ -99,10 +99,10 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             mlp_ratio=4.0,
             num_queries=25,
         ),
-        # The same with all that makes it learn from little.
+        # A DN-DETR for the same images, which learns from few of them.
         "dn_detr_mini": DN_DETR_MINI,
         "dn_detr_mini_lite0": replace(DN_DETR_MINI, backbone="tf_efficientnet_lite0", frozen_norm=True),
-        # Of the size that users of RT-DETR know (Lv et al. 2023, table 2).
+        # Of the size of RT-DETR-R50 (Lv et al. 2023, table 2).
         "dn_detr_resnet50": DNDETRConfig(),
         # Lee-Thorp et al. 2021, table 8.
         "fnet_base": FNetConfig(),
@@ -127,7 +127,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     }
 )
 
-# Names that run folders of before may hold, and the names of today. The old ones are those of other models in timm.
+# Old names, which run folders may hold, and the names of today. timm has other models under the old names.
 RENAMED: MappingProxyType[str, str] = MappingProxyType(
     {f"resnet{layers}": f"sasa_baseline_resnet{layers}" for layers in (26, 38, 50)}
 )

@@ -1,4 +1,4 @@
-"""An LSTM encoder-decoder with attention: the recurrent baseline of the Transformer for sequences."""
+"""An LSTM encoder-decoder with attention: the recurrent baseline for the Transformer on sequences."""
 
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
@@ -40,7 +40,7 @@ class RecurrentConfig:
 
 
 class RecurrentSeq2Seq(nn.Module):
-    """A bidirectional LSTM reads the source (Bahdanau et al. 2015, section 3.2), and an LSTM that attends writes.
+    """A bidirectional LSTM reads the source (Bahdanau et al. 2015, 3.2); an LSTM with attention writes the target.
 
     The attention is Luong's global one with the "general" score (Luong et al. 2015, eq. 5 to 8, without input feeding,
     so that all tokens of a known target run at once): with the decoder's state h_t and the encoder's states s
@@ -160,5 +160,5 @@ class RecurrentSeq2Seq(nn.Module):
 
 
 def _matrices(lstm: nn.LSTM) -> int:
-    """Weights that each token is multiplied with: of its input and of the state before it, in four gates."""
+    """The weights that each token is multiplied with: those of its input and of the state before, in four gates."""
     return sum(weight.numel() for name, weight in lstm.named_parameters() if name.startswith("weight"))

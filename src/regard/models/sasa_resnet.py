@@ -22,17 +22,17 @@ from regard.layers import (
 )
 
 EXPANSION = 4
-"""A block gives so many times the channels that its spatial layer works on."""
+"""A block's output has so many times the channels of its spatial layer."""
 
 Kind = Literal["conv", "attention"]
 
 
 @dataclass(frozen=True)
 class SASAResNetConfig:
-    """All that a SASA-ResNet is built from; the names are timm's where timm has one."""
+    """All that a SASA-ResNet is built from; names are timm's where it has them."""
 
     img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
-    """Pixels, for the count of operations alone: images may have any size."""
+    """Pixels, which only `flops` uses: images may have any size."""
     in_chans: PositiveInt = 3
     num_classes: NonNegativeInt = 1000
     """With 0 there is no head, and the pooled features come out."""
@@ -44,7 +44,7 @@ class SASAResNetConfig:
     """7 × 7 convolution and pooling; attention with mixed values and pooling (eq. 4); or, for images of few pixels,
     a 3 × 3 convolution that keeps the resolution."""
     stages: Annotated[tuple[Kind, ...], Len(1)] = ("attention",)
-    """What the spatial layers are, of all stages or of each.
+    """The kind of the spatial layers, one for all stages or one a stage.
 
     The paper's best has convolutions early and attention late (table 3)."""
     num_heads: PositiveInt = 8
@@ -59,9 +59,9 @@ class SASAResNetConfig:
 
 
 class Bottleneck(nn.Module):
-    """1 × 1 convolution, spatial layer, 1 × 1 convolution, each with batch norm, and a skip (He et al. 2015).
+    """1 × 1 convolution, spatial layer, 1 × 1 convolution, each with batch norm; around all a residual connection.
 
-    The names are those of torchvision and timm.
+    (He et al. 2015.) The names are those of torchvision and timm.
     """
 
     def __init__(self, in_chans: int, chans: int, spatial: nn.Module, stride: int, drop_path: float = 0.0) -> None:
@@ -128,8 +128,8 @@ class SASAResNet(nn.Module):
     """Stem, stages of bottleneck blocks, mean over the pixels, linear head. Where all stages are "conv" it is a ResNet.
 
     Where a block's convolution would stride, its attention is followed by pooling; so attention works at the larger
-    resolution, which is what the paper's counts of operations say. RegardError for channels that the heads do not
-    divide, and for stages without a kind.
+    resolution, as the paper's counts of operations imply. RegardError for channels that the heads do not divide, and
+    for a wrong number of `stages`.
     """
 
     gradient_checkpointing = False

@@ -29,7 +29,7 @@ from regard.mixers import create_mixer, one_each, options_for
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """All that a ViT is built from; the names are timm's where timm has one."""
+    """All that a ViT is built from; names are timm's where it has them."""
 
     img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
     """Pixels, one number or (height, width)."""
@@ -44,27 +44,28 @@ class ViTConfig:
     mixer: str | tuple[str, ...] = "attention"
     """A name of MIXERS, or one a block."""
     mixer_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the mixer's constructor; or a table of them under each mixer's name, for models that mix or vary."""
+    """Arguments of the mixer's constructor; or, for several mixers, a table of them under each mixer's name."""
     pool: Literal["token", "avg", "token_avg", "distilled"] = "token"
-    """What the head reads: a class token; the mean over the patches; one beside the other (DINOv2's linear probe); or
-    the class token, while a second head reads the first register and the two are averaged (DeiT's distillation)."""
+    """What the head reads: "token", the class token; "avg", the mean over the patches; "token_avg", both, concatenated
+    (DINOv2's linear probe); "distilled", the class token, while a second head reads the first register and the logits
+    are averaged (DeiT)."""
     class_token: bool | None = None
-    """Whether there is one; where the head reads it, unless given."""
+    """Whether there is one. Unless given, there is one if the head reads it."""
     num_registers: NonNegativeInt = 0
-    """Learned tokens behind the class token that stand for no patch (Darcet et al. 2023); DeiT's distillation token."""
+    """Learned tokens without a patch, behind the class token (Darcet et al. 2023); DeiT's distillation token is one."""
     fc_norm: bool = False
     """The last norm comes after the pooling (timm's name), not before."""
     norm_eps: PositiveFloat = 1e-6
-    """Of all norms; transformers' ViT and DeiT were trained with 1e-12."""
+    """The epsilon of all norms; transformers' ViT and DeiT were trained with 1e-12."""
     positions: Literal["learned", "sine", "none"] = "learned"
     position_std: PositiveFloat = 0.02
-    """Deviation that learned positions start with; a small model from scratch wants them as large as its tokens."""
+    """Initial standard deviation of learned positions; 1, as large as the tokens, for a small model from scratch."""
     antialias: bool = True
-    """Of learned positions that are resampled for another grid; DINOv2 was trained without."""
+    """Whether learned positions are resampled with antialiasing; DINOv2 was trained without."""
     drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Rate in the last block; it rises linearly from zero."""
     layer_scale: PositiveFloat | None = None
-    """Initial value of LayerScale, or none of it."""
+    """Initial value of LayerScale; None for a model without it."""
 
 
 _DINOV2_S = ViTConfig(
@@ -180,7 +181,7 @@ class ViT(nn.Module):
         return [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
 
     def pool(self, tokens: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch num_features"]:
-        """What the head reads of all tokens: a feature vector an image."""
+        """The feature vector of each image, which the head reads."""
         kind, patches = self.config.pool, tokens[:, self.grid.prefix :]
         if kind == "token_avg":
             pooled = torch.cat([tokens[:, 0], patches.mean(1)], dim=1)
@@ -216,7 +217,7 @@ class ViT(nn.Module):
         }
 
     def layer_number(self, name: str) -> int:
-        """How deep a parameter lies: 0 before the blocks, i + 1 in block i, and behind the last of them depth + 1."""
+        """The depth of a parameter in the model: 0 before the blocks, i + 1 in block i, depth + 1 behind the last."""
         part, _, rest = name.partition(".")
         if part == "blocks":
             return int(rest.partition(".")[0]) + 1
@@ -225,7 +226,7 @@ class ViT(nn.Module):
     def flops(self) -> int:
         """Operations for one image of the built size: a multiply and an add are two; norms and softmax are left out.
 
-        By the definition, with every token through every block.
+        Every token is counted in every block.
         """
         inside = sum(block.flops(self.grid) for block in self.blocks)
         head = 2 * self.head.weight.numel() if isinstance(self.head, nn.Linear) else 0
@@ -233,7 +234,7 @@ class ViT(nn.Module):
 
 
 def _has_class_token(config: ViTConfig) -> bool:
-    """RegardError where the head would read a token that is not there."""
+    """Whether the model has a class token. RegardError where the head would read a token that is not there."""
     read = config.pool != "avg"
     if read and config.class_token is False:
         raise RegardError(f"model.pool: {config.pool} reads a class token, and class_token is false; avg does not")
@@ -249,7 +250,7 @@ def _positions(config: ViTConfig, grid: Grid) -> nn.Module | None:
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Variance 1 / fan-in (LeCun), so that width does not matter: 0.02, usual at 768, stalls an encoder of 64."""
+    """Variance 1 / fan-in (LeCun), for any width: with the usual deviation of 0.02 an encoder of width 64 stalls."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
         if module.bias is not None:
