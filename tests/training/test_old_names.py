@@ -1,13 +1,17 @@
-"""A run folder whose model has a name that was given up still loads, and goes on."""
+"""A run folder whose model has an old name still loads; whoever types the old name is told the new one."""
 
 import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
+from regard.compare.candidates import variant
+from regard.errors import RegardError
 from regard.models import build, configure
+from regard.recipes import load_recipe
 from regard.training import Run, load_classifier
 
 GOLDEN = Path(__file__).parents[1] / "golden_runs" / "classification"
@@ -31,3 +35,10 @@ def test_a_run_of_before_loads(tmp_path):
     assert classifier.model(images).equal(model(images))
     assert run.recipe().model.name == "sasa_baseline_resnet50"
     assert run.recipe().model.config().depths == (1, 1)
+
+
+def test_typed_it_is_an_error_with_the_new_name():
+    with pytest.raises(RegardError, match=r"unknown model 'resnet26'; type 'sasa_baseline_resnet26'"):
+        load_recipe("sasa-digits", ["model.name=resnet26"])
+    with pytest.raises(RegardError, match=r"^unknown mixer 'resnet26'; type 'sasa_baseline_resnet26'"):
+        variant(load_recipe("sasa-digits"), "resnet26", 0)

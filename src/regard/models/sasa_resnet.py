@@ -59,9 +59,9 @@ class SASAResNetConfig:
 
 
 class Bottleneck(nn.Module):
-    """1 × 1 convolution, spatial layer, 1 × 1 convolution, each with batch norm; around all a residual connection.
+    """1 × 1 convolution, spatial layer, 1 × 1 convolution, each with batch norm, in a residual block (He et al. 2015).
 
-    (He et al. 2015.) The names are those of torchvision and timm.
+    The names are those of torchvision and timm.
     """
 
     def __init__(self, in_chans: int, chans: int, spatial: nn.Module, stride: int, drop_path: float = 0.0) -> None:
