@@ -38,18 +38,18 @@ class DNDETRConfig:
     """The backbone's batch norms are constants, as for pretrained weights."""
     strides: tuple[PositiveInt, ...] = (8, 16, 32)
     """Pixels of the image for each pixel of a map, from the finest map on; each is twice the one before. Maps that are
-    coarser than the backbone's are made from its coarsest."""
+    coarser than the backbone's coarsest are made from it."""
     embed_dim: Annotated[PositiveInt, MultipleOf(4)] = 256
     num_heads: PositiveInt = 8
     depth: NonNegativeInt = 1
-    """Layers of self-attention on the backbone's coarsest map."""
+    """Encoder layers on the backbone's coarsest map."""
     decoder_depth: PositiveInt = 6
     mlp_ratio: PositiveFloat = 4.0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     activation: Activation = "relu"
     num_queries: PositiveInt = 300
     mixer: str | tuple[str, ...] = "attention"
-    """In the place of the self-attention of `depth`: any mixer that supports masks and positions."""
+    """In the place of the encoder's self-attention: any mixer that supports masks and positions."""
     mixer_options: Mapping[str, Any] | None = None
     """As ViT's."""
     box_queries: bool = True
@@ -57,7 +57,7 @@ class DNDETRConfig:
     two_stage: bool = True
     """Queries are the encoder's tokens with the best scores; else they are learned."""
     num_denoising: NonNegativeInt = 100
-    """Denoising queries of an image in training, about; 0 for none."""
+    """The approximate number of denoising queries for each image in training; 0 for none."""
     contrastive: bool = True
     """Half of the denoising queries are negatives, whose target is no object."""
     cross_attention: Literal["deformable", "dense"] = "deformable"
@@ -226,7 +226,7 @@ class DNDETR(nn.Module):
         return x, self.query_boxes.sigmoid().expand(batch, -1, -1), None
 
     def intermediate_names(self) -> list[str]:
-        """The names that `intermediates` knows, in the order of computation."""
+        """The names that `intermediates` knows: layers in the order of computation, then the fields of the output."""
         return [*self._taps(), *self._result_names()]
 
     def intermediates(
