@@ -223,6 +223,17 @@ def test_a_mixer_a_layer():
         small(mixer=("attention",))
 
 
+@pytest.mark.parametrize("blocks", [None, [1], [1, 3, -1]])
+def test_the_configuration_follows_a_swap_of_mixers(blocks):
+    """It builds the model again, encoder and decoder."""
+    for model in (small(), language(context=11, depth=5).double()):
+        regard.swap_mixer(model, "performer", blocks, options={"num_features": 7})
+        again = build(model.config).double().eval()
+        again.load_state_dict(model.state_dict(), strict=True)
+        inputs = (torch.randint(13, (2, 7)), torch.randint(13, (2, 5)))[-1 if isinstance(model, LanguageModel) else 0 :]
+        assert again(*inputs).equal(model.eval()(*inputs))
+
+
 # Sharing, sizes, counts
 
 

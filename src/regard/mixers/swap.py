@@ -77,7 +77,7 @@ def _successor(old: object, name: str, grid: Grid | None, options: Mapping[str, 
 
 
 def _note_in_config(model: nn.Module, names: list[str], name: str, options: Mapping[str, Any]) -> None:
-    """So that what is saved of the model builds it again."""
+    """So that the configuration builds the model again. It has no place for the mixers of a DETR's decoder."""
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "mixer"):
         return
@@ -87,7 +87,10 @@ def _note_in_config(model: nn.Module, names: list[str], name: str, options: Mapp
         known = {own: known}
     if options:
         known[name] = dict(options)
-    model.config = replace(config, mixer=tuple(names), mixer_options=known)
+    changes: dict[str, Any] = {"mixer": tuple(names[: config.depth]), "mixer_options": known}
+    if hasattr(config, "decoder_mixer"):
+        changes["decoder_mixer"] = tuple(names[config.depth :])
+    model.config = replace(config, **changes)
 
 
 def _number(block: int, count: int) -> int:
