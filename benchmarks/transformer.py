@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from peer import interleaved, median_ratio, save
-from regard.models import PRESETS, LanguageModel, Transformer, build, configure
+from regard.models import PRESETS, LanguageModel, LanguageModelConfig, Transformer, build, configure
 from regard.models.decoding import greedy, uncached
 from regard.weights import from_torch_transformer
 
@@ -86,8 +86,8 @@ def _training(dropout: float, repetitions: int, device: torch.device) -> dict[st
 
 def _generation(mixer: str, repetitions: int, device: torch.device) -> dict[str, Any]:
     """256 tokens of one text by a decoder of transformer_base's size, with and without a cache."""
-    model = LanguageModel(259, context=NEW_TOKENS + 8, embed_dim=512, num_heads=8, depth=6, mixer=mixer)
-    model = model.to(device).eval()
+    config = LanguageModelConfig(vocab_size=259, context=NEW_TOKENS + 8, mixer=mixer)
+    model = LanguageModel(config).to(device).eval()
     prompt = torch.randint(3, 259, (1, 8), device=device)
 
     @torch.inference_mode()

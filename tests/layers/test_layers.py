@@ -155,23 +155,6 @@ def test_block_is_two_residual_branches(layer_scale):
     assert_close(made(x, grid=grid), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_block_traces_its_mixer():
-    made, grid, x = block(0.3)
-    trace = {"before": x}
-    out = made(x, grid=grid, trace=trace)
-    assert list(trace) == ["before", "mixer_input", "mixer_output"]
-    assert trace["mixer_input"].equal(made.norm1(x))
-    assert trace["mixer_output"].equal(made.mixer(trace["mixer_input"], grid=grid))
-    assert out.equal(made(x, grid=grid))
-
-
-@pytest.mark.parametrize("first", [1, 13])
-def test_block_can_give_its_first_tokens_alone(first):
-    """They are mixed with all the others."""
-    made, grid, x = block(0.3)
-    assert_close(made(x, grid=grid, first=first), made(x, grid=grid)[:, :first], rtol=1e-5, atol=1e-5)
-
-
 def test_block_hands_the_mask_to_its_mixer():
     made, grid, x = block()
     mask = (torch.arange(grid.num_tokens) < 13).expand(2, -1)

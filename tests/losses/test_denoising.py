@@ -18,7 +18,7 @@ from regard.losses import (
 )
 from regard.models.box_decoder import Predictions
 from regard.models.denoising_queries import DenoisingQueries, make_denoising_queries
-from regard.models.dn_detr import Denoised, DNDETROutput
+from regard.models.dn_detr import DenoisingOutput, DNDETROutput
 
 CLASSES = 5
 WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
@@ -42,7 +42,7 @@ def output(counts: tuple[int, ...] = (3, 1), *, groups: int = 2, proposals: bool
     noised = make_denoising_queries(*objects(counts), CLASSES, 2 * max(*counts, 1) * groups)
     denoised = None
     if noised is not None:
-        denoised = Denoised(answers(3, noised.labels.shape[1], 2), noised)
+        denoised = DenoisingOutput(answers(3, noised.labels.shape[1], 2), noised)
     found = answers(3, 7, 0)
     return DNDETROutput(*found, answers(1, 13, 1) if proposals else None, found.boxes_cxcywh[0], denoised)
 
@@ -59,7 +59,7 @@ def test_decoder_and_proposals_are_set_losses(label_loss):
     given, targets = output(), objects((3, 1))
     of_sets = SetPredictionLoss(CLASSES, costs=SIGMOID_COSTS, label_loss=label_loss)
     found = DNDETRLoss(CLASSES, label_loss=label_loss)(given, *targets)
-    plain = DNDETRLoss(CLASSES, label_loss=label_loss)(given._replace(proposals=None, denoised=None), *targets)
+    plain = DNDETRLoss(CLASSES, label_loss=label_loss)(given._replace(proposals=None, denoising=None), *targets)
     wanted = of_sets(given.logits, given.boxes_cxcywh, *targets)
     assert plain.named.keys() == wanted.named.keys()
     assert_close(plain.total, wanted.total)
@@ -100,7 +100,7 @@ def test_the_targets_of_denoising_queries_are_their_objects(counts, groups):
     given = output(counts, groups=groups)
     found = DNDETRLoss(CLASSES, label_loss="focal")(given, *objects(counts)).named
     for layer, end in enumerate(("_dn_0", "_dn_1", "_dn")):
-        wanted = by_hand(given.denoised.answers, given.denoised.noised, layer, counts, groups)
+        wanted = by_hand(given.denoising.predictions, given.denoising.queries, layer, counts, groups)
         for name, value in wanted.items():
             assert found[name + end].item() == pytest.approx(value, rel=1e-4), name + end
 
@@ -109,8 +109,8 @@ def test_the_targets_of_denoising_queries_are_their_objects(counts, groups):
 def test_negatives_have_no_box_and_what_fills_up_has_no_part(label_loss):
     given, targets = output(), objects((3, 1))
     DNDETRLoss(CLASSES, label_loss=label_loss)(given, *targets).total.backward()
-    noised = given.denoised.noised
-    of_logits, of_boxes = (part.grad.abs().sum((0, 3)) for part in given.denoised.answers)
+    noised = given.denoising.queries
+    of_logits, of_boxes = (part.grad.abs().sum((0, 3)) for part in given.denoising.predictions)
     assert torch.equal(of_logits > 0, noised.real)
     assert torch.equal(of_boxes > 0, noised.real & noised.positive)
 
@@ -118,7 +118,7 @@ def test_negatives_have_no_box_and_what_fills_up_has_no_part(label_loss):
 @pytest.mark.parametrize("label_loss", KINDS)
 def test_more_groups_of_the_same_answers_count_no_more(label_loss):
     targets, given = objects((3, 1)), output(groups=1)
-    said, noised = given.denoised
+    said, noised = given.denoising
     twice = DenoisingQueries(
         noised.labels.repeat(1, 2),
         noised.boxes_cxcywh.repeat(1, 2, 1),
@@ -127,7 +127,7 @@ def test_more_groups_of_the_same_answers_count_no_more(label_loss):
         noised.target.repeat(2),
         noised.positive.repeat(2),
     )
-    more = given._replace(denoised=Denoised(Predictions(*(part.repeat(1, 1, 2, 1) for part in said)), twice))
+    more = given._replace(denoising=DenoisingOutput(Predictions(*(part.repeat(1, 1, 2, 1) for part in said)), twice))
     loss = DNDETRLoss(CLASSES, label_loss=label_loss)
     wanted = loss(given, *targets).named
     for name, value in loss(more, *targets).named.items():
@@ -151,12 +151,12 @@ def test_images_without_objects(label_loss):
 def test_what_is_not_finite_spoils_no_other(label_loss):
     given = output()
     with torch.no_grad():
-        given.denoised.answers.logits[1, 0, 0, 2] = float("nan")
-        given.denoised.answers.boxes_cxcywh[2, 0, 1, 1] = float("inf")
+        given.denoising.predictions.logits[1, 0, 0, 2] = float("nan")
+        given.denoising.predictions.boxes_cxcywh[2, 0, 1, 1] = float("inf")
     found = DNDETRLoss(CLASSES, label_loss=label_loss)(given, *objects((3, 1)))
     found.total.backward()
     assert found.total.isfinite()
-    for part in given.denoised.answers:
+    for part in given.denoising.predictions:
         assert part.grad.isfinite().all()
         assert part.grad[1, 0, 0].eq(0).all()
         assert part.grad[1, 0, 1].abs().sum() > 0

@@ -87,7 +87,9 @@ def test_the_narrow_resnet_in_grey_dilated_and_with_norms_that_learn():
 
 def test_nobody_has_trained_a_narrow_one():
     for name in NARROW:
-        with pytest.raises(RegardError, match=f"nobody has trained {name}: it is timm's resnet18 with fewer channels"):
+        with pytest.raises(
+            RegardError, match=f"{name}: there are no pretrained weights; it is timm's resnet18 with fewer channels"
+        ):
             create_body(name, dilated=False, in_chans=3, pretrained=True)
 
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from regard import create_model
+from regard import create_model, swap_mixer
 from regard.errors import RegardError
 from regard.losses import SetPredictionLoss
-from regard.models import DETR, PRESETS, build
+from regard.models import DETR, PRESETS, DETRConfig, build
 from regard.models.detr import check_pixels
 from regard.weights import load_weights
 
@@ -29,7 +29,7 @@ BOXES = [
 
 def small(**changed: object) -> DETR:
     torch.manual_seed(0)
-    return DETR(**{**SMALL, "num_queries": 7, **changed}).eval()
+    return DETR(DETRConfig(**{**SMALL, "num_queries": 7, **changed})).eval()
 
 
 def real(height: int, width: int, *sizes: tuple[int, int]) -> Tensor:
@@ -146,6 +146,15 @@ def test_encoders_with_mixers_learn(mixer, dilated):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+def test_the_configuration_follows_a_swap_of_the_encoders_mixers():
+    model = swap_mixer(small(), "performer", [0, 1], options={"num_features": 9})
+    again = build(model.config).eval()
+    again.load_state_dict(model.state_dict(), strict=True)
+    images = torch.rand(2, 3, 67, 97)
+    assert again(images).logits.equal(model.eval()(images).logits)
+    assert swap_mixer(small(), "performer").config.mixer == ("performer", "performer")  # and the decoder's, unsaid
 
 
 @pytest.mark.parametrize("mixer", ["fourier", "conv", "lstm"])

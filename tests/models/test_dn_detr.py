@@ -1,4 +1,4 @@
-"""The detector for little data: each part by hand, nothing leaks from noised objects, and what holds for DETR holds."""
+"""The detector for little data: each part by hand, no leaks from denoising queries, and what holds for DETR holds."""
 
 import itertools
 
@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from regard import create_model
 from regard.errors import RegardError
 from regard.losses import DNDETRLoss
-from regard.models import DNDETR
-from regard.models.box_decoder import EPSILON, BoxDelta
+from regard.models import DNDETR, DNDETRConfig
+from regard.models.box_decoder import EPSILON, BoxDecoderLayer, BoxDelta
 from regard.models.denoising_queries import (
     LABEL_NOISE,
     DenoisingQueries,
@@ -44,7 +44,7 @@ PARTS = [*itertools.product([True], [True, False], [0, 12]), (False, False, 0)]
 
 def small(**changed: object) -> DNDETR:
     torch.manual_seed(0)
-    return DNDETR(**{**SMALL, **changed}).eval()
+    return DNDETR(DNDETRConfig(**{**SMALL, **changed})).eval()
 
 
 def lively(**changed: object) -> DNDETR:
@@ -99,10 +99,10 @@ def test_all_parts_learn(cross_attention, box_queries, two_stage, num_denoising)
         tokens = 9 * 13 + 5 * 7
         assert found.proposals.logits.shape == (1, 2, tokens, 5)
         assert found.proposals.boxes_cxcywh.shape == (1, 2, tokens, 4)
-    assert (found.denoised is not None) == (num_denoising > 0)
+    assert (found.denoising is not None) == (num_denoising > 0)
     if num_denoising:
-        assert found.denoised.answers.logits.shape == (2, 2, 12, 5)
-        assert found.denoised.answers.boxes_cxcywh.shape == (2, 2, 12, 4)
+        assert found.denoising.predictions.logits.shape == (2, 2, 12, 5)
+        assert found.denoising.predictions.boxes_cxcywh.shape == (2, 2, 12, 4)
     DNDETRLoss(5)(found, LABELS, BOXES).total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -131,12 +131,12 @@ def test_a_backbone_that_rounds_halves_down():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_in_evaluation_nothing_is_noised():
+def test_in_evaluation_there_are_no_denoising_queries():
     model, images = small(), torch.rand(2, 3, 64, 96)
     found = model(images, None, LABELS, BOXES)
-    assert found.denoised is None
+    assert found.denoising is None
     assert torch.equal(model(images).logits, found.logits)
-    assert model.train()(images).denoised is None
+    assert model.train()(images).denoising is None
 
 
 def test_a_mask_that_leaves_nothing_out_changes_nothing():
@@ -285,47 +285,47 @@ def test_queries_do_not_teach_the_choice():
 
 @pytest.mark.parametrize(("asked", "groups"), [(1, 1), (4, 1), (11, 2), (12, 3), (100, 25)])
 def test_groups_of_positives_and_negatives(asked, groups):
-    noised = make_denoising_queries(LABELS, BOXES, 5, asked)
-    assert noised.labels.shape == (2, groups * 4)
-    assert noised.boxes_cxcywh.shape == (2, groups * 4, 4)
-    assert noised.group.tolist() == [group for group in range(groups) for _ in range(4)]
-    assert noised.positive.tolist() == [True, True, False, False] * groups
-    assert noised.target.tolist() == [0, 1, 0, 1] * groups
-    assert noised.real.tolist() == [[True, False] * 2 * groups, [True] * 4 * groups]
+    denoising = make_denoising_queries(LABELS, BOXES, 5, asked)
+    assert denoising.labels.shape == (2, groups * 4)
+    assert denoising.boxes_cxcywh.shape == (2, groups * 4, 4)
+    assert denoising.group.tolist() == [group for group in range(groups) for _ in range(4)]
+    assert denoising.positive.tolist() == [True, True, False, False] * groups
+    assert denoising.target.tolist() == [0, 1, 0, 1] * groups
+    assert denoising.real.tolist() == [[True, False] * 2 * groups, [True] * 4 * groups]
 
 
 @pytest.mark.parametrize(("asked", "groups"), [(1, 1), (5, 2), (12, 6)])
 def test_without_negatives_all_are_to_be_put_right(asked, groups):
-    noised = make_denoising_queries(LABELS, BOXES, 5, asked, contrastive=False)
-    assert noised.labels.shape == (2, groups * 2)
-    assert noised.positive.all()
-    assert noised.group.tolist() == [group for group in range(groups) for _ in range(2)]
-    assert noised.target.tolist() == [0, 1] * groups
-    assert noised.real.tolist() == [[True, False] * groups, [True, True] * groups]
+    denoising = make_denoising_queries(LABELS, BOXES, 5, asked, contrastive=False)
+    assert denoising.labels.shape == (2, groups * 2)
+    assert denoising.positive.all()
+    assert denoising.group.tolist() == [group for group in range(groups) for _ in range(2)]
+    assert denoising.target.tolist() == [0, 1] * groups
+    assert denoising.real.tolist() == [[True, False] * groups, [True, True] * groups]
     model = small(num_denoising=asked, contrastive=False).train()
     output = model(torch.rand(2, 3, 64, 96), None, LABELS, BOXES)
-    assert output.denoised.noised.positive.all()
+    assert output.denoising.queries.positive.all()
     assert DNDETRLoss(5)(output, LABELS, BOXES).total.isfinite()
 
 
 def test_positives_are_nearer_than_negatives():
     """Before the image's edge cuts them: corners are less than half a side away, or from there up to a whole one."""
     boxes = torch.tensor([[0.5, 0.45, 0.2, 0.1]])
-    noised = make_denoising_queries([torch.tensor([3])], [boxes], 5, 2000)
-    found, half = noised.boxes_cxcywh[0], boxes[0, 2:] / 2
+    denoising = make_denoising_queries([torch.tensor([3])], [boxes], 5, 2000)
+    found, half = denoising.boxes_cxcywh[0], boxes[0, 2:] / 2
     corners = torch.cat([found[:, :2] - found[:, 2:] / 2, found[:, :2] + found[:, 2:] / 2], dim=1)
     assert (found[:, 2:] >= 0).all()
     assert (corners >= -1e-6).all()
     # A negative's corners may change places, so that each end is compared with the nearer of the two.
     start, end = boxes[0, :2] - half, boxes[0, :2] + half
-    kept = corners[noised.positive]
+    kept = corners[denoising.positive]
     for moved, of_box in ((kept[:, :2], start), (kept[:, 2:], end)):
         share = (moved - of_box).abs() / half
         assert (share < 1 + 1e-5).all()
         assert share.max() > 0.95
         assert share.min() < 0.05
         assert_close((moved > of_box).float().mean(0), torch.full((2,), 0.5), rtol=0, atol=0.06)
-    negative = corners[~noised.positive]
+    negative = corners[~denoising.positive]
     outward = negative[:, :2] < start - 1e-6
     share = ((start - negative[:, :2]) / half)[outward]
     assert (share > 1 - 1e-5).all()
@@ -334,7 +334,7 @@ def test_positives_are_nearer_than_negatives():
     assert not torch.equal(found[0], found[2])
 
 
-def test_noised_boxes_stay_in_the_image():
+def test_boxes_with_noise_stay_in_the_image():
     boxes = torch.tensor([[0.05, 0.5, 0.1, 1.0], [0.9, 0.98, 0.2, 0.04]])
     found = make_denoising_queries([torch.tensor([0, 1])], [boxes], 5, 400).boxes_cxcywh
     assert (found[..., :2] - found[..., 2:] / 2 >= -1e-6).all()
@@ -343,17 +343,17 @@ def test_noised_boxes_stay_in_the_image():
 
 def test_a_share_of_the_labels_is_wrong():
     """A quarter is drawn anew, of which one in five is right by chance."""
-    noised = make_denoising_queries([torch.tensor([3])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]])], 5, 4000)
-    wrong = (noised.labels != 3).float().mean().item()
+    denoising = make_denoising_queries([torch.tensor([3])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]])], 5, 4000)
+    wrong = (denoising.labels != 3).float().mean().item()
     assert abs(wrong - LABEL_NOISE * 4 / 5) < 0.03
-    assert set(noised.labels.unique().tolist()) == set(range(5))
+    assert set(denoising.labels.unique().tolist()) == set(range(5))
 
 
 def test_without_objects_there_is_a_group_with_nothing_real():
     """So that a process whose images have no objects computes the same sums as the others."""
-    noised = make_denoising_queries([NONE[0]] * 3, [NONE[1]] * 3, 5, 12)
-    assert noised.real.tolist() == [[False, False]] * 3
-    assert noised.group.tolist() == [0, 0]
+    denoising = make_denoising_queries([NONE[0]] * 3, [NONE[1]] * 3, 5, 12)
+    assert denoising.real.tolist() == [[False, False]] * 3
+    assert denoising.group.tolist() == [0, 0]
     assert make_denoising_queries([], [], 5, 12) is None
 
 
@@ -362,8 +362,8 @@ def test_none_are_asked_for():
 
 
 def test_who_may_see_whom():
-    noised = make_denoising_queries(LABELS, BOXES, 5, 8)  # two groups of 2 + 2, of which image 0 has every other
-    found = denoising_attention_mask(noised, 3)
+    denoising = make_denoising_queries(LABELS, BOXES, 5, 8)  # two groups of 2 + 2, of which image 0 has every other
+    found = denoising_attention_mask(denoising, 3)
     assert found.shape == (2, 1, 11, 11)
     for image, query, key in itertools.product(range(2), range(11), range(11)):
         if query < 3 or key < 3:
@@ -374,43 +374,43 @@ def test_who_may_see_whom():
         assert found[image, 0, query, key].item() == wanted, (image, query, key)
 
 
-def start_and_memory(model: DNDETR, noised: DenoisingQueries) -> tuple[Tensor, Tensor, Memory]:
+def start_and_memory(model: DNDETR, denoising: DenoisingQueries) -> tuple[Tensor, Tensor, Memory]:
     """What the decoder gets; contents and boxes of all queries can be asked for their gradients."""
     memory = model.pyramid(maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]]))
     x, boxes, _ = model._chosen(memory, torch.tensor([[61.0, 67.0], [97.0, 41.0]]))
-    x = torch.cat([x, model.label_embedding(noised.labels)], dim=1).detach().requires_grad_()
-    start = torch.cat([boxes, noised.boxes_cxcywh], dim=1).detach().requires_grad_()
+    x = torch.cat([x, model.label_embedding(denoising.labels)], dim=1).detach().requires_grad_()
+    start = torch.cat([boxes, denoising.boxes_cxcywh], dim=1).detach().requires_grad_()
     return x, start, memory
 
 
 @pytest.mark.parametrize("cross_attention", ["deformable", "dense"])
 def test_no_query_sees_what_it_must_not(cross_attention):
-    """By gradients, of each group's answers to each group's contents and boxes; -1 are the matched queries."""
+    """By gradients, of each group's predictions to each group's contents and boxes; -1 are the matched queries."""
     model = lively(cross_attention=cross_attention).train()
-    noised = make_denoising_queries(LABELS, BOXES, 5, 12)
-    x, start, memory = start_and_memory(model, noised)
-    answers = model.decoder(x, start, memory, attn_mask=denoising_attention_mask(noised, 7))
-    group = torch.cat([torch.full((7,), -1), noised.group])
-    for of_answer in (-1, 0, 1, 2):
-        chosen = (group == of_answer)[:, None]
-        total = ((answers.logits * chosen).sin().sum() + (answers.boxes_cxcywh * chosen).sin().sum()) * 1e3
+    denoising = make_denoising_queries(LABELS, BOXES, 5, 12)
+    x, start, memory = start_and_memory(model, denoising)
+    predictions = model.decoder(x, start, memory, attn_mask=denoising_attention_mask(denoising, 7))
+    group = torch.cat([torch.full((7,), -1), denoising.group])
+    for of_output in (-1, 0, 1, 2):
+        chosen = (group == of_output)[:, None]
+        total = ((predictions.logits * chosen).sin().sum() + (predictions.boxes_cxcywh * chosen).sin().sum()) * 1e3
         for gradient in torch.autograd.grad(total, (x, start), retain_graph=True):
             for of_input in (-1, 0, 1, 2):
                 seen = gradient[1, group == of_input].abs().sum(1)
-                if of_input == of_answer:
+                if of_input == of_output:
                     assert (seen > 0).all()
                 else:
                     assert (seen == 0).all()
 
 
 @pytest.mark.parametrize("cross_attention", ["deformable", "dense"])
-def test_noised_queries_see_the_others_of_their_group_but_nothing_that_fills_up(cross_attention):
+def test_denoising_queries_see_the_others_of_their_group_but_no_padding(cross_attention):
     model = lively(cross_attention=cross_attention).train()
-    noised = make_denoising_queries(LABELS, BOXES, 5, 4)
-    x, start, memory = start_and_memory(model, noised)
-    answers = model.decoder(x, start, memory, attn_mask=denoising_attention_mask(noised, 7))
+    denoising = make_denoising_queries(LABELS, BOXES, 5, 4)
+    x, start, memory = start_and_memory(model, denoising)
+    predictions = model.decoder(x, start, memory, attn_mask=denoising_attention_mask(denoising, 7))
     for image, filled in ((0, [1, 3]), (1, [])):
-        (gradient,) = torch.autograd.grad(answers.logits[-1, image, 7].sum(), x, retain_graph=True)
+        (gradient,) = torch.autograd.grad(predictions.logits[-1, image, 7].sum(), x, retain_graph=True)
         seen = gradient[image].abs().sum(1)
         assert gradient[1 - image].eq(0).all()
         assert seen[:7].eq(0).all()
@@ -419,29 +419,29 @@ def test_noised_queries_see_the_others_of_their_group_but_nothing_that_fills_up(
 
 
 @pytest.mark.parametrize("cross_attention", ["deformable", "dense"])
-def test_the_whole_models_matched_answers_have_no_gradient_to_the_ground_truth(cross_attention):
+def test_the_whole_models_matched_predictions_have_no_gradient_to_the_ground_truth(cross_attention):
     model = lively(cross_attention=cross_attention).train()
     features, sizes = maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]])
-    noised = make_denoising_queries(LABELS, BOXES, 5, 12)
-    noised.boxes_cxcywh.requires_grad_()
-    found = model.detect(features, sizes, noised=noised)
-    leaves = (model.label_embedding.weight, noised.boxes_cxcywh)
+    denoising = make_denoising_queries(LABELS, BOXES, 5, 12)
+    denoising.boxes_cxcywh.requires_grad_()
+    found = model.detect(features, sizes, denoising=denoising)
+    leaves = (model.label_embedding.weight, denoising.boxes_cxcywh)
     matched = sum(value.sin().sum() for value in every(found).values())
     # A path that the mask closes is still a path: its gradient is there, and is zero.
     for gradient in torch.autograd.grad(matched, leaves, retain_graph=True):
         assert gradient.eq(0).all()
-    seen = found.denoised.answers
+    seen = found.denoising.predictions
     for gradient in torch.autograd.grad(seen.logits.sin().sum() + seen.boxes_cxcywh.sin().sum(), leaves):
         assert gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize("cross_attention", ["deformable", "dense"])
-def test_matched_answers_are_the_same_with_and_without_noised_ones(cross_attention):
+def test_matched_predictions_are_the_same_with_and_without_denoising(cross_attention):
     model = lively(cross_attention=cross_attention).train()
     features, sizes = maps(67, 97, 2), torch.tensor([[61.0, 67.0], [97.0, 41.0]])
     wanted = every(model.detect(features, sizes))
     for asked in (4, 12):
-        found = every(model.detect(features, sizes, noised=make_denoising_queries(LABELS, BOXES, 5, asked)))
+        found = every(model.detect(features, sizes, denoising=make_denoising_queries(LABELS, BOXES, 5, asked)))
         for name, value in wanted.items():
             assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
@@ -523,20 +523,20 @@ def learned(model: DNDETR, labels: list[Tensor], boxes: list[Tensor]) -> DNDETRO
 def test_images_without_objects():
     model = lively()
     found = learned(model, [NONE[0]] * 2, [NONE[1]] * 2)
-    assert not found.denoised.noised.real.any()
-    assert found.denoised.answers.logits.isfinite().all()
+    assert not found.denoising.queries.real.any()
+    assert found.denoising.predictions.logits.isfinite().all()
     # Another process may wait for each of them.
     assert all(parameter.grad is not None for parameter in model.parameters())
     some = learned(lively(), [NONE[0], LABELS[1]], [NONE[1], BOXES[1]])
-    assert some.denoised.noised.real.tolist() == [[False] * 12, [True] * 12]
-    assert some.denoised.answers.logits.isfinite().all()
+    assert some.denoising.queries.real.tolist() == [[False] * 12, [True] * 12]
+    assert some.denoising.predictions.logits.isfinite().all()
 
 
 def test_more_objects_than_queries():
     labels, boxes = [torch.randint(5, (11,)), LABELS[0]], [torch.rand(11, 4) * 0.5 + 0.2, BOXES[0]]
     with pytest.warns(UserWarning, match="4 objects have no query left; one image has 11, the model 7 queries"):
         found = learned(lively(), labels, boxes)
-    assert found.denoised.noised.labels.shape == (2, 22)  # one group at the least
+    assert found.denoising.queries.labels.shape == (2, 22)  # one group at the least
 
 
 def test_bfloat16_is_close():
@@ -634,7 +634,6 @@ def test_flops_without_the_parts():
         ({"backbone": "sasa_resnet26"}, "sasa_resnet26 has one feature map, of stride 32: begin with it"),
         ({"backbone": "dinov2_vits14"}, "dinov2_vits14 has one feature map, of stride 14: begin with it"),
         ({"backbone": "resnet18_narow"}, "did you mean 'resnet18_narrow'"),
-        ({"cross_attention": "deformed"}, r"model\.cross_attention.*'deformed'.*did you mean 'deformable'"),
     ],
 )
 def test_what_cannot_serve_is_one_line(changed, told):
@@ -642,10 +641,19 @@ def test_what_cannot_serve_is_one_line(changed, told):
         small(**changed)
 
 
+def test_an_unknown_cross_attention():
+    with pytest.raises(
+        RegardError, match=r"model\.cross_attention: input should be 'deformable' or 'dense', got 'deformed'"
+    ):
+        create_model("dn_detr_mini", cross_attention="deformed")
+    with pytest.raises(RegardError, match=r"model\.cross_attention.*'deformed'.*did you mean 'deformable'"):
+        BoxDecoderLayer(32, 4, cross_attention="deformed")
+
+
 @pytest.mark.parametrize(("backbone", "strides"), [("sasa_resnet26", (32, 64)), ("dinov2_vits14", (14, 28))])
 def test_backbones_of_one_map_begin_with_their_own_stride(backbone, strides):
     with torch.device("meta"):
-        model = DNDETR(**{**SMALL, "backbone": backbone, "strides": strides})
+        model = DNDETR(DNDETRConfig(**{**SMALL, "backbone": backbone, "strides": strides}))
     assert len(model.pyramid.project) == len(model.pyramid.extend) == 1
     assert model.flops(56, 84) > model.backbone.flops(56, 84)
 
@@ -655,9 +663,9 @@ def test_presets(name):
     with torch.device("meta"):
         model = create_model(name)
     assert isinstance(model, DNDETR)
-    assert model.two_stage
+    assert model.config.two_stage
     assert model.decoder.refine
-    assert model.num_denoising > 0
+    assert model.config.num_denoising > 0
 
 
 def test_a_bad_mask_is_one_line():

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from regard import RegardError, create_model
-from regard.models import PRESETS, FNet, build
+from regard.models import PRESETS, FNet, FNetConfig, build
 from regard.weights import from_transformers_fnet
 
 
@@ -18,7 +18,7 @@ def both(**sizes):
     theirs = transformers.FNetModel(config).eval()
     for parameter in theirs.parameters():  # norms and biases too
         torch.nn.init.normal_(parameter, std=0.3)
-    ours = FNet(vocab_size=101, embed_dim=24, depth=3, max_tokens=37).eval()
+    ours = FNet(FNetConfig(vocab_size=101, embed_dim=24, depth=3, max_tokens=37)).eval()
     ours.load_state_dict(from_transformers_fnet(theirs.state_dict()))
     return theirs, ours
 
@@ -48,6 +48,6 @@ def test_too_many_tokens():
         model(torch.zeros(2, 8, dtype=torch.int64))
 
 
-def test_strange_names():
+def test_unexpected_names():
     with pytest.raises(RegardError, match=r"not a state dict of transformers' FNet: it has lm_head\.weight"):
         from_transformers_fnet({"lm_head.weight": torch.zeros(1)})

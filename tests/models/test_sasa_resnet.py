@@ -8,14 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regard import RegardError, create_model
 from regard.layers import LocalAttention2d
-from regard.models import PRESETS, SASAResNet, SASAResNetConfig, build
+from regard.models import PRESETS, RENAMED, SASAResNet, SASAResNetConfig, build, current_name
 from regard.models.backbone import SASABackbone, create_backbone
 
 # Ramachandran et al. 2019, table 1: millions of parameters, 10⁹ operations (a multiply and an add are two).
 PAPER = {
-    "resnet26": (13.7, 4.7),
-    "resnet38": (19.6, 6.5),
-    "resnet50": (25.6, 8.2),
+    "sasa_baseline_resnet26": (13.7, 4.7),
+    "sasa_baseline_resnet38": (19.6, 6.5),
+    "sasa_baseline_resnet50": (25.6, 8.2),
     "sasa_resnet26": (10.3, 4.5),
     "sasa_resnet38": (14.1, 5.7),
     "sasa_resnet50": (18.0, 7.0),
@@ -25,7 +25,7 @@ PAPER = {
 }
 # Where rounding does not give the paper's figure: (what it gives for parameters, for operations).
 DIFFERENT = {
-    "resnet38": (19.6, 6.4),
+    "sasa_baseline_resnet38": (19.6, 6.4),
     "sasa_resnet38": (14.2, 5.7),
     "sasa_resnet38_stem": (14.2, 6.0),
 }
@@ -138,6 +138,16 @@ def test_by_name():
         create_model("sasa_resnet26", stem="convv")
     with pytest.raises(RegardError, match=r"unknown key 'model\.mixer'"):
         create_model("sasa_resnet26", mixer="local")
+
+
+def test_an_old_name_says_what_to_type():
+    with pytest.raises(
+        RegardError, match=r"^unknown model 'resnet50'; type 'sasa_baseline_resnet50' for .* timm's resn"
+    ):
+        create_model("resnet50")
+    assert all(new in PRESETS and old not in PRESETS for old, new in RENAMED.items())
+    assert current_name("resnet50") == "sasa_baseline_resnet50"
+    assert current_name("sasa_resnet50") == "sasa_resnet50"
 
 
 def test_as_a_backbone_of_detr():

@@ -1,4 +1,4 @@
-"""ViT as timm knows it: counts, outputs, gradients; and what it adds: mixers, traces, checkpointing, errors."""
+"""ViT as timm knows it: counts, outputs, gradients; and what it adds: mixers, intermediates, checkpointing, errors."""
 
 import pytest
 import safetensors.torch
@@ -10,7 +10,7 @@ from regard.errors import RegardError
 from regard.layers import Grid
 from regard.mixers import MIXERS
 from regard.models import PRESETS, ViTConfig, build, configure
-from regard.models.vit import DINOV2
+from regard.models.vit import DINOV2, LastBlock
 
 VITS = [name for name in PRESETS if name.endswith("_224") and timm.is_model(name)]
 # (36, 24) pixels in patches of 12: 3 × 2 of them.
@@ -86,15 +86,15 @@ def test_same_weights_give_what_timm_gives(kwargs):
     """Features, pre-logits, logits and every gradient, in float64, of images that are not square."""
     theirs, ours = from_timm("vit_tiny_patch16_224", **kwargs)
     images = pictures(*kwargs["img_size"], dtype=torch.float64)
-    trace = {}
-    logits = ours.eval()(images, trace=trace)
+    every = ours.eval().intermediates(images)
+    logits = every["logits"]
     features = theirs.eval().forward_features(images)
-    assert_close(trace["features"], features, rtol=1e-10, atol=1e-10)
-    assert_close(trace["pre_logits"], theirs.forward_head(features, pre_logits=True), rtol=1e-10, atol=1e-10)
+    assert_close(every["features"], features, rtol=1e-10, atol=1e-10)
+    assert_close(every["pre_logits"], theirs.forward_head(features, pre_logits=True), rtol=1e-10, atol=1e-10)
     assert_close(logits, theirs(images), rtol=1e-10, atol=1e-10)
     assert_close(ours(images), logits, rtol=1e-10, atol=1e-10)
-    assert ours.forward_features(images).equal(trace["features"])
-    assert ours.forward_head(trace["features"]).equal(logits)
+    assert ours.forward_features(images).equal(every["features"])
+    assert ours.forward_head(every["features"]).equal(logits)
 
     for model in (ours, theirs):
         model(images).square().sum().backward()
@@ -153,6 +153,8 @@ def test_intermediates(pool):
     assert_close(every["logits"], model(images), rtol=1e-5, atol=1e-5)
     assert every["patches"].equal(model.patch_embed(images))
     assert every["blocks.1.mixer_input"].equal(model.blocks[1].norm1(every["blocks.0"]))
+    mixer, grid = model.blocks[1].mixer, Grid(3, 2, prefix=tokens - 6)
+    assert every["blocks.1.mixer_output"].equal(mixer(every["blocks.1.mixer_input"], grid=grid))
     assert every["features"].equal(model.norm(every["blocks.2"]))
     some = model.intermediates(images, ["logits", "blocks.1"])
     assert list(some) == ["logits", "blocks.1"]
@@ -164,17 +166,25 @@ def test_intermediates(pool):
 @pytest.mark.parametrize("pool", ["token", "avg"])
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_what_the_head_does_not_read_may_be_left_out(mixer, pool, training):
-    """A trace takes every token through the last block, a class token alone does not: the same logits and gradients."""
+    """The last block finishes every token, or the class token alone: the same logits and gradients."""
     model = tiny(mixer=mixer, pool=pool, drop_path=0.5, layer_scale=0.1).double().train(training)
     images, results = pictures(batch=5, dtype=torch.float64), []
-    for trace in (None, {}):
+    for forward in (model, lambda images: model.forward_head(model.forward_features(images))):
         model.zero_grad()
         torch.manual_seed(5)
-        logits = model(images, trace=trace)
+        logits = forward(images)
         logits.square().sum().backward()
         results.append([logits, *(parameter.grad for parameter in model.parameters())])
     for short, full in zip(*results, strict=True):
         assert_close(short, full, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("first", [1, 5, None])
+def test_the_last_block_can_finish_its_first_tokens_alone(first):
+    """They are mixed with all the others."""
+    model, grid, x = tiny(layer_scale=0.1).eval(), Grid(3, 2, 1), torch.randn(2, 7, 20)
+    whole = super(LastBlock, model.blocks[-1]).forward(x, grid=grid)
+    assert_close(model.blocks[-1](x, grid=grid, first=first), whole[:, :first], rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_intermediate():

@@ -8,7 +8,7 @@ from torch import nn
 
 from regard.data import ByteTokenizer, create_tokenizer
 from regard.errors import RegardError
-from regard.models import LanguageModel
+from regard.models import LanguageModel, LanguageModelConfig
 from regard.models.decoding import greedy, uncached
 from regard.tasks import TextEvaluation, Writer
 
@@ -18,7 +18,8 @@ TEXT = "Das Fräulein stand am Meere und seufzte lang und bang.\n花\n"
 def writer(context=11, tokenizer=None):
     """With random weights, spread wide enough that its tokens differ."""
     tokenizer = tokenizer or ByteTokenizer()
-    model = LanguageModel(tokenizer.vocab_size, context=context, embed_dim=16, num_heads=2, depth=1, dropout=0.3)
+    size = {"vocab_size": tokenizer.vocab_size, "context": context, "embed_dim": 16, "num_heads": 2, "depth": 1}
+    model = LanguageModel(LanguageModelConfig(**size, dropout=0.3))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.models import DETR
+from regard.models import DETR, DETRConfig
 from regard.weights import load_pretrained_backbone, load_weights, read_weights
 
 SMALL = {"backbone": "resnet18", "embed_dim": 32, "num_heads": 4, "depth": 2, "decoder_depth": 3, "num_queries": 7}
@@ -17,7 +17,7 @@ SMALL = {"backbone": "resnet18", "embed_dim": 32, "num_heads": 4, "depth": 2, "d
 
 def small(num_classes: int = 5, **changed: object) -> DETR:
     torch.manual_seed(0)
-    return DETR(num_classes=num_classes, mlp_ratio=2.0, **{**SMALL, **changed}).eval()
+    return DETR(DETRConfig(num_classes=num_classes, mlp_ratio=2.0, **{**SMALL, **changed})).eval()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_files(tmp_path, ending):
     else:
         torch.save({"model": state, "epoch": 3}, file)
     torch.manual_seed(3)
-    model = DETR(num_classes=5, mlp_ratio=2.0, **SMALL)
+    model = DETR(DETRConfig(num_classes=5, mlp_ratio=2.0, **SMALL))
     load_weights(model, file)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state[name]), name

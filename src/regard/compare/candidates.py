@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import ValidationError
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError
 from regard.mixers import MIXERS, options_for
-from regard.models import PRESETS, SASAResNetConfig
+from regard.models import PRESETS, SASAResNetConfig, unknown_model
 from regard.recipes import Recipe
 from regard.tasks import create_task
 
@@ -29,7 +29,7 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
     elif name not in PRESETS:
-        raise unknown("mixer", name, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
+        raise unknown_model("mixer", name, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
     elif name != recipe.model.name:
         # The other model gets the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}

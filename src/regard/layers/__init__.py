@@ -1,10 +1,12 @@
 """What models are built of: the grid, embeddings, positions, attention, the MLP, and the layers made of them."""
 
-from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer, Trace
+from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer
+from regard.layers.checkpointing import checkpointed
 from regard.layers.deformable_attention import DeformableAttention
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
 from regard.layers.frozen_norm import FrozenNorm, FusedConv, freeze_norms, fuse_norms, fused
 from regard.layers.grid import Grid
+from regard.layers.intermediates import Tap, first_input, layer_taps, record
 from regard.layers.local_attention_2d import LocalAttention2d, StemAttention2d, pooled
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 from regard.layers.patch_embed import PatchEmbed
@@ -34,13 +36,17 @@ __all__ = [
     "Residual",
     "SinePositions",
     "StemAttention2d",
+    "Tap",
     "TokenEmbedding",
     "TokenMixer",
-    "Trace",
     "check_tokens",
+    "checkpointed",
+    "first_input",
     "freeze_norms",
     "fuse_norms",
     "fused",
+    "layer_taps",
     "pooled",
+    "record",
     "replace_convolutions",
 ]

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 
 from regard.layers.grid import Grid
 
-Trace = dict[str, Tensor]
-
 
 @runtime_checkable
 class TokenMixer(Protocol):
-    """What a block asks of its mixer; `regard.mixers.Mixer` says it in full."""
+    """The methods that a block calls of its mixer; `regard.mixers.Mixer` documents them."""
 
     def __call__(
         self, x: Tensor, *, grid: Grid | None, mask: Tensor | None, positions: Tensor | None = None
@@ -44,7 +42,7 @@ class MLP(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor a channel on what a branch adds (CaiT, Touvron et al. 2021)."""
+    """A learned factor for each channel of a branch's output (CaiT, Touvron et al. 2021)."""
 
     def __init__(self, embed_dim: int, init: float) -> None:
         super().__init__()
@@ -55,9 +53,9 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves a branch out for whole images at random in training (stochastic depth, Huang et al. 2016).
+    """In training, leaves out a branch for randomly drawn images (stochastic depth, Huang et al. 2016).
 
-    The images that keep it get it divided by the probability of keeping it, so that its mean stays.
+    For the other images the branch is divided by the probability of keeping it, so that its mean stays the same.
     """
 
     def __init__(self, rate: float) -> None:
@@ -103,20 +101,8 @@ class Block(nn.Module):
         *,
         grid: Grid | None = None,
         mask: Bool[Tensor, "batch tokens"] | None = None,
-        first: int | None = None,
-        trace: Trace | None = None,
-    ) -> Float[Tensor, "batch outputs embed_dim"]:
-        """All tokens, or only the `first` of them, where nobody reads the others: they are mixed, and go no further.
-
-        `trace`, where given, receives the mixer's input and output under `mixer_input` and `mixer_output`.
-        """
-        normed = self.norm1(x)
-        mixed = self.mixer(normed, grid=grid, mask=mask)
-        if trace is not None:
-            trace |= {"mixer_input": normed, "mixer_output": mixed}
-        if first is not None:
-            x, mixed = x[:, :first], mixed[:, :first]
-        x = x + self.drop_path(self.ls1(mixed))
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        x = x + self.drop_path(self.ls1(self.mixer(self.norm1(x), grid=grid, mask=mask)))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
     def flops(self, grid: Grid) -> int:

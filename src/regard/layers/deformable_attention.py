@@ -14,9 +14,9 @@ from regard.ops import deformable_attention
 class DeformableAttention(nn.Module):
     """MSDeformAttn(z_q, p_q, {x^l})  (Zhu et al. 2020, eq. 3). The parameters have the names of the authors' code.
 
-    A query says by linear maps where, relative to its reference, it looks (`num_points` on each map, for each head) and
-    how much each place counts: a softmax over all of its places. At the start the heads look in directions that are
-    evenly spread, point k at k times the distance of the first, and all places count the same.
+    Two linear maps of a query give the offsets of its points from its reference (`num_points` on each map, for each
+    head) and the points' weights, a softmax over all points of a head. At the start the heads look in evenly spread
+    directions, point k at k times the distance of the first, and all weights are equal.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, num_levels: int = 4, num_points: int = 4) -> None:
@@ -32,7 +32,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As the authors' code begins."""
+        """The initial values of the authors' code."""
         for place in (self.sampling_offsets, self.attention_weights):
             nn.init.zeros_(place.weight)
             nn.init.zeros_(place.bias)
@@ -56,11 +56,11 @@ class DeformableAttention(nn.Module):
         *,
         key_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch queries embed_dim"]:
-        """What each query takes from the maps, whose tokens `memory` holds one map after the other.
+        """The output of each query. `memory` holds the tokens of all maps, one map after the other.
 
-        `reference` is a point (x, y), from which offsets count in tokens of the map, or a box (cx, cy, w, h), from
-        whose centre they count in halves of its sides / num_points; in [0, 1] of each map. Where `key_mask` is False
-        the value is zero. RegardError where maps and tokens do not belong together.
+        `reference`, in [0, 1] of each map, is a point (x, y), with offsets in tokens of the map; or a box
+        (cx, cy, w, h), with offsets from its centre in units of half a side / num_points. Where `key_mask` is False
+        the value is zero. RegardError if `shapes` do not sum to the number of tokens.
         """
         value = self.value_proj(memory)
         if key_mask is not None:
@@ -88,7 +88,7 @@ class DeformableAttention(nn.Module):
         return reference[..., :2] + offsets * scale
 
     def flops(self, num_queries: int, num_keys: int) -> int:
-        """Operations for one image: the projections, and four neighbours of each place."""
+        """Operations for one image: the projections, and four neighbours of each point."""
         dim = self.value_proj.in_features
         of_query = sum(part.weight.numel() for part in (self.sampling_offsets, self.attention_weights))
         places = self.num_levels * self.num_points
@@ -96,5 +96,5 @@ class DeformableAttention(nn.Module):
 
 
 def _precise(x: Tensor) -> Tensor:
-    """In float32 at least: half a token is much to be wrong by."""
+    """In float32 at least: bfloat16 could misplace a point by half a token."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

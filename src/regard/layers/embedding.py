@@ -16,8 +16,8 @@ PositionKind = Literal["sine", "learned", "none"]
 class TokenEmbedding(nn.Module):
     """√embed_dim · E[token] + position, then dropout (Vaswani et al. 2017, sections 3.4, 3.5 and 5.4).
 
-    Sine positions reach any length; learned ones the first `max_tokens`. The same matrix E can turn vectors into logits
-    (`logits`, section 3.4: shared weights).
+    Sine positions have no limit, learned ones end at `max_tokens`. `logits` uses the same matrix E as the output
+    projection (section 3.4: shared weights).
     """
 
     def __init__(
@@ -66,15 +66,14 @@ class TokenEmbedding(nn.Module):
 
 
 def check_tokens(tokens: Int[Tensor, "batch tokens"], vocab_size: int, what: str) -> None:
-    """RegardError where `what` has no token, or one outside the vocabulary. Nothing is looked at while compiling."""
+    """RegardError where `what` has no token, or one outside the vocabulary. While compiling, values are not checked."""
     if not tokens.numel():
         raise RegardError(f"{what}: empty; there must be at least one token, got shape {tuple(tokens.shape)}")
     if torch.compiler.is_compiling() or tokens.is_meta:
         return
     lowest, highest = (int(bound) for bound in torch.aminmax(tokens))
     if lowest < 0 or highest >= vocab_size:
-        strange = lowest if lowest < 0 else highest
-        row, column = (tokens == strange).nonzero()[0].tolist()
-        raise RegardError(
-            f"{what}: token {strange} at row {row}, position {column} is outside the vocabulary, 0 to {vocab_size - 1}"
-        )
+        unexpected = lowest if lowest < 0 else highest
+        row, column = (tokens == unexpected).nonzero()[0].tolist()
+        where = f"row {row}, position {column}"
+        raise RegardError(f"{what}: token {unexpected} at {where} is outside the vocabulary, 0 to {vocab_size - 1}")

@@ -1,4 +1,4 @@
-"""Batch norms that learn nothing more, and convolutions that take them in."""
+"""Batch norms that no longer learn, and convolutions that are fused with them."""
 
 import copy
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 class FrozenNorm(nn.Module):
     """act((x - mean) / √(var + eps) · weight + bias) with four constants: a batch norm as it is in evaluation mode.
 
-    Its eps is the norm's own, and so is the activation that some norms of timm hold. In training it is the same.
+    Its eps is that of the batch norm, and so is the activation, which some norms of timm hold. It computes the same in
+    training as in evaluation.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -45,9 +46,9 @@ class FrozenNorm(nn.Module):
 
 
 class FusedConv(nn.Conv2d):
-    """A convolution that does the work of the frozen norm behind it: conv(x, W · scale) + shift.
+    """A convolution fused with the frozen norm behind it: conv(x, W · scale) + shift.
 
-    W learns as before, since the scale is a constant. Without gradients, W · scale is kept until a tensor changes.
+    W is trained as before: the scale is a constant. Without gradients, W · scale is cached until a tensor changes.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenNorm) -> None:
@@ -64,22 +65,22 @@ class FusedConv(nn.Conv2d):
         )
         self.weight, self.bias = conv.weight, conv.bias
         norm.fused = True
-        self._norm = (norm,)  # in a tuple: the norm stays where it is in the state dict
-        self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self._norm = (norm,)  # in a tuple, so that the state dict has the norm once, at its own place
+        self._cached: tuple[tuple[object, ...], Tensor, Tensor] | None = None
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height2 width2"]:
         return self._conv_forward(x, *self._combined())
 
     def _combined(self) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.weight.is_meta:
-            self._kept = None
+            self._cached = None
             return self._multiplied()
         norm = self._norm[0]
         tensors = [self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
         state = tuple((tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for tensor in tensors)
-        if self._kept is None or self._kept[0] != state:
-            self._kept = (state, *self._multiplied())
-        return self._kept[1], self._kept[2]
+        if self._cached is None or self._cached[0] != state:
+            self._cached = (state, *self._multiplied())
+        return self._cached[1], self._cached[2]
 
     def _multiplied(self) -> tuple[Tensor, Tensor]:
         scale, shift = self._norm[0].scale_and_shift()
@@ -96,10 +97,10 @@ def freeze_norms(model: nn.Module) -> None:
 
 
 def fuse_norms(model: nn.Module) -> None:
-    """Lets plain convolutions take in the frozen norms behind them.
+    """Fuses plain convolutions with the frozen norms behind them.
 
-    Those are taken for pairs that all ResNets and their kin run one after the other: `conv1` and `bn1`, `conv2` and
-    `bn2`, ..., `conv` and `bn`, and neighbours in a sequence. Other norms stay as they are.
+    Pairs are found by their names, which all ResNets and similar networks run one after the other: `conv1` and `bn1`,
+    `conv2` and `bn2`, ..., `conv` and `bn`, and neighbours in a sequence. Other norms stay as they are.
     """
     for module in list(model.modules()):
         children = dict(module.named_children())
@@ -115,7 +116,7 @@ def fuse_norms(model: nn.Module) -> None:
 
 
 def fused(model: nn.Module) -> nn.Module:
-    """A copy that gives the same in evaluation mode, sooner: its norms are constants. Not for training."""
+    """A copy that computes the same in evaluation mode, but faster: its norms are fused. Not for training."""
     model = copy.deepcopy(model)
     freeze_norms(model)
     fuse_norms(model)

@@ -14,7 +14,7 @@ class LocalAttention2d(nn.Module):
     """y_i = Σ_j softmax_j(q_i·(k_j + r_{j-i})/√d) v_j over the window of pixel i, q, k, v = W x (eq. 2 and 3).
 
     (batch, in_chans, height, width) -> (batch, out_chans, ⌈height/stride⌉, ⌈width/stride⌉): attention at full
-    resolution, then the average over stride × stride pixels, which is what the paper puts where a convolution strides.
+    resolution, then the average over stride × stride pixels, which the paper uses in the place of a stride.
     Half of head_dim carries the embedding of the row offset, the rest that of the column offset; heads share them.
     RegardError for channels that the heads do not divide, and for an even window.
     """
@@ -80,7 +80,7 @@ class LocalAttention2d(nn.Module):
 
 
 class StemAttention2d(nn.Module):
-    """The attention stem: `stem_attention`, whose values are `num_mixtures` maps, mixed by the place in the window.
+    """The attention stem: `stem_attention`, whose values mix `num_mixtures` maps by the position in the window.
 
     p(a, b, m) = softmax_m((row_a + col_b)ᵀ ν_m) with learned embeddings of rows and columns (eq. 4). The window may be
     even. (batch, in_chans, height, width) -> (batch, out_chans, height, width).
@@ -116,7 +116,7 @@ class StemAttention2d(nn.Module):
 def pooled(
     x: Float[Tensor, "batch channels height width"], stride: int
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """Means over stride × stride pixels; at the lower and right border of those that there are."""
+    """Means over stride × stride pixels; at the lower and right border over the pixels inside the image."""
     return F.avg_pool2d(x, stride, ceil_mode=True, count_include_pad=False)
 
 

@@ -19,8 +19,8 @@ class KeyValueCache(NamedTuple):
 class MultiHeadAttention(nn.Module):
     """Concat(head_1, ..., head_h) W^O with head_i = attention(Q W_i^Q, K W_i^K, V W_i^V)  (Vaswani et al. 2017, 3.2.2).
 
-    For what has more inputs than a token mixer: the decoder's attention to the encoder's output. Self-attention is the
-    mixer `regard.mixers.Attention`.
+    It has more inputs than a token mixer: it serves the decoder's attention to the encoder's output. Self-attention is
+    the mixer `regard.mixers.Attention`.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, bias: bool = True) -> None:
@@ -43,7 +43,7 @@ class MultiHeadAttention(nn.Module):
         attn_mask: Bool[Tensor, "..."] | None = None,
         key_mask: Bool[Tensor, "batch keys"] | None = None,
     ) -> Float[Tensor, "batch queries embed_dim"]:
-        """What each query takes from the values.
+        """The output of each query.
 
         `attn_mask`, which broadcasts to (batch, heads, queries, keys), is True where a query may look at a key;
         `key_mask` is True where a key is real and False where it is padding.
@@ -53,7 +53,7 @@ class MultiHeadAttention(nn.Module):
     def project(
         self, key: Float[Tensor, "batch keys embed_dim"], value: Float[Tensor, "batch keys embed_dim"]
     ) -> KeyValueCache:
-        """The keys and values of all heads; a decoder keeps them while it writes."""
+        """The keys and values of all heads, which a decoder computes once for all of its steps."""
         return KeyValueCache(self._split(self.k(key)), self._split(self.v(value)))
 
     def attend(
@@ -64,7 +64,7 @@ class MultiHeadAttention(nn.Module):
         attn_mask: Bool[Tensor, "..."] | None = None,
         key_mask: Bool[Tensor, "batch keys"] | None = None,
     ) -> Float[Tensor, "batch queries embed_dim"]:
-        """`forward` with keys and values that are projected already."""
+        """`forward` with keys and values that have been projected before."""
         mixed = attention(self._split(self.q(query)), cache.k, cache.v, mask=_joined(attn_mask, key_mask))
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
@@ -76,7 +76,7 @@ class MultiHeadAttention(nn.Module):
         attn_mask: Bool[Tensor, "..."] | None = None,
         key_mask: Bool[Tensor, "batch keys"] | None = None,
     ) -> Float[Tensor, "batch heads queries keys"]:
-        """The attention of each head, in rows that sum to one."""
+        """The attention weights of each head; each row sums to one."""
         q, k = self._split(self.q(query)), self._split(self.k(key))
         return attention_weights(q, k, mask=_joined(attn_mask, key_mask))
 

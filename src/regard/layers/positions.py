@@ -9,7 +9,7 @@ from regard.ops import resample_positions, sine_positions_2d
 
 
 class LearnedPositions(nn.Module):
-    """One learned vector a token (Dosovitskiy et al. 2020, section 3.1), resampled when the grid is another."""
+    """One learned vector a token (Dosovitskiy et al. 2020, section 3.1), resampled for a grid of another size."""
 
     def __init__(self, grid: Grid, embed_dim: int, std: float = 0.02, *, antialias: bool = True) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class SinePositions(nn.Module):
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.embed_dim = embed_dim
-        self.register_buffer("_like", torch.empty(0), persistent=False)  # knows the device and dtype
+        self.register_buffer("_like", torch.empty(0), persistent=False)  # holds the device and the dtype
 
     def forward(self, grid: Grid) -> Float[Tensor, "1 tokens embed_dim"]:
         table = sine_positions_2d(grid.height, grid.width, self.embed_dim).to(self.get_buffer("_like"))

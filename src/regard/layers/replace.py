@@ -16,12 +16,12 @@ Where = str | Callable[[str, nn.Module], bool] | None
 def replace_convolutions(model: Model, where: Where = None, *, num_heads: int = 8, window: int = 7) -> Model:
     """Puts `LocalAttention2d` with random weights in the place of a model's spatial convolutions.
 
-    Attention takes a convolution's channels, and the mean over stride × stride pixels where it strides, so that all
-    else fits as before (Ramachandran et al. 2019, section 3.2).
+    The attention has the convolution's channels, and takes means over stride × stride pixels where the convolution
+    strides, so that the rest of the model still fits (Ramachandran et al. 2019, section 3.2).
 
     where: a glob of module names such as "layer4.*.conv2", or a function of (name, module). Unless given: every
     convolution that is larger than 1 × 1, has one group and channels that the heads divide, and is not the stem (which
-    reads up to 4 channels). The model is changed, and returned.
+    reads at most 4 channels). The model itself is changed, and returned.
     RegardError where nothing is found, or where a convolution that was asked for cannot be replaced.
     """
     found = {

@@ -35,11 +35,11 @@ class DenoisingQueries(Protocol):
 
 
 @runtime_checkable
-class Denoised(Protocol):
+class DenoisingOutput(Protocol):
     @property
-    def answers(self) -> Predictions: ...
+    def predictions(self) -> Predictions: ...
     @property
-    def noised(self) -> DenoisingQueries: ...
+    def queries(self) -> DenoisingQueries: ...
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class Output(Predictions, Protocol):
     @property
     def proposals(self) -> Predictions | None: ...
     @property
-    def denoised(self) -> Denoised | None: ...
+    def denoising(self) -> DenoisingOutput | None: ...
 
 
 class DNDETRLoss(nn.Module):
@@ -70,32 +70,34 @@ class DNDETRLoss(nn.Module):
             proposed = self.set_loss(output.proposals.logits, output.proposals.boxes_cxcywh, labels, target_boxes)
             total = total + proposed.total
             named |= {f"{name}_enc": value for name, value in proposed.named.items()}
-        if output.denoised is not None:
-            denoised = self._denoising(output.denoised, labels, target_boxes)
+        if output.denoising is not None:
+            denoised = self._denoising(output.denoising, labels, target_boxes)
             total = total + denoised.total
             named |= {_named(name): value for name, value in denoised.named.items()}
         return SetLosses(total, named, matched.matches)
 
-    def _denoising(self, denoised: Denoised, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> SetLosses:
-        answers, noised = denoised.answers, denoised.noised
-        layers = len(answers.logits)
-        image, query = (noised.real & noised.positive).nonzero(as_tuple=True)
+    def _denoising(
+        self, denoising: DenoisingOutput, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]
+    ) -> SetLosses:
+        predictions, queries = denoising.predictions, denoising.queries
+        layers = len(predictions.logits)
+        image, query = (queries.real & queries.positive).nonzero(as_tuple=True)
         matches = Matches(
             torch.arange(layers, device=image.device).repeat_interleave(len(image)),
             image.repeat(layers),
             query.repeat(layers),
-            noised.target[query].repeat(layers),
+            queries.target[query].repeat(layers),
             unmatched=0,
             not_finite=0,
         )
-        groups = int(noised.group[-1]) + 1
+        groups = int(queries.group[-1]) + 1
         return self.set_loss.for_matches(
             matches,
-            answers.logits,
-            answers.boxes_cxcywh,
+            predictions.logits,
+            predictions.boxes_cxcywh,
             labels,
             target_boxes,
-            counted=noised.real,
+            counted=queries.real,
             repeats=groups,
         )
 

@@ -79,7 +79,10 @@ def _successor(old: object, name: str, grid: Grid | None, options: Mapping[str, 
 
 
 def _note_in_config(model: nn.Module, names: list[str], name: str, options: Mapping[str, Any]) -> None:
-    """Writes the mixers into the model's configuration, from which a saved model is built again."""
+    """Writes the mixers into the model's configuration, from which a saved model is built again.
+
+    A DETR's configuration has no place for the mixers of its decoder.
+    """
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "mixer"):
         return
@@ -89,7 +92,10 @@ def _note_in_config(model: nn.Module, names: list[str], name: str, options: Mapp
         known = {own: known}
     if options:
         known[name] = dict(options)
-    model.config = replace(config, mixer=tuple(names), mixer_options=known)
+    changes: dict[str, Any] = {"mixer": tuple(names[: config.depth]), "mixer_options": known}
+    if hasattr(config, "decoder_mixer"):
+        changes["decoder_mixer"] = tuple(names[config.depth :])
+    model.config = replace(config, **changes)
 
 
 def _number(block: int, count: int) -> int:

@@ -1,6 +1,6 @@
 """Whole models, made of layers and mixers, and the names of their presets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +13,7 @@ from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
-from regard.models.presets import PRESETS, ModelConfig
+from regard.models.presets import PRESETS, RENAMED, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from regard.models.sasa_resnet import SASAResNet, SASAResNetConfig
 from regard.models.transformer import Transformer, TransformerConfig, TransformerState
@@ -23,6 +23,7 @@ __all__ = [
     "DETR",
     "DNDETR",
     "PRESETS",
+    "RENAMED",
     "Backbone",
     "DETRConfig",
     "DETROutput",
@@ -51,13 +52,15 @@ __all__ = [
     "build",
     "configure",
     "create_backbone",
+    "current_name",
+    "unknown_model",
 ]
 
 
 def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> ModelConfig:
     """The configuration of a preset with some values replaced; RegardError for an unknown name, key or type."""
     if name not in PRESETS:
-        raise unknown("model", name, PRESETS, where="" if where == "model" else where)
+        raise unknown_model("model", name, PRESETS, where="" if where == "model" else where)
     values = dict(vars(PRESETS[name]))
     for key in overrides:
         if key not in values:
@@ -72,16 +75,30 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
     return config
 
 
+def current_name(name: str) -> str:
+    """Today's name of a preset, for the name that a run folder holds, which may be an old one."""
+    return RENAMED.get(name, name)
+
+
+def unknown_model(what: str, name: str, known: Iterable[str], where: str = "", then: Iterable[str] = ()) -> RegardError:
+    """`unknown`, but for an old name the error gives today's."""
+    if name not in RENAMED:
+        return unknown(what, name, known, where, then)
+    prefix = f"{where}: " if where else ""
+    return RegardError(
+        f"{prefix}unknown {what} {name!r}; type {RENAMED[name]!r} for the convolutional baseline of the SASA paper, "
+        f"which is not timm's {name}"
+    )
+
+
 def build(config: ModelConfig) -> nn.Module:
     """The model of a configuration, with random weights."""
-    if isinstance(config, ViTConfig):
-        return ViT(config)
-    if isinstance(config, SASAResNetConfig):
-        return SASAResNet(config)
-    return _MODELS[type(config)](**vars(config))
+    return _MODELS[type(config)](config)
 
 
-_MODELS: dict[type, type[nn.Module]] = {
+_MODELS: dict[type, Callable[[Any], nn.Module]] = {
+    ViTConfig: ViT,
+    SASAResNetConfig: SASAResNet,
     DETRConfig: DETR,
     DNDETRConfig: DNDETR,
     FNetConfig: FNet,
@@ -89,6 +106,4 @@ _MODELS: dict[type, type[nn.Module]] = {
     LanguageModelConfig: LanguageModel,
     RecurrentConfig: RecurrentSeq2Seq,
 }
-_VALIDATORS: dict[type, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (ViTConfig, SASAResNetConfig, *_MODELS)
-}
+_VALIDATORS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in _MODELS}

@@ -1,4 +1,4 @@
-"""What makes an image's features: convolutional networks out of timm, SASA-ResNets, and ViTs."""
+"""Backbones, which make feature maps of images: convolutional networks of timm, SASA-ResNets, and ViTs."""
 
 import copy
 from collections.abc import Sequence
@@ -16,10 +16,12 @@ from regard.layers.grid import Grid
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
 from regard.models.vit import DINOV2, ViT
 
-# timm's networks with fewer channels, for small images and processors: each with timm's name and what differs.
+# timm's networks with fewer channels, for small images on a CPU: timm's name, and the arguments that differ.
 NARROW: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18_narrow": ("resnet18", {"channels": (32, 64, 128, 256), "stem_width": 16, "stem_type": "deep"}),
 }
+
+SASA_BACKBONES = tuple(name for name, config in SASA_RESNETS.items() if "attention" in config.stages)
 
 
 class TimmBackbone(nn.Module):
@@ -27,9 +29,9 @@ class TimmBackbone(nn.Module):
 
     dilated: the last stage keeps the resolution of the one before and dilates instead (DETR's DC5).
     frozen_norm: batch norms are constants, fused into their convolutions, as DETR has them for pretrained weights.
-    reductions: of the maps that `every_level` gives; what comes after the last of them is left out of the network.
-    `out_chans` are the last map's channels, `reduction` how many pixels of the image a pixel of it stands for;
-    `level_chans` and `reductions` say so of each map.
+    reductions: of the maps that `every_level` gives; timm cuts most networks behind the last of them.
+    `out_chans` is the number of channels of the last map, and `reduction` its stride in pixels of the image;
+    `level_chans` and `reductions` are those of each map.
     Raises RegardError for a name that timm does not have, and for a model that cannot be dilated or lacks such a map.
     """
 
@@ -53,7 +55,7 @@ class TimmBackbone(nn.Module):
         if frozen_norm:
             freeze_norms(self.body)
             fuse_norms(self.body)
-        self.body.to(memory_format=torch.channels_last)  # convolutions on a CPU are a fifth faster so
+        self.body.to(memory_format=torch.channels_last)  # makes convolutions on a CPU a fifth faster
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -61,7 +63,7 @@ class TimmBackbone(nn.Module):
         return self.every_level(images)[-1]
 
     def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
-        """The map of each of `reductions`, the finest first."""
+        """The maps of all `reductions`, the finest first."""
         return list(self.body(images.contiguous(memory_format=torch.channels_last)))
 
     def freeze_stem(self) -> None:
@@ -79,9 +81,9 @@ class TimmBackbone(nn.Module):
 
 
 class SASABackbone(nn.Module):
-    """The last feature map of a SASA-ResNet (`sasa_resnet50`, ...), with random weights; as `TimmBackbone` otherwise.
+    """The last feature map of a SASA-ResNet (`sasa_resnet50`, ...), with random weights; otherwise as `TimmBackbone`.
 
-    RegardError where it should be dilated: its attention pools where a convolution would stride.
+    RegardError for `dilated`: its attention pools where a convolution would stride.
     """
 
     def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
@@ -101,7 +103,7 @@ class SASABackbone(nn.Module):
         return self.body.forward_features(images)
 
     def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
-        """The one map that there is."""
+        """The only map."""
         return [self(images)]
 
     def freeze_stem(self) -> None:
@@ -116,8 +118,8 @@ class SASABackbone(nn.Module):
 class ViTBackbone(nn.Module):
     """The patches of a ViT after its last norm, as a feature map (`dinov2_vits14`), with random weights.
 
-    Images that patches do not tile are padded with zeros, right and below. `frozen_norm` is about batch norms, of which
-    there are none. RegardError where it should be dilated.
+    Images that patches do not tile are padded with zeros, right and below. `frozen_norm` changes nothing, since a ViT
+    has no batch norms. RegardError for `dilated`.
     """
 
     def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
@@ -139,7 +141,7 @@ class ViTBackbone(nn.Module):
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
 
     def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
-        """The one map that there is."""
+        """The only map."""
         return [self(images)]
 
     def freeze_stem(self) -> None:
@@ -166,12 +168,12 @@ def create_backbone(
     frozen_norm: bool = True,
     reductions: Sequence[int] | None = None,
 ) -> Backbone:
-    """A SASA-ResNet or a DINOv2 by its preset's name, or else timm's model of that name. RegardError as these say.
+    """A SASA-ResNet or a DINOv2 by its preset's name, or else timm's model of that name. RegardError as theirs.
 
-    With `reductions`, it has the maps of those of them that it has at all: the last of a network may be finer than the
-    coarsest that is asked for. RegardError where one is missing before the last.
+    With `reductions` it gives the maps of these strides. Strides above the network's coarsest are left out; RegardError
+    for any other stride that the network lacks.
     """
-    if name in DINOV2 or (name in SASA_RESNETS and name.startswith("sasa")):
+    if name in DINOV2 or name in SASA_BACKBONES:
         kind = ViTBackbone if name in DINOV2 else SASABackbone
         only = kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
         if reductions is not None and min(reductions) != only.reduction:
@@ -190,7 +192,7 @@ def timm_model(name: str) -> nn.Module:
 def create_body(
     name: str, *, dilated: bool, in_chans: int, pretrained: bool, indices: Sequence[int] | None = (-1,)
 ) -> nn.Module:
-    """timm's model, cut to its feature maps of `indices`, or with them all. RegardError as `TimmBackbone` says."""
+    """timm's model with the feature maps of `indices`, or all of them. RegardError as `TimmBackbone`."""
     import timm  # it takes a second to import
 
     _require_name(name)
@@ -199,7 +201,7 @@ def create_body(
     if indices is not None:
         options["out_indices"] = tuple(indices)
     if pretrained and name in NARROW:
-        raise RegardError(f"nobody has trained {name}: it is timm's {of_timm} with fewer channels")
+        raise RegardError(f"{name}: there are no pretrained weights; it is timm's {of_timm} with fewer channels")
     try:
         model: nn.Module = timm.create_model(
             of_timm, features_only=True, pretrained=pretrained, in_chans=in_chans, **options
@@ -213,7 +215,7 @@ def create_body(
 
 
 def _indices(name: str, reductions: Sequence[int]) -> tuple[int, ...]:
-    """Which of timm's feature maps have these reductions; the coarsest may be coarser than all that there are."""
+    """The indices of timm's feature maps with these reductions; without those above the coarsest map."""
     with torch.device("meta"):
         whole: Any = create_body(name, dilated=False, in_chans=3, pretrained=False, indices=None)
     known: list[int] = whole.feature_info.reduction()
@@ -231,5 +233,4 @@ def _require_name(name: str) -> None:
     import timm
 
     if name not in NARROW and not timm.is_model(name):
-        own = [*NARROW, *DINOV2, *(sasa for sasa in SASA_RESNETS if sasa.startswith("sasa"))]
-        raise unknown("backbone", name, [*timm.list_models(), *own])
+        raise unknown("backbone", name, [*timm.list_models(), *NARROW, *DINOV2, *SASA_BACKBONES])

@@ -6,20 +6,19 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from regard.errors import unknown
-from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, Residual
+from regard.layers import MLP, Activation, DeformableAttention, Grid, MultiHeadAttention, Residual, checkpointed
 from regard.models.hybrid_encoder import Memory, matrix_weights
 from regard.ops import sine_boxes
 
 CROSS_ATTENTIONS = ("deformable", "dense")
-# A box's coordinate is kept so far from 0 and 1 before its logit is taken.
+# A box's coordinates are clamped to this distance from 0 and 1 before their logit is taken.
 EPSILON = 1e-4
 
 
 class BoxDelta(nn.Module):
-    """Three linear maps with ReLU between: what is added to the logits of a box. Nothing, at the start."""
+    """The box delta of a query: three linear maps with ReLU between, zero at the start; added to the box's logits."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -30,21 +29,21 @@ class BoxDelta(nn.Module):
     def forward(
         self, x: Float[Tensor, "*shape embed_dim"], boxes_cxcywh: Float[Tensor, "*shape 4"]
     ) -> Float[Tensor, "*shape 4"]:
-        """sigmoid(logit(box) + change(x)), in float32."""
-        return _moved(boxes_cxcywh, self.change(x))
+        """sigmoid(logit(box) + delta(x)), in float32."""
+        return _add_delta(boxes_cxcywh, self.delta(x))
 
-    def change(self, x: Float[Tensor, "*shape embed_dim"]) -> Float[Tensor, "*shape 4"]:
-        """Of the logits, in float32."""
+    def delta(self, x: Float[Tensor, "*shape embed_dim"]) -> Float[Tensor, "*shape 4"]:
+        """What is added to the logits, in float32."""
         first, second, last = self.layers
         return last(second(first(x).relu()).relu()).float()
 
 
-def _moved(boxes_cxcywh: Tensor, change: Tensor) -> Tensor:
-    return (boxes_cxcywh.float().clamp(EPSILON, 1 - EPSILON).logit() + change).sigmoid()
+def _add_delta(boxes_cxcywh: Tensor, delta: Tensor) -> Tensor:
+    return (boxes_cxcywh.float().clamp(EPSILON, 1 - EPSILON).logit() + delta).sigmoid()
 
 
 class BoxDecoderLayer(nn.Module):
-    """Queries see each other, then the memory, around their boxes or all of it; then comes the MLP."""
+    """Queries attend to each other, then to the memory (around their boxes, or to all of it); then comes the MLP."""
 
     def __init__(
         self,
@@ -81,19 +80,19 @@ class BoxDecoderLayer(nn.Module):
         memory: Memory,
         attn_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
     ) -> Float[Tensor, "batch queries embed_dim"]:
-        """`attn_mask` is True where a query may see another. Boxes are in [0, 1] of the image without its padding."""
-        inner = self.skip1.before(x)
-        placed = inner + positions
-        x = self.skip1.after(x, self.attention(placed, placed, inner, attn_mask=attn_mask))
-        inner = self.skip2.before(x) + positions
+        """Boxes are in [0, 1] of the image without padding; `attn_mask` is True where a query may attend to another."""
+        value = self.skip1.pre_norm(x)
+        query = value + positions
+        x = self.skip1.post_norm(x, self.attention(query, query, value, attn_mask=attn_mask))
+        query = self.skip2.pre_norm(x) + positions
         if isinstance(self.cross, DeformableAttention):
             reference = boxes_cxcywh[:, :, None] * memory.extents.repeat(1, 1, 2)[:, None]
-            seen = self.cross(inner, reference, memory.tokens, memory.shapes, key_mask=memory.mask)
+            added = self.cross(query, reference, memory.tokens, memory.shapes, key_mask=memory.mask)
         else:
             keys = memory.tokens if memory.positions is None else memory.tokens + memory.positions
-            seen = self.cross(inner, keys, memory.tokens, key_mask=memory.mask)
-        x = self.skip2.after(x, seen)
-        return self.skip3.after(x, self.mlp(self.skip3.before(x)))
+            added = self.cross(query, keys, memory.tokens, key_mask=memory.mask)
+        x = self.skip2.post_norm(x, added)
+        return self.skip3.post_norm(x, self.mlp(self.skip3.pre_norm(x)))
 
     def flops(self, num_queries: int, num_keys: int) -> int:
         own = self.attention.flops(num_queries, num_queries) + self.mlp.flops(Grid(1, num_queries, 0))
@@ -101,7 +100,7 @@ class BoxDecoderLayer(nn.Module):
 
 
 class Predictions(NamedTuple):
-    """What every layer says of every query."""
+    """The predictions of every layer for every query."""
 
     logits: Float[Tensor, "layers batch queries classes"]
     boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
@@ -110,9 +109,10 @@ class Predictions(NamedTuple):
 class BoxDecoder(nn.Module):
     """Layers one after the other, each with heads of its own for classes and boxes.
 
-    With `refine` a query's position is the sine embedding of its box (DAB-DETR, eq. 6), and each layer starts from the
-    box of the one before, whose gradient reaches that box alone (DINO's "look forward twice", section 3.5). Without, a
-    query keeps its first box and a position of its own.
+    With `refine` a query's position is the sine embedding of its box (DAB-DETR, eq. 6), and each layer refines the box
+    of the layer before. A box's loss trains the delta of its own layer and that of the layer before, but of none
+    earlier (DINO's "look forward twice", section 3.5). Without `refine` every layer starts from a query's first box,
+    and its position is learned.
     """
 
     gradient_checkpointing = False
@@ -139,33 +139,29 @@ class BoxDecoder(nn.Module):
         positions: Float[Tensor, "batch queries embed_dim"] | None = None,
         attn_mask: Bool[Tensor, "batch 1 queries queries"] | None = None,
     ) -> Predictions:
-        """`positions` are the queries' own, without `refine`; `attn_mask` is True where a query may see another."""
+        """`positions` are needed without `refine` alone; `attn_mask` is True where a query may attend to another."""
         logits, boxes = [], []
-        known = now = boxes_cxcywh
+        # The same boxes twice: constants, which the layer reads; and with the gradient of the delta before.
+        reference = start = boxes_cxcywh
         for layer, labels, head in zip(self.layers, self.label_heads, self.box_heads, strict=True):
             if self.refine:
-                positions = self.place(sine_boxes(known, self.embed_dim).to(x.dtype))
-            inputs = (x, positions, known, memory, attn_mask)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, *inputs, use_reentrant=False)
-            else:
-                x = layer(*inputs)
+                positions = self.place(sine_boxes(reference, self.embed_dim).to(x.dtype))
+            x = checkpointed(self.gradient_checkpointing, layer, x, positions, reference, memory, attn_mask)
             logits.append(labels(x))
-            change = head.change(x)
-            boxes.append(_moved(now, change))
+            delta = head.delta(x)
+            boxes.append(_add_delta(start, delta))
             if self.refine:
-                # One that the next layer's loss may move, and no box before it; and one that is constant.
-                now, known = _moved(known, change), boxes[-1].detach()
+                start, reference = _add_delta(reference, delta), boxes[-1].detach()
         return Predictions(torch.stack(logits), torch.stack(boxes))
 
     def flops(self, num_queries: int, num_keys: int) -> int:
         heads = matrix_weights(self.label_heads) + sum(map(matrix_weights, self.box_heads))
-        places = len(self.layers) * matrix_weights(self.place) if self.refine else 0
-        return 2 * num_queries * (heads + places) + sum(layer.flops(num_queries, num_keys) for layer in self.layers)
+        positions = len(self.layers) * matrix_weights(self.place) if self.refine else 0
+        return 2 * num_queries * (heads + positions) + sum(layer.flops(num_queries, num_keys) for layer in self.layers)
 
 
 def label_head(embed_dim: int, num_classes: int) -> nn.Linear:
-    """Logits of a sigmoid for each class, which begin at a probability of 0.01 (Lin et al. 2017, section 4.1)."""
+    """A logit of each class, whose sigmoid begins at 0.01 (Lin et al. 2017, section 4.1)."""
     head = nn.Linear(embed_dim, num_classes)
     nn.init.constant_(head.bias, -4.595)
     return head

@@ -1,6 +1,6 @@
-"""Search for sequences, for any model that goes token by token: greedy, by sampling, and with a beam.
+"""Search for sequences with any model that decodes token by token: greedy, sampling, and beam search.
 
-The models' dropout is theirs to turn off; nothing here needs gradients, and none are kept.
+Call `model.eval()` first: dropout is not turned off here. No gradients are computed.
 """
 
 import math
@@ -18,27 +18,27 @@ from regard.errors import RegardError
 
 @runtime_checkable
 class Step(Protocol):
-    """What decoding asks of a model: logits of the token after the last of `tokens`, and the state with them in it.
+    """What decoding calls: it gives logits of the token after the last of `tokens`, and the state after `tokens`.
 
-    A state holds all that was seen before. It is None or what the model began it with, any nest of tuples, lists and
-    dicts; every tensor in it has the rows first, so that `reordered` can follow the rows of a beam.
+    A state holds all that a model remembers of the tokens before: None at first, or what the model starts with; any
+    nest of tuples, lists and dicts. Every tensor in it has the rows first, so that `reordered` can choose rows.
     """
 
     def __call__(self, tokens: Int[Tensor, "rows new"], state: Any) -> tuple[Float[Tensor, "rows vocab_size"], Any]: ...
 
 
 class Generated(NamedTuple):
-    """Sequences without their prompt. What follows `eos` is the padding."""
+    """Sequences without their prompt. Padding follows `eos`."""
 
     tokens: Int[Tensor, "rows new"]
     lengths: Int[Tensor, " rows"]
-    """Tokens up to `eos` and with it."""
+    """Number of tokens, `eos` included."""
     log_probs: Float[Tensor, " rows"]
-    """Sums of the tokens' log-probabilities, that of `eos` too, as the model gives them."""
+    """Sums of the log-probabilities that the model gives the tokens, `eos` included."""
 
 
 def uncached(logits: Callable[[Tensor], Tensor]) -> Step:
-    """The definition that cached decoding is held to: `logits` of the next token, from all tokens anew each time."""
+    """The definition that cached decoding must equal: each step computes `logits` of the next token from all tokens."""
 
     def step(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         seen = tokens if state is None else torch.cat([state, tokens], dim=1)
@@ -61,9 +61,9 @@ def greedy(
     pad: int = 0,
     max_new_tokens: int,
 ) -> Generated:
-    """The most probable token each time, until every row has ended or has `max_new_tokens`.
+    """The most probable token at each step, until every row has ended or has `max_new_tokens`.
 
-    With `eos` None no row ends early. RegardError for an empty prompt, and for logits that are no distribution.
+    With `eos` None no row ends early. RegardError for an empty prompt, and for logits without a softmax.
     """
     return _extend(step, prompt, state, lambda logits: _top(logits, 1)[1][:, 0], eos, pad, max_new_tokens)
 
@@ -83,8 +83,8 @@ def sample(
 ) -> Generated:
     """Tokens drawn from softmax(logits / temperature), after `top_k_filter` and then `top_p_filter` where given.
 
-    Each new token takes one number a row from the generator, also in rows that have ended: the draws depend on it and
-    on the logits alone, not on the device or on when other rows end. The rest is as in `greedy`.
+    Each step draws one number a row from the generator, also for rows that have ended: so the draws depend on generator
+    and logits alone, not on the device or on the other rows. The rest is as in `greedy`.
     """
     if not 0 < temperature < math.inf:
         raise RegardError(
@@ -98,14 +98,14 @@ def sample(
         mass = logits.cpu().double().softmax(-1).cumsum(-1)
         device = "cpu" if generator is None else generator.device
         drawn = torch.rand(len(mass), 1, dtype=torch.float64, generator=generator, device=device).cpu()
-        # Divided by its end the mass ends at exactly one, which no draw reaches: the token is always one with mass.
+        # Divided by its last value the mass ends at exactly one, which no draw reaches: so the token has mass.
         return torch.searchsorted(mass / mass[:, -1:], drawn, right=True)[:, 0].to(logits.device)
 
     return _extend(step, prompt, state, pick, eos, pad, max_new_tokens)
 
 
 def top_k_filter(logits: Float[Tensor, "*rows vocab_size"], k: int) -> Float[Tensor, "*rows vocab_size"]:
-    """The logits with all but the `k` largest at -inf; of equal ones the first stay. RegardError for k < 1."""
+    """The logits with all but the `k` largest at -inf; among equal ones the first stay. RegardError for k < 1."""
     if k < 1:
         raise RegardError(f"sample: top_k must be at least 1, got {k}")
     order = logits.sort(dim=-1, descending=True, stable=True).indices
@@ -152,10 +152,10 @@ def beam_search(
 ) -> Generated:
     """The hypothesis of each row with the best `penalised` score; the defaults are those of Vaswani et al. 2017, 6.1.
 
-    Each time, of all continuations of a row's live hypotheses the `beam_size` most probable are kept. Those that end
-    leave the beam and are remembered by their score; so are those that have `max_new_tokens`. A row is done when no
-    live hypothesis can reach the best finished one any more. A beam of one is `greedy`, with any penalty.
-    RegardError for a beam or a penalty that is none, an empty prompt, and logits that are no distribution.
+    Each step keeps the `beam_size` most probable continuations of a row's live hypotheses. A hypothesis that ends, or
+    has `max_new_tokens`, leaves the beam, and the one with the best score is the row's result. A row is done when no
+    live hypothesis can still reach that score. With a beam of one it is `greedy`, for any penalty.
+    RegardError for a beam below 1, a penalty below 0 or infinite, an empty prompt, and logits without a softmax.
     """
     _check_sizes(prompt, max_new_tokens)
     if beam_size < 1:
@@ -181,7 +181,7 @@ def beam_search(
         best = _where(score > best_score, found, best)
         best_score = torch.maximum(score, best_score.to(score.dtype))
 
-        # Probabilities only fall, and the longest hypothesis has the largest divisor: no live one can score above this.
+        # Probabilities only fall, and the longest hypothesis has the largest divisor: this bounds every live score.
         log_probs = log_probs.masked_fill(finished, -math.inf)
         bound = penalised(log_probs.amax(1), max_new_tokens, length_penalty)
         log_probs = log_probs.masked_fill((best_score >= bound)[:, None], -math.inf)
@@ -193,10 +193,10 @@ def beam_search(
 
 
 def _continuations(log_probs: Tensor, steps: Tensor, beam_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a row's hypotheses with one more token, the most probable: their log-probability, parent and token.
+    """The most probable hypotheses of a row with one more token: their log-probability, parent and token.
 
-    log_probs (rows, width), steps (rows, width, vocab_size) -> three of (rows, up to beam_size). The best of each
-    hypothesis are found first, among its own tokens: what it was worth before cannot round two of them to a tie.
+    log_probs (rows, width), steps (rows, width, vocab_size) -> three of (rows, up to beam_size). First the best tokens
+    of each hypothesis are chosen: once its own log-probability is added, rounding could make two of them equal.
     """
     each = min(beam_size, steps.shape[2])
     gains, token = _top(steps, each)
@@ -227,7 +227,7 @@ def _extend(
         total = total + log_probs.gather(1, token[:, None])[:, 0].masked_fill(~live, 0)
         lengths = lengths + live
         tokens.append(token.masked_fill(~live, pad))
-        # A row that has ended goes on with what it chooses, a token of the vocabulary, which the padding need not be.
+        # A row that has ended is fed the token that it picks: padding need not be a token of the vocabulary.
         live = live & ~_ends(token, eos)
         if not live.any():
             break
@@ -236,7 +236,7 @@ def _extend(
 
 
 def _log_softmax(logits: Tensor, live: Bool[Tensor, "*hypotheses"], number: int, eos: int | None) -> Tensor:
-    """(*hypotheses, vocab_size) in float32 at least. What a hypothesis that is not live gives does not matter."""
+    """(*hypotheses, vocab_size) in float32 at least. The values of hypotheses that are not live have no meaning."""
     vocab_size = logits.shape[-1]
     if eos is not None and not 0 <= eos < vocab_size:
         raise RegardError(f"decoding: eos {eos} is outside the vocabulary, 0 to {vocab_size - 1}")
@@ -250,7 +250,7 @@ def _log_softmax(logits: Tensor, live: Bool[Tensor, "*hypotheses"], number: int,
 
 
 def _top(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest along the last axis and where they are; of equal ones a single choice is the first."""
+    """The k largest along the last axis, and their indices; k = 1 takes the first of equal ones."""
     return x.max(-1, keepdim=True) if k == 1 else x.topk(k)
 
 

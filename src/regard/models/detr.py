@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
-from regard.layers import Activation, Grid, NormPlace
+from regard.layers import Activation, Grid, NormPlace, Tap, record
 from regard.models.backbone import create_backbone
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.ops import masked_sine_positions
@@ -20,37 +20,45 @@ from regard.ops import masked_sine_positions
 
 @dataclass(frozen=True)
 class DETRConfig:
-    """The arguments of `DETR`, which has their defaults."""
+    """All that a DETR is built from; the defaults are the paper's (section 4)."""
 
     num_classes: PositiveInt = 91
     in_chans: PositiveInt = 3
     backbone: str = "resnet50"
+    """Any of timm's models that has feature maps, a SASA-ResNet (`sasa_resnet50`) or a DINOv2 (`dinov2_vits14`)."""
     dilated: bool = False
+    """The backbone's last stage dilates and keeps the resolution of the one before (DC5)."""
     frozen_norm: bool = True
+    """The backbone's batch norms are constants, as for pretrained weights."""
     embed_dim: Annotated[PositiveInt, MultipleOf(4)] = 256
     num_heads: PositiveInt = 8
     depth: NonNegativeInt = 6
+    """Layers of the encoder."""
     decoder_depth: PositiveInt = 6
     mlp_ratio: PositiveFloat = 8.0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     norm: NormPlace = "post"
     activation: Activation = "relu"
     num_queries: PositiveInt = 100
+    """The most objects that an image's predictions can hold."""
     mixer: str | tuple[str, ...] = "attention"
+    """In the place of the encoder's self-attention, a name of MIXERS or one a layer: any mixer that supports masks and
+    positions. `performer` and `local` cost linearly in the number of pixels."""
     mixer_options: Mapping[str, Any] | None = None
+    """As ViT's."""
 
 
 class DETROutput(NamedTuple):
-    """What every layer of the decoder says; the last layer's is the answer, the others' help to train."""
+    """The predictions of every decoder layer: the last layer's are the model's, the others' are trained as well."""
 
     logits: Float[Tensor, "layers batch queries classes"]
-    """Of the classes, and of "no object", which comes last."""
+    """One for each class, and one for "no object", which comes last."""
     boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
     """(centre x, centre y, width, height), in [0, 1] of the image without its padding."""
 
 
 class BoxHead(nn.Module):
-    """Three linear maps with ReLU between; a sigmoid makes boxes of it."""
+    """A box of each query: sigmoid of an MLP with three linear maps and ReLU between."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -64,62 +72,30 @@ class BoxHead(nn.Module):
 class DETR(nn.Module):
     """Features of the backbone become the encoder's tokens, and queries read its output (section 3.2, figure 2).
 
-    `backbone` is any of timm's with feature maps, or a SASA-ResNet (`sasa_resnet50`). `mixer` takes the place of the
-    encoder's self-attention: any that honours masks and positions; `performer` and `local` are linear in the number of
-    pixels. Raises RegardError for a backbone or a mixer that cannot serve.
+    RegardError for a backbone that does not fit, and for a mixer that does not support masks or positions.
     """
 
     scores = "softmax"
-    """Over the classes and "no object", which comes last."""
+    """The scores are a softmax over the classes and "no object", which comes last."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 91,
-        in_chans: int = 3,
-        backbone: str = "resnet50",
-        dilated: bool = False,
-        frozen_norm: bool = True,
-        embed_dim: int = 256,
-        num_heads: int = 8,
-        depth: int = 6,
-        decoder_depth: int = 6,
-        mlp_ratio: float = 8.0,
-        dropout: float = 0.1,
-        norm: NormPlace = "post",
-        activation: Activation = "relu",
-        num_queries: int = 100,
-        mixer: str | Sequence[str] = "attention",
-        mixer_options: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, config: DETRConfig) -> None:
         super().__init__()
-        self.backbone = create_backbone(backbone, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
-        self.project = nn.Conv2d(self.backbone.out_chans, embed_dim, kernel_size=1)
+        self.config = config
+        dim = config.embed_dim
+        self.backbone = create_backbone(
+            config.backbone, dilated=config.dilated, in_chans=config.in_chans, frozen_norm=config.frozen_norm
+        )
+        self.project = nn.Conv2d(self.backbone.out_chans, dim, kernel_size=1)
+        of_both: dict[str, Any] = {key: getattr(config, key) for key in ("mlp_ratio", "norm", "activation", "dropout")}
         self.encoder = TransformerEncoder(
-            embed_dim,
-            num_heads,
-            depth,
-            mlp_ratio=mlp_ratio,
-            norm=norm,
-            activation=activation,
-            dropout=dropout,
-            mixer=mixer,
-            mixer_options=mixer_options,
+            dim, config.num_heads, config.depth, mixer=config.mixer, mixer_options=config.mixer_options, **of_both
         )
         self.decoder = TransformerDecoder(
-            embed_dim,
-            num_heads,
-            decoder_depth,
-            mlp_ratio=mlp_ratio,
-            norm=norm,
-            activation=activation,
-            dropout=dropout,
-            causal=False,
-            final_norm=True,
+            dim, config.num_heads, config.decoder_depth, causal=False, final_norm=True, **of_both
         )
-        self.queries = nn.Embedding(num_queries, embed_dim)
-        self.label_head = nn.Linear(embed_dim, num_classes + 1)
-        self.box_head = BoxHead(embed_dim)
+        self.queries = nn.Embedding(config.num_queries, dim)
+        self.label_head = nn.Linear(dim, config.num_classes + 1)
+        self.box_head = BoxHead(dim)
 
     def forward(
         self,
@@ -139,13 +115,13 @@ class DETR(nn.Module):
         features: Float[Tensor, "batch out_chans rows columns"],
         mask: Bool[Tensor, "batch rows columns"] | None = None,
     ) -> DETROutput:
-        """All after the backbone. What features of padding are makes no difference."""
+        """The model after the backbone. Features where `mask` is False change nothing."""
         memory, positions, keys = self.encode(features, mask)
         queries = self.queries.weight.to(memory.dtype).expand(len(memory), -1, -1)
-        found = self.decoder.every_layer(
+        x = self.decoder.every_layer(
             torch.zeros_like(queries), memory, memory_mask=keys, positions=queries, memory_positions=positions
         )
-        return DETROutput(self.label_head(found), self.box_head(found))
+        return DETROutput(self.label_head(x), self.box_head(x))
 
     def encode(
         self, features: Float[Tensor, "batch out_chans rows columns"], mask: Bool[Tensor, "batch rows columns"] | None
@@ -154,11 +130,30 @@ class DETR(nn.Module):
         batch, _, rows, columns = features.shape
         real = torch.ones(batch, rows, columns, dtype=torch.bool, device=features.device) if mask is None else mask
         if mask is not None:
-            features = features.masked_fill(~mask[:, None], 0.0)  # or a NaN of padding would be one of everything
+            features = features.masked_fill(~mask[:, None], 0.0)  # else one NaN in padding would spread everywhere
         x = self.project(features).flatten(2).transpose(1, 2)
         positions = masked_sine_positions(real, x.shape[-1]).to(x.dtype)
         keys = None if mask is None else mask.flatten(1)
         return self.encoder(x, mask=keys, positions=positions, grid=Grid(rows, columns)), positions, keys
+
+    def intermediate_names(self) -> list[str]:
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), *DETROutput._fields]
+
+    def intermediates(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        mask: Bool[Tensor, "batch height width"] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        RegardError for an unknown name, and as `forward`.
+        """
+        return record(self._taps(), DETROutput._fields, lambda: self(images, mask), names)
+
+    def _taps(self) -> dict[str, Tap]:
+        return {"features": Tap(self.backbone), **self.encoder.taps("encoder"), **self.decoder.taps("decoder")}
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -174,22 +169,23 @@ class DETR(nn.Module):
         rows, columns = (-(-side // self.backbone.reduction) for side in (height, width))
         grid, num_queries = Grid(rows, columns), self.queries.num_embeddings
         heads = [self.label_head, *self.box_head.layers]
-        answers = len(self.decoder.layers) * num_queries * sum(layer.weight.numel() for layer in heads)
+        predictions = len(self.decoder.layers) * num_queries * sum(layer.weight.numel() for layer in heads)
         return (
             self.backbone.flops(height, width)
             + 2 * grid.num_tokens * self.project.weight.numel()
             + sum(layer.flops(grid) for layer in self.encoder.layers)
             + self.decoder.flops(num_queries, grid.num_tokens)
-            + 2 * answers
+            + 2 * predictions
         )
 
 
 def shrink_mask(mask: Bool[Tensor, "batch height width"], size: Sequence[int]) -> Bool[Tensor, "batch rows columns"]:
-    """The mask of the feature map: each of its pixels is as real as the image's nearest to it."""
+    """The mask of the feature map: each of its pixels takes the value of the image's pixel nearest to it."""
     return F.interpolate(mask[:, None].float(), size=tuple(size))[:, 0].bool()
 
 
 def check_pixels(images: Tensor, mask: Tensor | None) -> None:
+    """RegardError where the mask has another shape than the images, or an image has no real pixel."""
     if mask is None:
         return
     wanted = (images.shape[0], *images.shape[2:])

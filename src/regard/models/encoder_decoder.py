@@ -1,4 +1,4 @@
-"""The Transformer's two stacks of layers, over vectors (Vaswani et al. 2017, section 3.1)."""
+"""The Transformer's encoder and decoder over vectors (Vaswani et al. 2017, section 3.1)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,17 +6,27 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from regard.layers import Activation, DecoderLayer, EncoderLayer, Grid, KeyValueCache, NormPlace
+from regard.layers import (
+    Activation,
+    DecoderLayer,
+    EncoderLayer,
+    Grid,
+    KeyValueCache,
+    NormPlace,
+    Tap,
+    checkpointed,
+    first_input,
+    layer_taps,
+)
 from regard.mixers import HeadMixer, Mixer, create_mixer, one_each, options_for
 
 
 class TransformerEncoder(nn.Module):
     """`depth` encoder layers over vectors, and a last norm (with pre-norm, unless `final_norm` says otherwise).
 
-    `mixer` is a name of MIXERS, or one a layer. With `causal` a token sees only itself and those before it; then
-    `step` goes on token by token.
+    `mixer` is a name of MIXERS, or one a layer. With `causal` a token sees only itself and those before it, and `step`
+    computes token by token.
     """
 
     gradient_checkpointing = False
@@ -68,21 +78,23 @@ class TransformerEncoder(nn.Module):
         """
         grid = Grid(1, x.shape[1], 0) if grid is None else grid
         for layer in self.layers:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, grid=grid, mask=mask, positions=positions, use_reentrant=False)
-            else:
-                x = layer(x, grid=grid, mask=mask, positions=positions)
+            x = checkpointed(self.gradient_checkpointing, layer, x, grid=grid, mask=mask, positions=positions)
         return self.norm(x)
+
+    def taps(self, name: str) -> dict[str, Tap]:
+        """The encoder's input, its layers and its output, as intermediates of a model that calls it `name`."""
+        layers = layer_taps(f"{name}.layers", self.layers)
+        return {f"{name}.input": Tap(self, first_input), **layers, name: Tap(self.norm)}
 
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], states: tuple[Any, ...] | None = None
     ) -> tuple[Float[Tensor, "batch new embed_dim"], tuple[Any, ...]]:
-        """The causal output for new tokens, given what each layer keeps of those before; and the new states."""
-        kept = []
+        """The causal output for new tokens, and each layer's new state; `states` are those after the tokens before."""
+        new = []
         for layer, state in zip(self.layers, states or (None,) * len(self.layers), strict=True):
             x, state = layer.step(x, state)
-            kept.append(state)
-        return self.norm(x), tuple(kept)
+            new.append(state)
+        return self.norm(x), tuple(new)
 
     def flops(self, num_tokens: int) -> int:
         grid = Grid(1, num_tokens, 0)
@@ -92,7 +104,7 @@ class TransformerEncoder(nn.Module):
 class TransformerDecoder(nn.Module):
     """`depth` decoder layers over vectors, which see the encoder's output, and a last norm as in the encoder.
 
-    With `causal`, as it writes sequences, a token sees only itself and those before it.
+    With `causal`, which a decoder of sequences needs, a token sees only itself and those before it.
     """
 
     gradient_checkpointing = False
@@ -158,18 +170,19 @@ class TransformerDecoder(nn.Module):
         positions: Float[Tensor, "batch tokens embed_dim"] | None = None,
         memory_positions: Float[Tensor, "batch memory_tokens embed_dim"] | None = None,
     ) -> Float[Tensor, "layers batch tokens embed_dim"]:
-        """As `forward`, the normed output of each layer, which DETR's auxiliary losses are of."""
+        """The normed output of each layer, which DETR's auxiliary losses read; otherwise as `forward`."""
         inputs = {"memory_mask": memory_mask, "positions": positions, "memory_positions": memory_positions}
         return self.norm(torch.stack(list(self._through(x, memory, inputs))))
 
     def _through(self, x: Tensor, memory: Tensor, inputs: dict[str, Any]) -> Iterator[Tensor]:
         """The output of each layer in turn."""
         for layer in self.layers:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, memory, **inputs, use_reentrant=False)
-            else:
-                x = layer(x, memory, **inputs)
+            x = checkpointed(self.gradient_checkpointing, layer, x, memory, **inputs)
             yield x
+
+    def taps(self, name: str) -> dict[str, Tap]:
+        """The decoder's layers and its normed output, as intermediates of a model that calls it `name`."""
+        return {**layer_taps(f"{name}.layers", self.layers, inside=["cross"]), name: Tap(self.norm)}
 
     def cross_attention(
         self,
@@ -178,12 +191,12 @@ class TransformerDecoder(nn.Module):
         *,
         memory_mask: Bool[Tensor, "batch memory_tokens"] | None = None,
     ) -> Float[Tensor, "batch layers heads tokens memory_tokens"]:
-        """What each token takes from the encoder's output, in each layer and head."""
-        found = []
+        """The weights with which each token attends to the encoder's output, in each layer and head."""
+        weights = []
         for layer in self.layers:
-            found.append(layer.cross_attention(x, memory, memory_mask=memory_mask))
+            weights.append(layer.cross_attention(x, memory, memory_mask=memory_mask))
             x = layer(x, memory, memory_mask=memory_mask)
-        return torch.stack(found, dim=1)
+        return torch.stack(weights, dim=1)
 
     def project(self, memory: Float[Tensor, "batch memory_tokens embed_dim"]) -> tuple[KeyValueCache, ...]:
         """Keys and values of the encoder's output for each layer, which `step` reads."""
@@ -197,12 +210,12 @@ class TransformerDecoder(nn.Module):
         *,
         memory_mask: Bool[Tensor, "batch memory_tokens"] | None = None,
     ) -> tuple[Float[Tensor, "batch new embed_dim"], tuple[Any, ...]]:
-        """The causal output for new tokens, given what each layer keeps of those before; and the new states."""
-        kept = []
+        """The causal output for new tokens, and each layer's new state; `states` are those after the tokens before."""
+        new = []
         for layer, keys, state in zip(self.layers, memory, states or (None,) * len(self.layers), strict=True):
             x, state = layer.step(x, keys, state, memory_mask=memory_mask)
-            kept.append(state)
-        return self.norm(x), tuple(kept)
+            new.append(state)
+        return self.norm(x), tuple(new)
 
     def flops(self, num_tokens: int, memory_tokens: int) -> int:
         grid = Grid(1, num_tokens, 0)
@@ -224,13 +237,13 @@ def _mixers(
 
 
 def _last_norm(embed_dim: int, norm: NormPlace, wanted: bool | None) -> nn.Module:
-    """Pre-norm layers leave their output unnormalised; post-norm ones do not, and the paper's model has no more."""
+    """Pre-norm layers need one, since their output is not normalised; the paper's post-norm layers need none."""
     wanted = norm == "pre" if wanted is None else wanted
     return nn.LayerNorm(embed_dim) if wanted else nn.Identity()
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Glorot's uniform, as in the paper's code; of a fused matrix, each of the three that it holds."""
+    """Glorot's uniform, as in the paper's code; a fused matrix is initialised as the three that it holds."""
     if isinstance(module, HeadMixer) and module.fused_qkv:
         for part in module.qkv.weight.chunk(3):
             nn.init.xavier_uniform_(part)

@@ -13,19 +13,21 @@ from regard.errors import RegardError
 from regard.models.encoder_decoder import TransformerEncoder
 
 EPSILON = 1e-12
-"""Of all norms, as in BERT."""
+"""The epsilon of all norms, as in BERT."""
 
 
 @dataclass(frozen=True)
 class FNetConfig:
-    """The arguments of `FNet`, which has their defaults; those of the base model (appendix, table 8)."""
+    """All that an FNet is built from; the defaults are the base model (appendix, table 8)."""
 
     vocab_size: PositiveInt = 32_000
     embed_dim: PositiveInt = 768
     depth: PositiveInt = 12
     mlp_ratio: float = 4.0
     max_tokens: PositiveInt = 512
+    """Tokens of the longest text: each has a learned position."""
     num_types: PositiveInt = 4
+    """Kinds of tokens, such as the first and the second of two texts; each has an embedding."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
@@ -36,35 +38,27 @@ class FNet(nn.Module):
     (section 3.2). `regard.weights.from_transformers_fnet` reads transformers' weights.
     """
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int = 32_000,
-        embed_dim: int = 768,
-        depth: int = 12,
-        mlp_ratio: float = 4.0,
-        max_tokens: int = 512,
-        num_types: int = 4,
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, config: FNetConfig) -> None:
         super().__init__()
-        self.words = nn.Embedding(vocab_size, embed_dim)
-        self.positions = nn.Embedding(max_tokens, embed_dim)
-        self.types = nn.Embedding(num_types, embed_dim)
-        self.norm = nn.LayerNorm(embed_dim, eps=EPSILON)
-        self.project = nn.Linear(embed_dim, embed_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.config = config
+        dim = config.embed_dim
+        self.words = nn.Embedding(config.vocab_size, dim)
+        self.positions = nn.Embedding(config.max_tokens, dim)
+        self.types = nn.Embedding(config.num_types, dim)
+        self.norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.project = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(config.dropout)
         self.encoder = TransformerEncoder(
-            embed_dim,
+            dim,
             num_heads=1,
-            depth=depth,
-            mlp_ratio=mlp_ratio,
+            depth=config.depth,
+            mlp_ratio=config.mlp_ratio,
             activation="gelu_tanh",
-            dropout=dropout,
+            dropout=config.dropout,
             mixer="fourier",
             norm_eps=EPSILON,
         )
-        self.pooler = nn.Linear(embed_dim, embed_dim)
+        self.pooler = nn.Linear(dim, dim)
         for embedding in (self.words, self.positions, self.types):
             nn.init.normal_(embedding.weight, std=0.02)
 
@@ -80,7 +74,7 @@ class FNet(nn.Module):
         return self.encoder(self.dropout(self.project(x)))
 
     def pool(self, encoded: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch embed_dim"]:
-        """tanh of a linear map of the first token, which a classifier reads."""
+        """tanh of a linear map of the first token, for a classifier to read."""
         return self.pooler(encoded[:, 0]).tanh()
 
     def flops(self, num_tokens: int) -> int:

@@ -1,6 +1,7 @@
-"""A backbone's feature maps as one memory: attention on the coarsest, then convolutions that carry it to the finer.
+"""The hybrid encoder of RT-DETR (Lv et al. 2023, section 4.2): attention on the coarsest map, then convolutions.
 
-The hybrid encoder of RT-DETR (Lv et al. 2023, section 4.2), with plain residual blocks where the paper fuses.
+The convolutions pass information from map to map. Two maps are fused by a plain residual block, where the paper has a
+larger block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,19 +24,20 @@ class Memory(NamedTuple):
 
     tokens: Float[Tensor, "batch tokens embed_dim"]
     positions: Float[Tensor, "batch tokens embed_dim"] | None
-    """Sine positions in the token's own map; None where nothing asks for them."""
+    """Sine positions in the token's own map; None without `with_positions`."""
     mask: Bool[Tensor, "batch tokens"] | None
     """True where a token is real; None where all are."""
     shapes: tuple[Shape, ...]
     """(rows, columns) of each map."""
     extents: Float[Tensor, "batch levels 2"]
-    """Which share of a map, in x and in y, is the image: 1 but for padding and for what strides do not tile."""
+    """The image's width and height as fractions of each map's: 1 without padding, where strides tile the image."""
 
 
 class Fuse(nn.Module):
-    """x + act(bn(conv(x))), a convolution of 3 × 3: a second one costs a tenth of a training step and brings less.
+    """A residual block: x + silu(bn(conv(x))) with a 3 × 3 convolution.
 
-    In training, the norm's statistics are of all places of a batch, padding too: how much there is of it counts.
+    One convolution, not two: a second makes a training step a tenth longer, and improves the detector by less.
+    In training the norm's statistics include padded pixels, so that the amount of padding in a batch matters.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -46,16 +48,17 @@ class Fuse(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch embed_dim rows columns"], real: Bool[Tensor, "batch 1 rows columns"] | None
     ) -> Float[Tensor, "batch embed_dim rows columns"]:
-        """`x` is zero where there is padding, and so is what comes of it."""
-        return x + _real(F.silu(self.bn(self.conv(x))), real)
+        """`x` is zero where `real` is False, and so is the output."""
+        return x + _zero_padding(F.silu(self.bn(self.conv(x))), real)
 
 
 class HybridEncoder(nn.Module):
-    """Maps of several strides -> `Memory`. Levels coarser than the backbone's last are made by strided convolutions.
+    """Maps of several strides -> `Memory`. Strided convolutions make the maps that are coarser than the backbone's.
 
-    `depth` encoder layers see the coarsest map that the backbone gives; then each finer map gets the coarser one added,
-    and after that each coarser one the finer, and a residual block fuses them. `strides` are all levels', in pixels.
-    `with_positions` says that the memory has them, which dense cross-attention adds to its keys.
+    First `depth` encoder layers attend within the backbone's coarsest map. Then, from coarse to fine, each map is
+    enlarged, added to the next finer one and fused; then, from fine to coarse, each map is shrunk, added to the next
+    coarser one and fused. `strides` are those of all maps, in pixels. `with_positions` gives the memory sine positions,
+    which dense cross-attention adds to its keys.
     """
 
     def __init__(
@@ -94,30 +97,32 @@ class HybridEncoder(nn.Module):
         self.up = nn.ModuleList(Fuse(embed_dim) for _ in strides[1:])
 
     def forward(self, features: Sequence[Tensor], sizes: Float[Tensor, "batch 2"], *, padded: bool = True) -> Memory:
-        """`sizes` are each image's own (width, height) in pixels, from the upper left; the rest of a map is padding,
-        and what features are there makes no difference. `padded=False` says that there is none."""
+        """`sizes` are each image's own (width, height) in pixels, from the upper left; the rest of a map is padding.
+
+        Features of padding change nothing. `padded=False` says that there is no padding.
+        """
         shapes = self._shapes(features)
-        kept = [_columns_and_rows(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
-        masks = kept if padded else [None] * len(kept)
+        in_image = [_map_mask(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
+        masks = in_image if padded else [None] * len(in_image)
         maps = [
-            _real(project(_real(one, real)), real)
+            _zero_padding(project(_zero_padding(one, real)), real)
             for project, one, real in zip(self.project, features, masks[: len(features)], strict=True)
         ]
-        maps[-1] = self._attended(maps[-1], kept[len(maps) - 1], masks[len(maps) - 1])
+        maps[-1] = self._attend(maps[-1], in_image[len(maps) - 1], masks[len(maps) - 1])
         for convolution in self.extend:
-            maps.append(_real(convolution(maps[-1]), masks[len(maps)]))
+            maps.append(_zero_padding(convolution(maps[-1]), masks[len(maps)]))
         for level in reversed(range(len(maps) - 1)):
             coarser = F.interpolate(maps[level + 1], size=maps[level].shape[-2:])
-            maps[level] = self.down[level](_real(maps[level] + coarser, masks[level]), masks[level])
+            maps[level] = self.down[level](_zero_padding(maps[level] + coarser, masks[level]), masks[level])
         for level in range(len(maps) - 1):
-            rows, columns = shapes[level + 1]  # of odd sides, a backbone may round the half down, not up
+            rows, columns = shapes[level + 1]  # a backbone may round the half of an odd side down, not up
             finer = self.shrink[level](maps[level])[..., :rows, :columns]
-            maps[level + 1] = self.up[level](_real(maps[level + 1] + finer, masks[level + 1]), masks[level + 1])
+            maps[level + 1] = self.up[level](_zero_padding(maps[level + 1] + finer, masks[level + 1]), masks[level + 1])
         tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)
         positions = None
         if self.with_positions:
-            positions = torch.cat([_positions(real, tokens) for real in kept], dim=1)
-        mask = torch.cat([real.flatten(1) for real in kept], dim=1) if padded else None
+            positions = torch.cat([_positions(real, tokens) for real in in_image], dim=1)
+        mask = torch.cat([real.flatten(1) for real in in_image], dim=1) if padded else None
         whole = sizes.new_tensor([[c * s, r * s] for (r, c), s in zip(shapes, self.strides, strict=True)])
         return Memory(tokens, positions, mask, shapes, sizes[:, None] / whole)
 
@@ -128,12 +133,13 @@ class HybridEncoder(nn.Module):
             shapes.append(((rows + 1) // 2, (columns + 1) // 2))
         return tuple(shapes)
 
-    def _attended(self, x: Tensor, kept: Tensor, real: Tensor | None) -> Tensor:
+    def _attend(self, x: Tensor, in_image: Tensor, real: Tensor | None) -> Tensor:
+        """The encoder's output for the coarsest map, as a map."""
         rows, columns = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
         keys = None if real is None else real.flatten(1)
-        seen = self.encoder(tokens, mask=keys, positions=_positions(kept, tokens), grid=Grid(rows, columns))
-        return _real(seen.transpose(1, 2).unflatten(2, (rows, columns)), real)
+        tokens = self.encoder(tokens, mask=keys, positions=_positions(in_image, tokens), grid=Grid(rows, columns))
+        return _zero_padding(tokens.transpose(1, 2).unflatten(2, (rows, columns)), real)
 
     def flops(self, shapes: Sequence[Shape]) -> int:
         """Operations for one image whose maps have these (rows, columns)."""
@@ -151,7 +157,7 @@ class HybridEncoder(nn.Module):
 
 
 def matrix_weights(module: nn.Module) -> int:
-    """Weights of convolutions and linear maps: multiplications a pixel or token."""
+    """Number of weights in convolutions and linear maps: the multiplications for each pixel or token."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
 
 
@@ -160,16 +166,16 @@ def _convolution(in_chans: int, out_chans: int, kernel: int, *, stride: int = 1)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_chans))
 
 
-def _real(x: Tensor, real: Tensor | None) -> Tensor:
-    """Zeros for padding: not by multiplication, since 0 · NaN would be NaN."""
+def _zero_padding(x: Tensor, real: Tensor | None) -> Tensor:
+    """x with zeros where `real` is False. Not by multiplication: 0 · NaN is NaN."""
     return x if real is None else x.masked_fill(~real, 0.0)
 
 
-def _positions(kept: Bool[Tensor, "batch 1 rows columns"], tokens: Tensor) -> Float[Tensor, "batch tokens embed_dim"]:
-    return masked_sine_positions(kept[:, 0], tokens.shape[-1]).to(tokens.dtype)
+def _positions(real: Bool[Tensor, "batch 1 rows columns"], tokens: Tensor) -> Float[Tensor, "batch tokens embed_dim"]:
+    return masked_sine_positions(real[:, 0], tokens.shape[-1]).to(tokens.dtype)
 
 
-def _columns_and_rows(sizes: Tensor, shape: Sequence[int], stride: int) -> Bool[Tensor, "batch 1 rows columns"]:
-    """Which pixels of a map stand for some of the image's own."""
+def _map_mask(sizes: Tensor, shape: Sequence[int], stride: int) -> Bool[Tensor, "batch 1 rows columns"]:
+    """True for the pixels of a map that begin inside of the image."""
     rows, columns = (torch.arange(length, device=sizes.device) * stride for length in shape)
     return ((rows[:, None] < sizes[:, 1, None, None]) & (columns < sizes[:, 0, None, None]))[:, None]

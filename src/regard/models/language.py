@@ -1,7 +1,7 @@
 """A decoder-only Transformer, which predicts the next token (Radford et al. 2018; Liu et al. 2018)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 from annotated_types import Interval
@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from regard.layers import Activation, NormPlace, PositionKind, TokenEmbedding
+from regard.layers import Activation, NormPlace, PositionKind, Tap, TokenEmbedding, record
 from regard.models.encoder_decoder import TransformerEncoder
 from regard.models.transformer import check_mask
 
 
 class LanguageState(NamedTuple):
-    """What each layer keeps of the tokens so far, and how many they are."""
+    """The state of each layer after the tokens so far, and their number."""
 
     layers: tuple[Any, ...]
     num_tokens: int
@@ -23,57 +23,52 @@ class LanguageState(NamedTuple):
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """The arguments of `LanguageModel`, which has their defaults."""
+    """All that a LanguageModel is built from."""
 
     vocab_size: PositiveInt
-    context: PositiveInt
-    embed_dim: PositiveInt
-    num_heads: PositiveInt
-    depth: PositiveInt
-    mlp_ratio: PositiveFloat
-    dropout: Annotated[float, Interval(ge=0, lt=1)]
-    norm: NormPlace
-    activation: Activation
-    positions: PositionKind
-    mixer: str | tuple[str, ...]
-    mixer_options: Mapping[str, Any]
+    context: PositiveInt = 512
+    """Tokens of the longest sequence."""
+    embed_dim: PositiveInt = 512
+    num_heads: PositiveInt = 8
+    depth: PositiveInt = 6
+    mlp_ratio: PositiveFloat = 4.0
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    norm: NormPlace = "pre"
+    activation: Activation = "gelu"
+    positions: PositionKind = "learned"
+    mixer: str | tuple[str, ...] = "attention"
+    """A name of MIXERS, or one a layer: any mixer that can be causal."""
+    mixer_options: Mapping[str, Any] = field(default_factory=dict)
+    """As ViT's."""
 
 
 class LanguageModel(nn.Module):
     """Causal layers over embedded tokens; logits through the embedding's own matrix.
 
-    `context` is the longest sequence. `mixer` is any that can be causal (attention, performer); RegardError for others.
+    RegardError for a mixer that cannot be causal.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        *,
-        context: int = 512,
-        embed_dim: int = 512,
-        num_heads: int = 8,
-        depth: int = 6,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.1,
-        norm: NormPlace = "pre",
-        activation: Activation = "gelu",
-        positions: PositionKind = "learned",
-        mixer: str | Sequence[str] = "attention",
-        mixer_options: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.context = context
-        self.embed = TokenEmbedding(vocab_size, embed_dim, positions=positions, max_tokens=context, dropout=dropout)
+        self.config = config
+        self.context = config.context
+        self.embed = TokenEmbedding(
+            config.vocab_size,
+            config.embed_dim,
+            positions=config.positions,
+            max_tokens=config.context,
+            dropout=config.dropout,
+        )
         self.decoder = TransformerEncoder(
-            embed_dim,
-            num_heads,
-            depth,
-            mlp_ratio=mlp_ratio,
-            norm=norm,
-            activation=activation,
-            dropout=dropout,
-            mixer=mixer,
-            mixer_options=mixer_options,
+            config.embed_dim,
+            config.num_heads,
+            config.depth,
+            mlp_ratio=config.mlp_ratio,
+            norm=config.norm,
+            activation=config.activation,
+            dropout=config.dropout,
+            mixer=config.mixer,
+            mixer_options=config.mixer_options,
             causal=True,
         )
 
@@ -94,6 +89,26 @@ class LanguageModel(nn.Module):
         layers, start = (None, 0) if state is None else state
         x, layers = self.decoder.step(self.embed(tokens, start=start), layers)
         return self.embed.logits(x[:, -1]), LanguageState(layers, start + tokens.shape[1])
+
+    def intermediate_names(self) -> list[str]:
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), "logits"]
+
+    def intermediates(
+        self,
+        tokens: Int[Tensor, "batch tokens"],
+        *,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        RegardError for an unknown name, and as `forward`.
+        """
+        return record(self._taps(), ["logits"], lambda: [self(tokens, mask=mask)], names)
+
+    def _taps(self) -> dict[str, Tap]:
+        return self.decoder.taps("decoder")
 
     def flops(self, num_tokens: int) -> int:
         """Operations for one sequence: a multiply and an add are two; norms, softmax and biases are left out."""

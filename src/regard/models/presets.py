@@ -1,4 +1,4 @@
-"""Names of models and their configurations: data only."""
+"""Names of models and their configurations, and old names: data only."""
 
 from dataclasses import replace
 from types import MappingProxyType
@@ -24,25 +24,7 @@ ModelConfig = (
 )
 
 # Vaswani et al. 2017, table 3, with the vocabulary of section 5.1, which source and target share.
-TRANSFORMER_BASE = TransformerConfig(
-    src_vocab=37_000,
-    tgt_vocab=37_000,
-    embed_dim=512,
-    num_heads=8,
-    depth=6,
-    decoder_depth=None,
-    mlp_ratio=4.0,
-    dropout=0.1,
-    norm="post",
-    final_norm=None,
-    activation="relu",
-    positions="sine",
-    max_tokens=None,
-    share="all",
-    mixer="attention",
-    decoder_mixer="attention",
-    mixer_options={},
-)
+TRANSFORMER_BASE = TransformerConfig(src_vocab=37_000, tgt_vocab=37_000, share="all")
 
 # Tolstikhin et al. 2021, table 1: no positions, since each token has weights of its own.
 MIXER_B16 = ViTConfig(mixer="mlp", pool="avg", positions="none")
@@ -104,7 +86,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         "detr_resnet50": DETRConfig(),
         "detr_resnet50_dc5": DETRConfig(dilated=True),
         "detr_resnet101": DETRConfig(backbone="resnet101"),
-        # For scenes of some 128 pixels, from scratch.
+        # For images of about 128 pixels, from scratch.
         "detr_mini": DETRConfig(
             num_classes=10,
             backbone="resnet10t",
@@ -117,10 +99,10 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             mlp_ratio=4.0,
             num_queries=25,
         ),
-        # The same with all that makes it learn from little.
+        # A DN-DETR for the same images, which learns from few of them.
         "dn_detr_mini": DN_DETR_MINI,
         "dn_detr_mini_lite0": replace(DN_DETR_MINI, backbone="tf_efficientnet_lite0", frozen_norm=True),
-        # Of the size that users of RT-DETR know (Lv et al. 2023, table 2).
+        # Of the size of RT-DETR-R50 (Lv et al. 2023, table 2).
         "dn_detr_resnet50": DNDETRConfig(),
         # Lee-Thorp et al. 2021, table 8.
         "fnet_base": FNetConfig(),
@@ -141,19 +123,11 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         ),
         # The recurrent baseline of about the same size.
         "recurrent_mini": RecurrentConfig(src_vocab=259, tgt_vocab=259, embed_dim=256, depth=1, dropout=0.0),
-        "language_mini": LanguageModelConfig(
-            vocab_size=259,
-            context=256,
-            embed_dim=192,
-            num_heads=6,
-            depth=4,
-            mlp_ratio=4.0,
-            dropout=0.1,
-            norm="pre",
-            activation="gelu",
-            positions="learned",
-            mixer="attention",
-            mixer_options={},
-        ),
+        "language_mini": LanguageModelConfig(vocab_size=259, context=256, embed_dim=192, num_heads=6, depth=4),
     }
+)
+
+# Old names, which run folders may hold, and the names of today. timm has other models under the old names.
+RENAMED: MappingProxyType[str, str] = MappingProxyType(
+    {f"resnet{layers}": f"sasa_baseline_resnet{layers}" for layers in (26, 38, 50)}
 )

@@ -1,4 +1,4 @@
-"""An LSTM encoder-decoder with attention: the recurrent baseline of the Transformer for sequences."""
+"""An LSTM encoder-decoder with attention: the recurrent baseline for the Transformer on sequences."""
 
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
@@ -16,7 +16,7 @@ from regard.ops import attention, attention_weights
 
 
 class RecurrentState(NamedTuple):
-    """All that decoding keeps: every tensor has the batch first."""
+    """All that decoding keeps from step to step: every tensor has the batch first."""
 
     memory: Float[Tensor, "batch source_tokens embed_dim"]
     memory_mask: Bool[Tensor, "batch source_tokens"] | None
@@ -26,40 +26,44 @@ class RecurrentState(NamedTuple):
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """The arguments of `RecurrentSeq2Seq`, which has their defaults."""
+    """All that a RecurrentSeq2Seq is built from."""
 
     src_vocab: PositiveInt
+    """Tokens of the source's vocabulary."""
     tgt_vocab: PositiveInt
-    embed_dim: PositiveInt
-    depth: PositiveInt
-    dropout: Annotated[float, Interval(ge=0, lt=1)]
+    """Tokens of the target's vocabulary."""
+    embed_dim: PositiveInt = 512
+    """Width of all states; even, since each direction of the encoder has half of it."""
+    depth: PositiveInt = 2
+    """Layers of the encoder, and of the decoder."""
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 class RecurrentSeq2Seq(nn.Module):
-    """A bidirectional LSTM reads the source (Bahdanau et al. 2015, section 3.2), and an LSTM that attends writes.
+    """A bidirectional LSTM reads the source (Bahdanau et al. 2015, 3.2); an LSTM with attention writes the target.
 
     The attention is Luong's global one with the "general" score (Luong et al. 2015, eq. 5 to 8, without input feeding,
     so that all tokens of a known target run at once): with the decoder's state h_t and the encoder's states s
 
         a_t = softmax_s(h_tᵀ W_a s),   c_t = Σ_s a_t(s) s,   h̃_t = tanh(W_c [c_t; h_t]),   logits = E h̃_t
 
-    where E is the target's embedding. Each direction of the encoder is half of `embed_dim` wide, which must be even,
-    and both together end in the states that the decoder begins with. A source is padded at its end, nowhere else.
+    where E is the target's embedding. The last states of the encoder's two directions, side by side, are the decoder's
+    first states. A source is padded at its end, nowhere else. RegardError for an odd `embed_dim`.
     """
 
-    def __init__(
-        self, src_vocab: int, tgt_vocab: int, *, embed_dim: int = 512, depth: int = 2, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
-        if embed_dim % 2:
-            raise RegardError(f"model: embed_dim is shared by two directions and must be even, got {embed_dim}")
+        self.config = config
+        dim, depth, dropout = config.embed_dim, config.depth, config.dropout
+        if dim % 2:
+            raise RegardError(f"model: embed_dim is halved between two directions and must be even, got {dim}")
         between = dropout if depth > 1 else 0.0  # the LSTM's own dropout lies between its layers
-        self.src_embed = TokenEmbedding(src_vocab, embed_dim, positions="none", dropout=dropout)
-        self.tgt_embed = TokenEmbedding(tgt_vocab, embed_dim, positions="none", dropout=dropout)
-        self.encoder = nn.LSTM(embed_dim, embed_dim // 2, depth, batch_first=True, dropout=between, bidirectional=True)
-        self.decoder = nn.LSTM(embed_dim, embed_dim, depth, batch_first=True, dropout=between)
-        self.score = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.combine = nn.Linear(2 * embed_dim, embed_dim, bias=False)
+        self.src_embed = TokenEmbedding(config.src_vocab, dim, positions="none", dropout=dropout)
+        self.tgt_embed = TokenEmbedding(config.tgt_vocab, dim, positions="none", dropout=dropout)
+        self.encoder = nn.LSTM(dim, dim // 2, depth, batch_first=True, dropout=between, bidirectional=True)
+        self.decoder = nn.LSTM(dim, dim, depth, batch_first=True, dropout=between)
+        self.score = nn.Linear(dim, dim, bias=False)
+        self.combine = nn.Linear(2 * dim, dim, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -111,7 +115,7 @@ class RecurrentSeq2Seq(nn.Module):
         *,
         source_mask: Bool[Tensor, "batch source_tokens"] | None = None,
     ) -> Float[Tensor, "batch layers heads target_tokens source_tokens"]:
-        """What each token of the target takes from the source: a_t, of the one layer and head that there is."""
+        """The weights with which each target token attends to the source: a_t, of the only layer and head."""
         state = self.start(source, source_mask=source_mask)
         q, k, mask = self._pairs(self._decode(target, state)[0], state)
         return attention_weights(q, k, mask=mask, scale=1.0)[:, None]
@@ -149,12 +153,12 @@ class RecurrentSeq2Seq(nn.Module):
         return self.tgt_embed.logits(self.dropout(attentional))
 
     def _pairs(self, states: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Queries, keys and mask as one head of attention; W_a stands with the queries, for a step has only one."""
+        """Queries, keys and mask of one head. W_a is applied to the queries, since a step has only one of them."""
         mask = None if state.memory_mask is None else state.memory_mask[:, None, None, :]
         q = self.score(states)
         return q[:, None], state.memory.to(q.dtype)[:, None], mask
 
 
 def _matrices(lstm: nn.LSTM) -> int:
-    """Weights that each token is multiplied with: of its input and of the state before it, in four gates."""
+    """The weights that each token is multiplied with: those of its input and of the state before, in four gates."""
     return sum(weight.numel() for name, weight in lstm.named_parameters() if name.startswith("weight"))

@@ -4,28 +4,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Interval, Len
 from jaxtyping import Float
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from regard.errors import RegardError, unknown
-from regard.layers import DropPath, LocalAttention2d, StemAttention2d, Trace
+from regard.errors import RegardError
+from regard.layers import (
+    DropPath,
+    LocalAttention2d,
+    StemAttention2d,
+    Tap,
+    checkpointed,
+    first_input,
+    layer_taps,
+    record,
+)
 
 EXPANSION = 4
-"""A block gives so many times the channels that its spatial layer works on."""
+"""A block's output has so many times the channels of its spatial layer."""
 
 Kind = Literal["conv", "attention"]
 
 
 @dataclass(frozen=True)
 class SASAResNetConfig:
-    """All that a SASA-ResNet is built from; the names are timm's where timm has one."""
+    """All that a SASA-ResNet is built from; names are timm's where it has them."""
 
     img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
-    """Pixels, for the count of operations alone: images may have any size."""
+    """Pixels, which only `flops` uses: images may have any size."""
     in_chans: PositiveInt = 3
     num_classes: NonNegativeInt = 1000
     """With 0 there is no head, and the pooled features come out."""
@@ -37,7 +44,7 @@ class SASAResNetConfig:
     """7 × 7 convolution and pooling; attention with mixed values and pooling (eq. 4); or, for images of few pixels,
     a 3 × 3 convolution that keeps the resolution."""
     stages: Annotated[tuple[Kind, ...], Len(1)] = ("attention",)
-    """What the spatial layers are, of all stages or of each.
+    """The kind of the spatial layers, one for all stages or one a stage.
 
     The paper's best has convolutions early and attention late (table 3)."""
     num_heads: PositiveInt = 8
@@ -52,7 +59,7 @@ class SASAResNetConfig:
 
 
 class Bottleneck(nn.Module):
-    """1 × 1 convolution, spatial layer, 1 × 1 convolution, each with batch norm, and a skip (He et al. 2015).
+    """1 × 1 convolution, spatial layer, 1 × 1 convolution, each with batch norm, in a residual block (He et al. 2015).
 
     The names are those of torchvision and timm.
     """
@@ -121,8 +128,8 @@ class SASAResNet(nn.Module):
     """Stem, stages of bottleneck blocks, mean over the pixels, linear head. Where all stages are "conv" it is a ResNet.
 
     Where a block's convolution would stride, its attention is followed by pooling; so attention works at the larger
-    resolution, which is what the paper's counts of operations say. RegardError for channels that the heads do not
-    divide, and for stages without a kind.
+    resolution, as the paper's counts of operations imply. RegardError for channels that the heads do not divide, and
+    for a wrong number of `stages`.
     """
 
     gradient_checkpointing = False
@@ -150,48 +157,41 @@ class SASAResNet(nn.Module):
         self.head = nn.Linear(chans, config.num_classes) if config.num_classes else nn.Identity()
         self.apply(_init_weights)
 
-    def forward(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits. A dict given as `trace` receives every intermediate that `intermediate_names` lists."""
-        return self.forward_head(self.forward_features(images, trace=trace), trace=trace)
+    def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch num_classes"]:
+        """Logits."""
+        return self.forward_head(self.forward_features(images))
 
     def forward_features(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
+        self, images: Float[Tensor, "batch in_chans height width"]
     ) -> Float[Tensor, "batch out_chans rows columns"]:
         """The last block's output: each of its pixels stands for `reduction` × `reduction` of the image."""
         x = self.stem(images)
-        _record(trace, stem=x)
-        for i, block in enumerate(self.blocks):
-            again = self.gradient_checkpointing and torch.is_grad_enabled() and trace is None
-            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
-            _record(trace, **{f"blocks.{i}": x})
+        for block in self.blocks:
+            x = checkpointed(self.gradient_checkpointing, block, x)
         return x
 
     def forward_head(
-        self, features: Float[Tensor, "batch out_chans rows columns"], *, trace: Trace | None = None
+        self, features: Float[Tensor, "batch out_chans rows columns"]
     ) -> Float[Tensor, "batch num_classes"]:
         """Logits of the mean over the pixels."""
-        means = features.mean((2, 3))
-        logits = self.head(means)
-        _record(trace, pre_logits=means, logits=logits)
-        return logits
+        return self.head(features.mean((2, 3)))
 
     def intermediate_names(self) -> list[str]:
-        """What a `trace` receives, in the order of computation."""
-        return ["stem", *(f"blocks.{i}" for i in range(len(self.blocks))), "pre_logits", "logits"]
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), "logits"]
 
     def intermediates(
-        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+        self, images: Float[Tensor, "batch in_chans height width"], names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """The named intermediates of one forward pass (all of them unless `names` picks)."""
-        known = self.intermediate_names()
-        for name in names or ():
-            if name not in known:
-                raise unknown("intermediate", name, known)
-        trace: Trace = {}
-        self(images, trace=trace)
-        return trace if names is None else {name: trace[name] for name in names}
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        RegardError for an unknown name.
+        """
+        return record(self._taps(), ["logits"], lambda: [self(images)], names)
+
+    def _taps(self) -> dict[str, Tap]:
+        blocks = layer_taps("blocks", self.blocks)
+        return {"stem": Tap(self.stem), **blocks, "pre_logits": Tap(self.head, first_input)}
 
     def flops(self, height: int | None = None, width: int | None = None) -> int:
         """Operations for one image, of the configured size unless given: a multiply and an add are two.
@@ -232,18 +232,13 @@ def _numel(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _record(trace: Trace | None, **tensors: Tensor) -> None:
-    if trace is not None:
-        trace |= tensors
-
-
 _DEPTHS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3)}
 
-# The paper's, with either stem, and its convolutional baselines.
+# The paper's, with either stem, and its convolutional baselines, which are not timm's ResNets.
 SASA_RESNETS: dict[str, SASAResNetConfig] = {
     **{f"sasa_resnet{layers}": SASAResNetConfig(depths=depths) for layers, depths in _DEPTHS.items()},
     **{f"sasa_resnet{n}_stem": SASAResNetConfig(depths=depths, stem="attention") for n, depths in _DEPTHS.items()},
-    **{f"resnet{n}": SASAResNetConfig(depths=depths, stages=("conv",)) for n, depths in _DEPTHS.items()},
+    **{f"sasa_baseline_resnet{n}": SASAResNetConfig(depths=depths, stages=("conv",)) for n, depths in _DEPTHS.items()},
 }
 
 # For images of 8 to 64 pixels, from scratch.

@@ -1,7 +1,7 @@
 """The Transformer for sequences: an encoder that reads and a decoder that writes (Vaswani et al. 2017)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -11,14 +11,14 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
-from regard.layers import Activation, KeyValueCache, NormPlace, PositionKind, TokenEmbedding
+from regard.layers import Activation, KeyValueCache, NormPlace, PositionKind, Tap, TokenEmbedding, first_input, record
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 
 Sharing = Literal["all", "output", "none"]
 
 
 class TransformerState(NamedTuple):
-    """All that decoding keeps: every tensor has the batch first."""
+    """All that decoding keeps from step to step: every tensor has the batch first."""
 
     memory: tuple[KeyValueCache, ...]
     memory_mask: Bool[Tensor, "batch source_tokens"] | None
@@ -28,93 +28,66 @@ class TransformerState(NamedTuple):
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The arguments of `Transformer`, which has their defaults."""
+    """All that a Transformer is built from; the defaults are the base model but for `share` (table 3)."""
 
     src_vocab: PositiveInt
+    """Tokens of the source's vocabulary."""
     tgt_vocab: PositiveInt
-    embed_dim: PositiveInt
-    num_heads: PositiveInt
-    depth: PositiveInt
-    decoder_depth: NonNegativeInt | None
-    mlp_ratio: PositiveFloat
-    dropout: Annotated[float, Interval(ge=0, lt=1)]
-    norm: NormPlace
-    final_norm: bool | None
-    activation: Activation
-    positions: PositionKind
-    max_tokens: PositiveInt | None
-    share: Sharing
-    mixer: str | tuple[str, ...]
-    decoder_mixer: str | tuple[str, ...]
-    mixer_options: Mapping[str, Any]
+    """Tokens of the target's vocabulary."""
+    embed_dim: PositiveInt = 512
+    num_heads: PositiveInt = 8
+    depth: PositiveInt = 6
+    """Layers of the encoder."""
+    decoder_depth: NonNegativeInt | None = None
+    """Layers of the decoder; as many as the encoder's unless given."""
+    mlp_ratio: PositiveFloat = 4.0
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    norm: NormPlace = "post"
+    """Where each layer's norms are: "post" as in the paper, or "pre"."""
+    final_norm: bool | None = None
+    """Whether encoder and decoder end in a norm (torch.nn.Transformer's always do); with pre-norm, unless given."""
+    activation: Activation = "relu"
+    positions: PositionKind = "sine"
+    """"sine" reaches any length, "learned" the first `max_tokens`; or "none"."""
+    max_tokens: PositiveInt | None = None
+    share: Sharing = "output"
+    """Which matrices are one (section 3.4): "output", the target's embedding and the output projection; "all", the
+    source's embedding too, as in the paper; or "none"."""
+    mixer: str | tuple[str, ...] = "attention"
+    """In the place of the encoder's self-attention, a name of MIXERS or one a layer: any mixer that supports a mask,
+    or any at all for batches without padding."""
+    decoder_mixer: str | tuple[str, ...] = "attention"
+    """In the place of the decoder's self-attention: any mixer that can be causal."""
+    mixer_options: Mapping[str, Any] = field(default_factory=dict)
+    """As ViT's."""
 
 
 class Transformer(nn.Module):
     """An encoder reads the source, and a causal decoder writes the target (Vaswani et al. 2017, section 3).
 
-    `norm` is "post" as in the paper or "pre"; a norm behind each stack comes with "pre", or as `final_norm` says
-    (torch.nn.Transformer has it always). `positions` are "sine" (any length), "learned" (up to `max_tokens`) or
-    "none". `share` says which matrices are one (section 3.4): "output", the target's embedding and the output
-    projection; "all", the source's embedding too; "none". `mixer` takes the place of self-attention in the encoder: any
-    that honours masks, or any at all for batches without padding; `decoder_mixer` any that can be causal.
-    `decoder_depth` is `depth` unless given. Raises RegardError for a mixer that cannot serve.
+    RegardError for a mixer that cannot be causal where it must be, or that is built for one number of tokens.
     """
 
-    def __init__(
-        self,
-        src_vocab: int,
-        tgt_vocab: int,
-        *,
-        embed_dim: int = 512,
-        num_heads: int = 8,
-        depth: int = 6,
-        decoder_depth: int | None = None,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.1,
-        norm: NormPlace = "post",
-        final_norm: bool | None = None,
-        activation: Activation = "relu",
-        positions: PositionKind = "sine",
-        max_tokens: int | None = None,
-        share: Sharing = "output",
-        mixer: str | Sequence[str] = "attention",
-        decoder_mixer: str | Sequence[str] = "attention",
-        mixer_options: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        if share == "all" and src_vocab != tgt_vocab:
-            raise RegardError(f'model: share = "all" needs one vocabulary, got {src_vocab} and {tgt_vocab} tokens')
-
-        def embedding(vocab_size: int) -> TokenEmbedding:
-            return TokenEmbedding(vocab_size, embed_dim, positions=positions, max_tokens=max_tokens, dropout=dropout)
-
-        self.src_embed = None if share == "all" else embedding(src_vocab)
-        self.tgt_embed = embedding(tgt_vocab)
+        self.config = config
+        if config.share == "all" and config.src_vocab != config.tgt_vocab:
+            sizes = f"{config.src_vocab} and {config.tgt_vocab} tokens"
+            raise RegardError(f'model: share = "all" needs one vocabulary, got {sizes}')
+        self.src_embed = None if config.share == "all" else _embedding(config, config.src_vocab)
+        self.tgt_embed = _embedding(config, config.tgt_vocab)
+        of_both: dict[str, Any] = {
+            key: getattr(config, key)
+            for key in ("mlp_ratio", "norm", "activation", "dropout", "mixer_options", "final_norm")
+        }
         self.encoder = TransformerEncoder(
-            embed_dim,
-            num_heads,
-            depth,
-            mlp_ratio=mlp_ratio,
-            norm=norm,
-            activation=activation,
-            dropout=dropout,
-            mixer=mixer,
-            mixer_options=mixer_options,
-            final_norm=final_norm,
+            config.embed_dim, config.num_heads, config.depth, mixer=config.mixer, **of_both
         )
+        decoder_depth = config.depth if config.decoder_depth is None else config.decoder_depth
         self.decoder = TransformerDecoder(
-            embed_dim,
-            num_heads,
-            depth if decoder_depth is None else decoder_depth,
-            mlp_ratio=mlp_ratio,
-            norm=norm,
-            activation=activation,
-            dropout=dropout,
-            mixer=decoder_mixer,
-            mixer_options=mixer_options,
-            final_norm=final_norm,
+            config.embed_dim, config.num_heads, decoder_depth, mixer=config.decoder_mixer, **of_both
         )
-        self.head = nn.Linear(embed_dim, tgt_vocab, bias=False) if share == "none" else None
+        self.head = nn.Linear(config.embed_dim, config.tgt_vocab, bias=False) if config.share == "none" else None
 
     def forward(
         self,
@@ -124,7 +97,7 @@ class Transformer(nn.Module):
         source_mask: Bool[Tensor, "batch source_tokens"] | None = None,
         target_mask: Bool[Tensor, "batch target_tokens"] | None = None,
     ) -> Float[Tensor, "batch target_tokens tgt_vocab"]:
-        """Logits of the token after each token of the target, which begins with the one that means "begin".
+        """Logits of the token after each token of the target, whose first token is the one that means "begin".
 
         Masks are True where a token is real. A target that is padded at its end needs none: nothing looks ahead.
         RegardError for an empty source, a token outside the vocabulary, and more tokens than positions reach.
@@ -169,9 +142,33 @@ class Transformer(nn.Module):
         *,
         source_mask: Bool[Tensor, "batch source_tokens"] | None = None,
     ) -> Float[Tensor, "batch layers heads target_tokens source_tokens"]:
-        """What each token of the target takes from the source, in each layer and head of the decoder."""
+        """The weights with which each target token attends to the source, in each layer and head of the decoder."""
         memory = self.encode(source, source_mask=source_mask)
         return self.decoder.cross_attention(self.tgt_embed(target, what="target"), memory, memory_mask=source_mask)
+
+    def intermediate_names(self) -> list[str]:
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), "logits"]
+
+    def intermediates(
+        self,
+        source: Int[Tensor, "batch source_tokens"],
+        target: Int[Tensor, "batch target_tokens"],
+        *,
+        source_mask: Bool[Tensor, "batch source_tokens"] | None = None,
+        target_mask: Bool[Tensor, "batch target_tokens"] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        RegardError for an unknown name, and as `forward`.
+        """
+        masks = {"source_mask": source_mask, "target_mask": target_mask}
+        return record(self._taps(), ["logits"], lambda: [self(source, target, **masks)], names)
+
+    def _taps(self) -> dict[str, Tap]:
+        decoder_input = Tap(self.decoder, first_input)
+        return {**self.encoder.taps("encoder"), "decoder.input": decoder_input, **self.decoder.taps("decoder")}
 
     def flops(self, source_tokens: int, target_tokens: int) -> int:
         """Operations for one pair: a multiply and an add are two; norms, softmax and biases are left out."""
@@ -180,6 +177,16 @@ class Transformer(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.tgt_embed.logits(x) if self.head is None else self.head(x)
+
+
+def _embedding(config: TransformerConfig, vocab_size: int) -> TokenEmbedding:
+    return TokenEmbedding(
+        vocab_size,
+        config.embed_dim,
+        positions=config.positions,
+        max_tokens=config.max_tokens,
+        dropout=config.dropout,
+    )
 
 
 def check_mask(tokens: Int[Tensor, "batch tokens"], mask: Tensor | None, what: str) -> None:

@@ -7,19 +7,29 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Interval
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from regard.errors import RegardError, unknown
-from regard.layers import Block, Grid, LearnedPositions, PatchEmbed, SinePositions, Trace
+from regard.errors import RegardError
+from regard.layers import (
+    Block,
+    Grid,
+    LearnedPositions,
+    PatchEmbed,
+    SinePositions,
+    Tap,
+    checkpointed,
+    first_input,
+    layer_taps,
+    record,
+)
 from regard.mixers import create_mixer, one_each, options_for
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """All that a ViT is built from; the names are timm's where timm has one."""
+    """All that a ViT is built from; names are timm's where it has them."""
 
     img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
     """Pixels, one number or (height, width)."""
@@ -34,27 +44,28 @@ class ViTConfig:
     mixer: str | tuple[str, ...] = "attention"
     """A name of MIXERS, or one a block."""
     mixer_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the mixer's constructor; or a table of them under each mixer's name, for models that mix or vary."""
+    """Arguments of the mixer's constructor; or, for several mixers, a table of them under each mixer's name."""
     pool: Literal["token", "avg", "token_avg", "distilled"] = "token"
-    """What the head reads: a class token; the mean over the patches; one beside the other (DINOv2's linear probe); or
-    the class token, while a second head reads the first register and the two are averaged (DeiT's distillation)."""
+    """What the head reads: "token", the class token; "avg", the mean over the patches; "token_avg", both, concatenated
+    (DINOv2's linear probe); "distilled", the class token, while a second head reads the first register and the logits
+    are averaged (DeiT)."""
     class_token: bool | None = None
-    """Whether there is one; where the head reads it, unless given."""
+    """Whether there is one. Unless given, there is one if the head reads it."""
     num_registers: NonNegativeInt = 0
-    """Learned tokens behind the class token that stand for no patch (Darcet et al. 2023); DeiT's distillation token."""
+    """Learned tokens without a patch, behind the class token (Darcet et al. 2023); DeiT's distillation token is one."""
     fc_norm: bool = False
     """The last norm comes after the pooling (timm's name), not before."""
     norm_eps: PositiveFloat = 1e-6
-    """Of all norms; transformers' ViT and DeiT were trained with 1e-12."""
+    """The epsilon of all norms; transformers' ViT and DeiT were trained with 1e-12."""
     positions: Literal["learned", "sine", "none"] = "learned"
     position_std: PositiveFloat = 0.02
-    """Deviation that learned positions start with; a small model from scratch wants them as large as its tokens."""
+    """Initial standard deviation of learned positions; 1, as large as the tokens, for a small model from scratch."""
     antialias: bool = True
-    """Of learned positions that are resampled for another grid; DINOv2 was trained without."""
+    """Whether learned positions are resampled with antialiasing; DINOv2 was trained without."""
     drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Rate in the last block; it rises linearly from zero."""
     layer_scale: PositiveFloat | None = None
-    """Initial value of LayerScale, or none of it."""
+    """Initial value of LayerScale; None for a model without it."""
 
 
 _DINOV2_S = ViTConfig(
@@ -69,6 +80,25 @@ _DINOV2 = {
 DINOV2: MappingProxyType[str, ViTConfig] = MappingProxyType(
     _DINOV2 | {f"{name}_reg4": replace(config, num_registers=4) for name, config in _DINOV2.items()}
 )
+
+
+class LastBlock(Block):
+    """A block that need not finish the tokens which no head reads: a gain of one MLP."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed_dim"],
+        *,
+        grid: Grid | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        first: int | None = None,
+    ) -> Float[Tensor, "batch outputs embed_dim"]:
+        """All tokens, or only the `first` of them: all are mixed, and the `first` go through the MLP."""
+        if first is None:
+            return super().forward(x, grid=grid, mask=mask)
+        mixed = self.mixer(self.norm1(x), grid=grid, mask=mask)
+        x = x[:, :first] + self.drop_path(self.ls1(mixed[:, :first]))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 class ViT(nn.Module):
@@ -94,9 +124,8 @@ class ViT(nn.Module):
             self.reg_token = nn.Parameter(torch.empty(1, config.num_registers, dim))
             nn.init.normal_(self.reg_token, std=1e-6)
         self.pos_embed = _positions(config, self.grid)
-        rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment] # it is one, but not by name
-            Block(
+            (LastBlock if i + 1 == config.depth else Block)(
                 dim,
                 create_mixer(
                     name,
@@ -106,11 +135,11 @@ class ViT(nn.Module):
                     options=options_for(name, config.mixer_options),
                 ),
                 mlp_ratio=config.mlp_ratio,
-                drop_path=rate,
+                drop_path=config.drop_path * i / max(config.depth - 1, 1),
                 layer_scale=config.layer_scale,
                 norm_eps=config.norm_eps,
             )
-            for name, rate in zip(mixers, rates, strict=True)
+            for i, name in enumerate(mixers)
         )
         self.norm = nn.Identity() if config.fc_norm else nn.LayerNorm(dim, eps=config.norm_eps)
         self.fc_norm = nn.LayerNorm(self.num_features, eps=config.norm_eps) if config.fc_norm else nn.Identity()
@@ -124,50 +153,35 @@ class ViT(nn.Module):
         """Channels of what the head reads."""
         return self.config.embed_dim * (2 if self.config.pool == "token_avg" else 1)
 
-    def forward(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits. A dict given as `trace` receives every intermediate that `intermediate_names` lists."""
-        # The head reads the class token alone, so the last block need not finish the others: a gain of one MLP.
-        reads_one = self.config.pool == "token" and trace is None
-        tokens = self._encode(images, first=1 if reads_one else None, trace=trace)
-        return self.forward_head(tokens, trace=trace)
+    def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch num_classes"]:
+        """Logits."""
+        return self.forward_head(self._encode(images, first=1 if self.config.pool == "token" else None))
 
     def forward_features(
-        self, images: Float[Tensor, "batch in_chans height width"], *, trace: Trace | None = None
+        self, images: Float[Tensor, "batch in_chans height width"]
     ) -> Float[Tensor, "batch tokens embed_dim"]:
         """All tokens after the last norm, the prefix first. Images may have any size that patches tile."""
-        return self._encode(images, first=None, trace=trace)
+        return self._encode(images, first=None)
 
-    def _encode(self, images: Tensor, *, first: int | None, trace: Trace | None) -> Tensor:
-        """The last block's `first` tokens, or all of them."""
+    def _encode(self, images: Tensor, *, first: int | None) -> Tensor:
+        """The `first` tokens after the last norm, or all of them."""
         height, width = images.shape[-2:]
         grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
         x = self.patch_embed(images)
-        _record(trace, patches=x)
         prefix = [token.expand(len(x), -1, -1) for token in self._prefix_tokens()]
         x = torch.cat([*prefix, x], dim=1) if prefix else x
         if self.pos_embed is not None:
             x = x + self.pos_embed(grid)
-        _record(trace, embedding=x)
-        for i, block in enumerate(self.blocks):
-            kept = first if i + 1 == self.config.depth else None
-            if self.gradient_checkpointing and torch.is_grad_enabled() and trace is None:
-                x = checkpoint(block, x, grid=grid, first=kept, use_reentrant=False)
-                continue
-            inside: Trace | None = None if trace is None else {}
-            x = block(x, grid=grid, first=kept, trace=inside)
-            _record(trace, **{f"blocks.{i}.{name}": tensor for name, tensor in (inside or {}).items()})
-            _record(trace, **{f"blocks.{i}": x})
-        x = self.norm(x)
-        _record(trace, features=x)
-        return x
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = checkpointed(self.gradient_checkpointing, block, x, grid=grid)
+        return self.norm(checkpointed(self.gradient_checkpointing, last, x, grid=grid, first=first))
 
     def _prefix_tokens(self) -> list[Tensor]:
         return [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
 
     def pool(self, tokens: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch num_features"]:
-        """What the head reads of all tokens: a feature vector an image."""
+        """The feature vector of each image, which the head reads."""
         kind, patches = self.config.pool, tokens[:, self.grid.prefix :]
         if kind == "token_avg":
             pooled = torch.cat([tokens[:, 0], patches.mean(1)], dim=1)
@@ -175,38 +189,35 @@ class ViT(nn.Module):
             pooled = patches.mean(1) if kind == "avg" else tokens[:, 0]
         return self.fc_norm(pooled)
 
-    def forward_head(
-        self, tokens: Float[Tensor, "batch tokens embed_dim"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
+    def forward_head(self, tokens: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch num_classes"]:
         """Logits of the pooled tokens; with a distillation token, the mean of both heads'."""
-        pooled = self.pool(tokens)
-        logits = self.head(pooled)
-        if self.config.pool == "distilled":
-            logits = (logits + self.head_dist(tokens[:, 1])) / 2
-        _record(trace, pre_logits=pooled, logits=logits)
-        return logits
+        logits = self.head(self.pool(tokens))
+        return (logits + self.head_dist(tokens[:, 1])) / 2 if self.config.pool == "distilled" else logits
 
     def intermediate_names(self) -> list[str]:
-        """What a `trace` receives, in the order of computation."""
-        inside = [
-            f"blocks.{i}{part}" for i in range(self.config.depth) for part in (".mixer_input", ".mixer_output", "")
-        ]
-        return ["patches", "embedding", *inside, "features", "pre_logits", "logits"]
+        """The names that `intermediates` knows, in the order of computation."""
+        return [*self._taps(), "logits"]
 
     def intermediates(
-        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+        self, images: Float[Tensor, "batch in_chans height width"], names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """The named intermediates of one forward pass (all of them unless `names` picks)."""
-        known = self.intermediate_names()
-        for name in names or ():
-            if name not in known:
-                raise unknown("intermediate", name, known)
-        trace: Trace = {}
-        self(images, trace=trace)
-        return trace if names is None else {name: trace[name] for name in names}
+        """The named intermediates of one forward pass (all of them unless `names` picks).
+
+        All tokens go through the last block. RegardError for an unknown name.
+        """
+        return record(self._taps(), ["logits"], lambda: [self.forward_head(self.forward_features(images))], names)
+
+    def _taps(self) -> dict[str, Tap]:
+        return {
+            "patches": Tap(self.patch_embed),
+            "embedding": Tap(self.blocks[0], first_input),
+            **layer_taps("blocks", self.blocks),
+            "features": Tap(self.norm),
+            "pre_logits": Tap(self.fc_norm),
+        }
 
     def layer_number(self, name: str) -> int:
-        """How deep a parameter lies: 0 before the blocks, i + 1 in block i, and behind the last of them depth + 1."""
+        """The depth of a parameter in the model: 0 before the blocks, i + 1 in block i, depth + 1 behind the last."""
         part, _, rest = name.partition(".")
         if part == "blocks":
             return int(rest.partition(".")[0]) + 1
@@ -215,7 +226,7 @@ class ViT(nn.Module):
     def flops(self) -> int:
         """Operations for one image of the built size: a multiply and an add are two; norms and softmax are left out.
 
-        By the definition, with every token through every block.
+        Every token is counted in every block.
         """
         inside = sum(block.flops(self.grid) for block in self.blocks)
         head = 2 * self.head.weight.numel() if isinstance(self.head, nn.Linear) else 0
@@ -223,7 +234,7 @@ class ViT(nn.Module):
 
 
 def _has_class_token(config: ViTConfig) -> bool:
-    """RegardError where the head would read a token that is not there."""
+    """Whether the model has a class token. RegardError where the head would read a token that is not there."""
     read = config.pool != "avg"
     if read and config.class_token is False:
         raise RegardError(f"model.pool: {config.pool} reads a class token, and class_token is false; avg does not")
@@ -239,13 +250,8 @@ def _positions(config: ViTConfig, grid: Grid) -> nn.Module | None:
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Variance 1 / fan-in (LeCun), so that width does not matter: 0.02, usual at 768, stalls an encoder of 64."""
+    """Variance 1 / fan-in (LeCun), for any width: with the usual deviation of 0.02 an encoder of width 64 stalls."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _record(trace: Trace | None, **tensors: Tensor) -> None:
-    if trace is not None:
-        trace |= tensors

@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from regard.errors import RegardError, nearest, unknown
+from regard.models import current_name
 from regard.recipes.schema import AUGMENTATIONS, AugmentSection, Recipe, TaskName, TrainSection
 
 __all__ = [
@@ -44,14 +45,20 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, address: str | None 
     return read_recipe(path, overrides)
 
 
-def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in a file, with overrides by dotted key. RegardError names the file, the key and what is allowed."""
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None, *, of_run: bool = False) -> Recipe:
+    """The recipe in a file, with overrides by dotted key. The recipe `of_run`, in a run folder, may hold an old name.
+
+    RegardError names the file, the key and what is allowed.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RegardError(f"{path}: is not TOML: {error}") from None
     except OSError as error:
         raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
+    model = values.get("model")
+    if of_run and isinstance(model, dict) and isinstance(model.get("name"), str):
+        model["name"] = current_name(model["name"])
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from regard.errors import RegardError, unknown
-from regard.models import build, configure
+from regard.models import build, configure, current_name
 from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
 from regard.weights import read_safetensors, require_fit
@@ -24,7 +24,7 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
     metadata, where = found.metadata(), str(found.metadata_file)
     try:
         model_name, config = metadata["model"]["name"], metadata["model"]["config"]
-        model = build(configure(model_name, config, where=f"{where}: model.config"))
+        model = build(configure(current_name(model_name), config, where=f"{where}: model.config"))
         task = metadata["task"]
         if task not in PREDICTORS:
             raise unknown("task", task, PREDICTORS, where=where)

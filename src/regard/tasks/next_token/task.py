@@ -43,7 +43,7 @@ class NextTokenTask:
         return ()
 
     def build_model(self) -> LanguageModel:
-        model = LanguageModel(**vars(self.config))
+        model = LanguageModel(self.config)
         model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         return model
 
