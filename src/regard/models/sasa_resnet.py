@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.errors import RegardError, unknown
 from regard.layers import DropPath, LocalAttention2d, StemAttention2d, Trace
+from regard.models.image_model import StageModel
 
 EXPANSION = 4
 """A block gives so many times the channels that its spatial layer works on."""
@@ -117,16 +118,13 @@ class Stem(nn.Module):
         return 2 * -(-height // self.stride) * -(-width // self.stride) * _numel(self.conv1)
 
 
-class SASAResNet(nn.Module):
+class SASAResNet(StageModel):
     """Stem, stages of bottleneck blocks, mean over the pixels, linear head. Where all stages are "conv" it is a ResNet.
 
     Where a block's convolution would stride, its attention is followed by pooling; so attention works at the larger
     resolution, which is what the paper's counts of operations say. RegardError for channels that the heads do not
     divide, and for stages without a kind.
     """
-
-    gradient_checkpointing = False
-    """Recompute each block in the backward pass instead of keeping its activations."""
 
     def __init__(self, config: SASAResNetConfig) -> None:
         super().__init__()
@@ -169,10 +167,16 @@ class SASAResNet(nn.Module):
         return x
 
     def forward_head(
-        self, features: Float[Tensor, "batch out_chans rows columns"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits of the mean over the pixels."""
+        self,
+        features: Float[Tensor, "batch out_chans rows columns"],
+        pre_logits: bool = False,
+        *,
+        trace: Trace | None = None,
+    ) -> Float[Tensor, "batch outputs"]:
+        """Logits of the mean over the pixels; `pre_logits`: the mean alone."""
         means = features.mean((2, 3))
+        if pre_logits:
+            return means
         logits = self.head(means)
         _record(trace, pre_logits=means, logits=logits)
         return logits
@@ -182,7 +186,7 @@ class SASAResNet(nn.Module):
         return ["stem", *(f"blocks.{i}" for i in range(len(self.blocks))), "pre_logits", "logits"]
 
     def intermediates(
-        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+        self, images: Float[Tensor, "batch in_chans height width"], names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """The named intermediates of one forward pass (all of them unless `names` picks)."""
         known = self.intermediate_names()

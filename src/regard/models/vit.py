@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from regard.errors import RegardError, unknown
 from regard.layers import Block, Grid, LearnedPositions, PatchEmbed, SinePositions, Trace
 from regard.mixers import create_mixer, one_each, options_for
+from regard.models.image_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,8 @@ DINOV2: MappingProxyType[str, ViTConfig] = MappingProxyType(
 )
 
 
-class ViT(nn.Module):
+class ViT(TokenModel):
     """Patches, positions, `depth` pre-norm blocks, a norm, and a linear head (Dosovitskiy et al. 2020, eq. 1 to 4)."""
-
-    gradient_checkpointing = False
-    """Recompute each block in the backward pass instead of keeping its activations."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -176,10 +174,16 @@ class ViT(nn.Module):
         return self.fc_norm(pooled)
 
     def forward_head(
-        self, tokens: Float[Tensor, "batch tokens embed_dim"], *, trace: Trace | None = None
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits of the pooled tokens; with a distillation token, the mean of both heads'."""
+        self,
+        tokens: Float[Tensor, "batch tokens embed_dim"],
+        pre_logits: bool = False,
+        *,
+        trace: Trace | None = None,
+    ) -> Float[Tensor, "batch outputs"]:
+        """Logits of the pooled tokens; with a distillation token, the mean of both. `pre_logits`: the pooled tokens."""
         pooled = self.pool(tokens)
+        if pre_logits:
+            return pooled
         logits = self.head(pooled)
         if self.config.pool == "distilled":
             logits = (logits + self.head_dist(tokens[:, 1])) / 2
@@ -194,7 +198,7 @@ class ViT(nn.Module):
         return ["patches", "embedding", *inside, "features", "pre_logits", "logits"]
 
     def intermediates(
-        self, images: Float[Tensor, "batch in_chans height width"], names: list[str] | None = None
+        self, images: Float[Tensor, "batch in_chans height width"], names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """The named intermediates of one forward pass (all of them unless `names` picks)."""
         known = self.intermediate_names()
