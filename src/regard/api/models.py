@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from regard.api.names import ELSEWHERE, LOCAL, find, unknown_model
+from regard.api.names import LOCAL, find, require_known
 from regard.errors import RegardError, unknown
 from regard.models import PRESETS, ImageModel, ModelConfig, build, configure, create_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, find_pretrained
@@ -73,21 +73,22 @@ def create_model(
             return _model_in(named_by.folder, given)
         name, pretrained = named_by.name, True
     entry = find_pretrained(name)
-    if entry is None and (pretrained or name not in PRESETS):
-        if name in PRESETS:
-            raise RegardError(f"{name}: the catalogue has no weights of it; it has those of: {', '.join(CATALOGUE)}")
-        if pretrained and "." not in name and name not in ELSEWHERE:
+    key = next((key for key, known in CATALOGUE.items() if known is entry), name)
+    if entry is None and name in PRESETS and pretrained:
+        raise RegardError(f"{name}: the catalogue has no weights of it; it has those of: {', '.join(CATALOGUE)}")
+    if entry is None and name not in PRESETS:
+        require_known(name)
+        if pretrained:
             raise unknown("pretrained model", name, CATALOGUE)
-        raise unknown_model(name)
     if entry is not None and entry.is_backbone:
         return _backbone(name, entry, given, pretrained)
     start: Mapping[str, Any] = entry.config if entry is not None and (pretrained or name not in PRESETS) else {}
     preset = name if entry is None else entry.model
-    model = build(configure(preset, {**start, **_translated(given, PRESETS[preset], preset)}))
+    model = build(configure(preset, {**start, **_translated(given, PRESETS.get(preset), preset)}))
     if pretrained:
         load_weights(model, name)
     if isinstance(model, ImageModel):
-        model.pretrained_cfg = {"architecture": preset} if entry is None else _cfg(name, entry, pretrained)
+        model.pretrained_cfg = {"architecture": preset} if entry is None else _cfg(key, entry, pretrained)
     return model
 
 
@@ -129,7 +130,7 @@ def preprocessing_for(model: ImageModel) -> Any:
     )
 
 
-def _translated(given: Mapping[str, Any], config: ModelConfig, name: str) -> dict[str, Any]:
+def _translated(given: Mapping[str, Any], config: ModelConfig | None, name: str) -> dict[str, Any]:
     """Arguments under the configuration's names. RegardError says what to type for one that has no place in it."""
     found: dict[str, Any] = {}
     for typed, value in given.items():

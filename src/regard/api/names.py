@@ -87,16 +87,15 @@ def list_models(
     return sorted((name for name in chosen if not _matches(name, unwanted)), key=_natural)
 
 
-def unknown_model(name: str) -> RegardError:
-    """The error for a name that no preset and no entry of the catalogue has, with its name here, or the nearest."""
+def require_known(name: str) -> None:
+    """RegardError for what another library calls a model that is here, and for a tag that is not there."""
     base, _, tag = name.partition(".")
-    if base in ELSEWHERE or name in ELSEWHERE:
-        return RegardError(f"unknown model {name!r}; here it is {ELSEWHERE.get(name, ELSEWHERE.get(base))!r}")
+    if base in ELSEWHERE:
+        raise RegardError(f"unknown model {name!r}; here it is {ELSEWHERE[base]!r}")
     tags = [known.partition(".")[2] for known in CATALOGUE if known.startswith(f"{base}.")]
     if tag and (base in PRESETS or tags):
         have = f"its tags are: {', '.join(tags)}" if tags else "it has none"
-        return RegardError(f"{base}: unknown tag {tag!r}; {have} (`regard models` lists pretrained models)")
-    return unknown("model", name, {*PRESETS, *(known.partition(".")[0] for known in CATALOGUE)})
+        raise RegardError(f"{base}: unknown tag {tag!r}; {have} (`regard models` lists pretrained models)")
 
 
 def unknown_source(name: str) -> RegardError:

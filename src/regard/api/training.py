@@ -108,7 +108,7 @@ class Comparison:
         """Writes the report again, with what it is given besides; once the comparison has run."""
 
     def run(self, command: Sequence[str], *, title: str | None = None, with_dinov2: bool = False) -> "list[Contender]":
-        """Trains all, and writes the report; `with_dinov2`: with DINOv2's look at a photograph, where it is installed."""
+        """Trains all, and writes the report; `with_dinov2`: a photograph as DINOv2 sees it, if that is installed."""
         from regard.compare import compare, dinov2_picture, write_report
         from regard.mixers import MIXERS
 

@@ -1,6 +1,5 @@
 """`regard train`."""
 
-import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -41,18 +40,14 @@ def train(
             "train: --resume goes on with the run's own recipe; it takes no --data, --out, --set or --device"
         )
 
+    from regard.api.training import train_run
     from regard.cli.tables import figures_line
     from regard.recipes import load_recipe
-
-    command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
-    resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
-    if resolved is not None and os.environ.get("RANK", "0") == "0":  # what comes next takes seconds
-        typer.echo(f"training {resolved.model.name} on {resolved.data.address}")
-
-    from regard.api.training import train_run
     from regard.tasks import TASKS
     from regard.training import Run, is_main_process
 
+    command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
+    resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
     resolved = resolved or Run.open(Path(str(resume))).recipe()
     run, summary = train_run(str(recipe), resolved, out or resume, command=command, resume=resume is not None)
     if not is_main_process():
