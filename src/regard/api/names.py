@@ -124,6 +124,8 @@ def device_named(device: str | torch.device | None) -> torch.device:
     if device is None or device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kinds = ("auto", "cpu", "cuda", "cuda:0", "mps")
+    if str(device).startswith("gpu"):  # which `unknown` finds nearest to "cpu"
+        raise RegardError(f"unknown device {str(device)!r}; did you mean 'cuda'? Known: {', '.join(kinds)}")
     try:
         chosen = torch.device(device)
     except RuntimeError:
