@@ -202,7 +202,7 @@ def test_timms_arguments_are_taken():
         ({"drop_path": 0.1, "drop_path_rate": 0.1}, "are one setting; give one of them"),
         ({"global_pool": "max"}, "'token', 'avg', 'token_avg' or 'distilled', got 'max'"),
         ({"embed_dims": 3}, r"unknown key '.*embed_dims'; did you mean '.*embed_dim'\?"),
-        ({"mixer": "atention"}, r"unknown mixer 'atention'; did you mean 'attention'\? Known: attention, conv"),
+        ({"mixer": "atention"}, r"unknown mixer 'atention'; did you mean 'attention'\?.* Known: attention, conv"),
     ],
 )
 def test_what_has_no_place_is_answered_with_what_to_type(typed, answer):
@@ -621,7 +621,7 @@ def test_compare_mixers(tmp_path, tiny):
 
 def test_an_unknown_mixer_is_answered_with_mixers_before_models(tmp_path):
     with pytest.raises(
-        RegardError, match=r"unknown mixer 'atention'; did you mean 'attention'\? Known: attention, conv"
+        RegardError, match=r"unknown mixer 'atention'; did you mean 'attention'\?.* Known: attention, conv"
     ):
         regard.compare_mixers(["atention"], out=tmp_path / "compared")
 

@@ -1,6 +1,5 @@
 """Who takes part in a comparison: mixers and models by name, and which of them can serve a recipe at all."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -30,10 +29,7 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
     elif name not in PRESETS:
-        models = sorted(preset for preset in PRESETS if _suits(recipe, preset))
-        if difflib.get_close_matches(name, models, n=1) and not difflib.get_close_matches(name, MIXERS, n=1):
-            raise unknown("model", name, models)
-        raise RegardError(f"{unknown('mixer', name, MIXERS)}; or a model: {', '.join(models)}")
+        raise unknown("mixer", name, [*MIXERS, *(preset for preset in PRESETS if _suits(recipe, preset))])
     elif name != recipe.model.name:
         # Another model sees the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}

@@ -40,10 +40,6 @@ def native_is_available() -> bool:
     return native_state().library is not None
 
 
-# This is torch.compiler.assume_constant_result, without its import of the compiler, which takes over a second.
-native_is_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
 def native_serves(q: Tensor) -> bool:
     return q.device.type == "cpu" and q.dtype in DTYPES and native_is_available()
 
@@ -67,6 +63,10 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
     out, lse = run(q, k, v, mask, *shared, *options)
     return out if prefix is None else merged(out, lse, q, prefix, case.scale)
+
+
+# This is torch.compiler.assume_constant_result, without its import of the compiler, which takes over a second.
+native_is_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _Native(torch.autograd.Function):
