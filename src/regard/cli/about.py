@@ -23,11 +23,12 @@ data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_ar
 
 
 def models() -> None:
-    """List the models, their size, and their cost for an input of the size that is named; and pretrained ones."""
+    """List pretrained models; and all models, their size, and their cost for an input of the size that is named."""
     import torch
 
     from regard.models import PRESETS, build
 
+    _show_pretrained()  # first, since the others are built to be counted
     columns = ("input", "width", "depth", "heads", "M params", "GFLOP")
     table = Table(
         Column("name", no_wrap=True, min_width=22),
@@ -43,7 +44,6 @@ def models() -> None:
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
         table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
     show(table)
-    _show_pretrained()
 
 
 def _show_pretrained() -> None:

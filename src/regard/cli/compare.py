@@ -2,8 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +10,11 @@ import typer
 from rich.table import Column, Table
 
 from regard.cli.tables import right, show
-from regard.cli.train import Settings
+from regard.cli.train import Device, Settings, with_device, words
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
+    from regard.api.training import Comparison
     from regard.compare import Contender, SecondPart
 
 DEMO_RECIPE = "vit-digits"
@@ -22,13 +22,6 @@ DEMO_RECIPE = "vit-digits"
 # more: with these the whole stays under twelve.
 DETECTOR_RECIPE = "detr-small"
 DETECTOR_MINUTES = 4.0
-# What is trained on each sort of data, unless a recipe is named.
-RECIPES = {
-    "images": DEMO_RECIPE,
-    "images with boxes": "detr-digit-scenes",
-    "pairs of texts": "seq2seq-numbers",
-    "text": "next-token",
-}
 
 
 def compare(
@@ -48,9 +41,12 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs a mixer.")] = 1,
     out: Annotated[Path | None, typer.Option(help="The folder to make (runs/compare-N unless given).")] = None,
     settings: Settings = None,
+    device: Device = None,
 ) -> None:
     """Train the same model with several token mixers, alike, and report how good each is and what it costs."""
-    _compare(mixers, data, recipe or _recipe_for(data), seeds, out, settings)
+    from regard.api.training import recipe_for
+
+    _compare(mixers, data, recipe or recipe_for(data), seeds, out, settings, device)
 
 
 def demo(
@@ -59,6 +55,7 @@ def demo(
         float, typer.Option(metavar="MINUTES", help="How long the detector may train; 0 leaves the second part out.")
     ] = DETECTOR_MINUTES,
     settings: Settings = None,
+    device: Device = None,
 ) -> None:
     """Train a small encoder with each of the eight mixers on real handwritten digits, then a detector that finds
     digits in scenes, and report. --set is of the first part."""
@@ -69,39 +66,28 @@ def demo(
             f"demo: --detector-minutes is {detector_minutes:g}; it must be a number of minutes, or 0 for no detector"
         )
     folder = out or default_run_folder("demo")
-    write = _compare("all", None, DEMO_RECIPE, 1, folder, settings, title="Eight ways to mix tokens", real=True)
+    title = "Eight ways to mix tokens"
+    comparison = _compare("all", None, DEMO_RECIPE, 1, folder, settings, device, title=title, with_dinov2=True)
     if detector_minutes:
-        second = _train_detector(folder / "detector", detector_minutes)
-        write(second=second)
-        typer.echo(f"{folder / 'report.html'} now holds both parts")
+        comparison.write_report(second=_train_detector(folder / "detector", detector_minutes, device))
+        typer.echo(f"{comparison.report_file} now holds both parts")
 
 
-def _train_detector(folder: Path, minutes: float) -> "SecondPart":
-    """Trains the demo's detector, as `regard train` would, and tells how good it is."""
-    from regard.compare import SecondPart, contender, write_report
+def _train_detector(folder: Path, minutes: float, device: str | None) -> "SecondPart":
+    """Trains the demo's detector, as `regard train` would, and says how good it is."""
+    from regard.api.training import train_run
+    from regard.compare import SecondPart, contender
     from regard.recipes import load_recipe
-    from regard.training import Run, train
 
     settings = [f"train.max_minutes={minutes:g}"]
-    recipe = load_recipe(DETECTOR_RECIPE, settings)
+    recipe = load_recipe(DETECTOR_RECIPE, with_device(settings, device))
     typer.echo(f"now a detector, for {minutes:g} minutes", err=True)
-    summary = train(recipe, folder)
-    found = contender(folder.name, [folder], with_cost=False)
-    command = shlex.join(["regard", "train", DETECTOR_RECIPE, "--set", *settings])
-    report = Run(folder).report_file
-    write_report(report, title=recipe.title or folder.name, contenders=[found], command=command)
-    typer.echo(f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {report}")
-    return SecondPart("Objects in images, by a detector", found, command)
-
-
-def _recipe_for(data: str | None) -> str:
-    """The shipped recipe for the sort of data behind an address."""
-    from regard.data import SORTS, parse_address
-
-    if data is None:
-        return DEMO_RECIPE
-    kind = parse_address(data).kind
-    return next((RECIPES[sort] for sort, kinds in SORTS.items() if kind in kinds and sort in RECIPES), DEMO_RECIPE)
+    command = words(["regard", "train", DETECTOR_RECIPE], None, settings, device)
+    run, summary = train_run(DETECTOR_RECIPE, recipe, folder, command=command)
+    typer.echo(
+        f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}"
+    )
+    return SecondPart("Objects in images, by a detector", contender(folder.name, [folder], with_cost=False), command)
 
 
 def _compare(
@@ -111,50 +97,28 @@ def _compare(
     seeds: int,
     out: Path | None,
     settings: list[str] | None,
+    device: str | None,
     title: str | None = None,
     *,
-    real: bool = False,
-) -> Callable[..., None]:
-    """What comes back writes the report again, with what it is given besides.
-
-    `real`: the comparison ends with a real ViT's look at a photograph, where its package is installed.
-    """
-    from regard.compare import all_candidates, dinov2_picture, left_out_message, write_report
-    from regard.compare import compare as run_comparison
-    from regard.mixers import MIXERS
+    with_dinov2: bool = False,
+) -> "Comparison":
+    """Runs a comparison, and prints its table and where its report is."""
     from regard.recipes import load_recipe
-    from regard.tasks import TASKS
-    from regard.training import default_run_folder
 
-    resolved = load_recipe(recipe, settings or (), address=data)
-    left_out: dict[str, str] = {}
-    if mixers == "all":
-        names, left_out = all_candidates(resolved)
-    else:
-        names = [name.strip() for name in mixers.split(",") if name.strip()]
-    told = left_out_message(left_out)
-    if told:
-        typer.echo(told, err=True)
-    folder = out or default_run_folder("compare")
-    contenders = run_comparison(resolved, names, seeds, folder)
-    report = folder / "report.html"
-    command = ["regard", "compare", "--mixers", ",".join(names), "--recipe", recipe, "--seeds", str(seeds)]
-    command += [] if data is None else ["--data", data]
-    command += [part for setting in settings or () for part in ("--set", setting)]
-    title = title or ("Which token mixer?" if MIXERS.keys() >= set(names) else "Which model?")
-    write = partial(
-        write_report,
-        report,
-        title=title,
-        contenders=contenders,
-        command=shlex.join(command),
-        notes=[told] if told else [],
-        picture=dinov2_picture() if real else None,
-    )
-    write()
+    resolved = load_recipe(recipe, with_device(settings, device), address=data)
+
+    from regard.api.training import Comparison
+    from regard.tasks import TASKS
+
+    names = "all" if mixers == "all" else [name.strip() for name in mixers.split(",") if name.strip()]
+    comparison = Comparison(resolved, names, seeds, out)
+    if comparison.left_out:
+        typer.echo(comparison.left_out, err=True)
+    command = shlex.split(words(["regard", "compare", "--recipe", recipe], data, settings, device))
+    contenders = comparison.run(command, title=title, with_dinov2=with_dinov2)
     _show_table(contenders, TASKS[resolved.task].unit)
-    typer.echo(f"report: {report}")
-    return write
+    typer.echo(f"report: {comparison.report_file}")
+    return comparison
 
 
 def _show_table(contenders: "Sequence[Contender]", unit: str) -> None:

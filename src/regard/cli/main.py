@@ -1,11 +1,12 @@
 """The `regard` command: its sub-commands, and what becomes of errors."""
 
 import sys
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import regard
 from regard.cli import about, compare, text, train, use, weights
@@ -20,6 +21,16 @@ class _Commands(TyperGroup):
             _fail("interrupted; `regard train --resume RUN` goes on from a run's last state", 130)
 
 
+class _WithTorch(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        if sys.stderr.isatty():  # the import takes a second or more: nobody should wonder what is going on
+            sys.stderr.write(f"regard {ctx.info_name}: loading PyTorch ...\r")
+            sys.stderr.flush()
+            import_module("torch")
+            sys.stderr.write("\x1b[2K")
+        return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="regard",
     cls=_Commands,
@@ -28,20 +39,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(compare.demo)
-app.command()(train.train)
-app.command()(use.evaluate)
-app.command()(use.predict)
-app.command()(use.explain)
-app.command()(text.generate)
-app.command()(compare.compare)
-app.command()(weights.convert)
+app.command(cls=_WithTorch)(compare.demo)
+app.command(cls=_WithTorch)(train.train)
+app.command(cls=_WithTorch)(use.evaluate)
+app.command(cls=_WithTorch)(use.predict)
+app.command(cls=_WithTorch)(use.explain)
+app.command(cls=_WithTorch)(text.generate)
+app.command(cls=_WithTorch)(compare.compare)
+app.command(cls=_WithTorch)(weights.convert)
 app.command()(weights.push)
-app.command()(about.models)
-app.command()(about.mixers)
-app.command()(about.recipes)
+app.command(cls=_WithTorch)(about.models)
+app.command(cls=_WithTorch)(about.mixers)
+app.command(cls=_WithTorch)(about.recipes)
 app.add_typer(about.data, name="data")
-app.command()(about.doctor)
+app.command(cls=_WithTorch)(about.doctor)
 
 
 def _version(wanted: bool) -> bool:

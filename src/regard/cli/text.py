@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
+from regard.cli.train import Device
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
     weights: Weights = "model",
+    device: Device = None,
 ) -> None:
     """Let a language model go on with a text. Same seed, same text."""
     from regard.api import load
     from regard.tasks import Writer
 
-    writer = load(run, weights=weights)
+    writer = load(run, weights=weights, device=device)
     if not isinstance(writer, Writer):
         raise RegardError(f"{run}: is no run of a language model; `regard train next-token` makes one")
     written = writer.generate(

@@ -14,6 +14,12 @@ Settings = Annotated[
 ]
 
 
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where to compute; a GPU, where there is one, unless given."),
+]
+
+
 def train(
     recipe: Annotated[
         str | None, typer.Argument(help="A shipped recipe (see `regard recipes`) or a TOML file.")
@@ -23,36 +29,29 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to make (runs/RECIPE-N unless given).")] = None,
     settings: Settings = None,
+    device: Device = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")] = None,
 ) -> None:
     """Train a model, and leave a run folder with weights, metrics and a report."""
     if (recipe is None) == (resume is None):
         raise RegardError("train: name a recipe to begin a run, or --resume RUN to go on with one")
-    if resume is not None and (data or out or settings):
-        raise RegardError("train: --resume goes on with the run's own recipe; it takes no --data, --out or --set")
+    if resume is not None and (data or out or settings or device):
+        raise RegardError(
+            "train: --resume goes on with the run's own recipe; it takes no --data, --out, --set or --device"
+        )
 
+    from regard.api.training import train_run
     from regard.cli.tables import figures_line
-    from regard.compare import contender, write_report
     from regard.recipes import load_recipe
     from regard.tasks import TASKS
-    from regard.training import Run, default_run_folder, is_main_process
-    from regard.training import train as run_training
+    from regard.training import Run, is_main_process
 
-    if resume is not None:
-        run = Run.open(resume)
-        resolved = run.recipe()
-    else:
-        resolved = load_recipe(str(recipe), settings or (), address=data)
-        run = Run(out or default_run_folder(Path(str(recipe)).stem))
-    summary = run_training(resolved, run.path, resume=resume is not None)
+    command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
+    resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
+    resolved = resolved or Run.open(Path(str(resume))).recipe()
+    run, summary = train_run(str(recipe), resolved, out or resume, command=command, resume=resume is not None)
     if not is_main_process():
         return
-    write_report(
-        run.report_file,
-        title=resolved.title or run.path.name,
-        contenders=[contender(run.path.name, [run.path], with_cost=False)],
-        command=_command(recipe, data, settings),
-    )
     task = TASKS[resolved.task]
     figures = figures_line({name: summary[name] for name in (task.main_metric, "loss")})
     typer.echo(
@@ -64,8 +63,16 @@ def train(
     typer.echo(f"run: {run.path}\nreport: {run.report_file}")
 
 
-def _command(recipe: str | None, data: str | None, settings: list[str] | None) -> str:
-    if recipe is None:
-        return ""
-    chosen = [] if data is None else ["--data", data]
-    return shlex.join(["regard", "train", recipe, *chosen, *(part for s in settings or () for part in ("--set", s))])
+def with_device(settings: list[str] | None, device: str | None) -> list[str]:
+    """`--device` is `--set train.device=...`. RegardError for a device that is not there."""
+    if device is None:
+        return settings or []
+    from regard.api.names import device_named
+
+    return [*(settings or []), f"train.device={device if device == 'auto' else device_named(device)}"]
+
+
+def words(command: list[str], data: str | None, settings: list[str] | None, device: str | None) -> str:
+    """A command with its options, as a shell takes it."""
+    given = [("--data", data), *(("--set", setting) for setting in settings or ()), ("--device", device)]
+    return shlex.join([*command, *(word for option, value in given if value is not None for word in (option, value))])

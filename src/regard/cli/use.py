@@ -11,6 +11,7 @@ from rich.table import Table
 from regard.cli.boxes import predict_boxes, show_detection_evaluation
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
+from regard.cli.train import Device
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def evaluate(
         str | None, typer.Option(help="Another data set; the run's own held-out images unless given.")
     ] = None,
     weights: Weights = "model",
+    device: Device = None,
     knn: Annotated[
         bool, typer.Option("--knn", help="Classify each held-out image by its nearest training images' features.")
     ] = False,
@@ -44,13 +46,13 @@ def evaluate(
     from regard.tasks import DetectionEvaluation, Evaluation
 
     if knn:
-        found = evaluate_knn(run, data, k=neighbours, weights=weights)
+        found = evaluate_knn(run, data, k=neighbours, weights=weights, device=device)
         text = csv_text(tuple(found), [found])
         write_files(out, "knn", found, text)
         if not printed(as_json, as_csv, found, text):
             typer.echo(figures_line(found))
         return
-    evaluation = evaluate_run(run, data, weights=weights)
+    evaluation = evaluate_run(run, data, weights=weights, device=device)
     if isinstance(evaluation, DetectionEvaluation):
         show_detection_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
         return
@@ -86,6 +88,7 @@ def predict(
         Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
     ] = None,
     weights: Weights = "model",
+    device: Device = None,
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -97,7 +100,7 @@ def predict(
     from regard.api import load
     from regard.tasks import Classifier, Detector, Translator
 
-    predictor = load(run, weights=weights)
+    predictor = load(run, weights=weights, device=device)
     if isinstance(predictor, Translator):
         predict_texts(predictor, text or [], files or [], beam, attention, out, as_json=as_json, as_csv=as_csv)
         return
@@ -161,16 +164,17 @@ def explain(
     ] = False,
     bound: Annotated[float, typer.Option(help="Of that error: how many features come under it?")] = 0.1,
     weights: Weights = "model",
+    device: Device = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The folder for the pictures, or for one image a .png file.")
     ] = Path(),
 ) -> None:
     """Draw what tokens take from each other: one PNG an image, NAME-mixing.png, or NAME-window.png and so on."""
-    from regard.api import explain as explain_run
+    from regard.api import explain_image
 
     files = _image_files(images)
     if favor:
-        _show_favor_error(run, files, bound, weights)
+        _show_favor_error(run, files, bound, weights, device)
         return
     stems = Counter(file.stem for file in files)
     if out.suffix.lower() == ".png" and len(files) > 1:
@@ -179,7 +183,7 @@ def explain(
     for number, file in enumerate(files):
         name = file.stem if stems[file.stem] == 1 else f"{file.stem}-{number}"
         path = out if out.suffix.lower() == ".png" else out / f"{name}-{shown}.png"
-        explain_run(run, file, path, layer=layer, tokens=token, kind=kind, weights=weights)
+        explain_image(run, file, path, layer=layer, tokens=token, kind=kind, weights=weights, device=device)
         typer.echo(f"{path}")
 
 
@@ -199,12 +203,12 @@ def _image_files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def _show_favor_error(run: str, files: Sequence[Path], bound: float, weights: str) -> None:
-    from regard.api import favor_error
+def _show_favor_error(run: str, files: Sequence[Path], bound: float, weights: str, device: str | None) -> None:
+    from regard.api import measure_favor_error
 
     heads = ("features", "matrix", "output", "mean of v", f"features for {bound:g}")
     table = Table("layer", *(right(head) for head in heads))
-    for found in favor_error(run, files, bound=bound, weights=weights):
+    for found in measure_favor_error(run, files, bound=bound, weights=weights, device=device):
         needed = "more than 4096" if found.features_needed is None else str(found.features_needed)
         errors = (f"{error:.3f}" for error in (found.matrix, found.output, found.mean_of_values))
         table.add_row(str(found.layer), str(found.num_features), *errors, needed)

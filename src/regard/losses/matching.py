@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from regard.errors import RegardError
@@ -163,6 +162,14 @@ def _class_scores(logits: Tensor, costs: MatchingCosts) -> Tensor:
     is_it = -costs.alpha * (1 - probability) ** costs.gamma * torch.nn.functional.logsigmoid(logits)
     is_not = -(1 - costs.alpha) * probability**costs.gamma * torch.nn.functional.logsigmoid(-logits)
     return is_not - is_it
+
+
+def linear_sum_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """scipy's, which is imported where it is needed: that takes half a second."""
+    from scipy.optimize import linear_sum_assignment as assign
+
+    rows, columns = assign(cost)
+    return rows, columns
 
 
 def _assign(cost: np.ndarray, counts: Sequence[int]) -> np.ndarray:

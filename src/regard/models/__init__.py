@@ -12,6 +12,7 @@ from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.models.fnet import FNet, FNetConfig
+from regard.models.image_model import ImageModel
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
 from regard.models.presets import PRESETS, RENAMED, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
@@ -31,6 +32,7 @@ __all__ = [
     "DNDETROutput",
     "FNet",
     "FNetConfig",
+    "ImageModel",
     "LanguageModel",
     "LanguageModelConfig",
     "LanguageState",

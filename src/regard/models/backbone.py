@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from regard.errors import RegardError, one_line, unknown
 from regard.layers.frozen_norm import freeze_norms, fuse_norms
@@ -74,6 +73,8 @@ class TimmBackbone(nn.Module):
 
     def flops(self, height: int, width: int) -> int:
         """Operations for one image: those of the convolutions and linear maps, a multiply and an add being two."""
+        from torch.utils.flop_counter import FlopCounterMode  # a tenth of a second that few need
+
         body = copy.deepcopy(self.body).to("meta")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             body(torch.empty(1, self.in_chans, height, width, device="meta"))

@@ -20,6 +20,7 @@ from regard.layers import (
     layer_taps,
     record,
 )
+from regard.models.image_model import StageModel
 
 EXPANSION = 4
 """A block's output has so many times the channels of its spatial layer."""
@@ -124,16 +125,13 @@ class Stem(nn.Module):
         return 2 * -(-height // self.stride) * -(-width // self.stride) * _numel(self.conv1)
 
 
-class SASAResNet(nn.Module):
+class SASAResNet(StageModel):
     """Stem, stages of bottleneck blocks, mean over the pixels, linear head. Where all stages are "conv" it is a ResNet.
 
     Where a block's convolution would stride, its attention is followed by pooling; so attention works at the larger
     resolution, as the paper's counts of operations imply. RegardError for channels that the heads do not divide, and
     for a wrong number of `stages`.
     """
-
-    gradient_checkpointing = False
-    """Recompute each block in the backward pass instead of keeping its activations."""
 
     def __init__(self, config: SASAResNetConfig) -> None:
         super().__init__()
@@ -171,10 +169,11 @@ class SASAResNet(nn.Module):
         return x
 
     def forward_head(
-        self, features: Float[Tensor, "batch out_chans rows columns"]
-    ) -> Float[Tensor, "batch num_classes"]:
-        """Logits of the mean over the pixels."""
-        return self.head(features.mean((2, 3)))
+        self, features: Float[Tensor, "batch out_chans rows columns"], pre_logits: bool = False
+    ) -> Float[Tensor, "batch outputs"]:
+        """Logits of the mean over the pixels; `pre_logits`: the mean alone."""
+        means = features.mean((2, 3))
+        return means if pre_logits else self.head(means)
 
     def intermediate_names(self) -> list[str]:
         """The names that `intermediates` knows, in the order of computation."""

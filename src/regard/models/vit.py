@@ -25,6 +25,7 @@ from regard.layers import (
     record,
 )
 from regard.mixers import create_mixer, one_each, options_for
+from regard.models.image_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,8 @@ class LastBlock(Block):
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
-class ViT(nn.Module):
+class ViT(TokenModel):
     """Patches, positions, `depth` pre-norm blocks, a norm, and a linear head (Dosovitskiy et al. 2020, eq. 1 to 4)."""
-
-    gradient_checkpointing = False
-    """Recompute each block in the backward pass instead of keeping its activations."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -189,9 +187,14 @@ class ViT(nn.Module):
             pooled = patches.mean(1) if kind == "avg" else tokens[:, 0]
         return self.fc_norm(pooled)
 
-    def forward_head(self, tokens: Float[Tensor, "batch tokens embed_dim"]) -> Float[Tensor, "batch num_classes"]:
-        """Logits of the pooled tokens; with a distillation token, the mean of both heads'."""
-        logits = self.head(self.pool(tokens))
+    def forward_head(
+        self, tokens: Float[Tensor, "batch tokens embed_dim"], pre_logits: bool = False
+    ) -> Float[Tensor, "batch outputs"]:
+        """Logits of the pooled tokens; with a distillation token, the mean of both. `pre_logits`: the pooled tokens."""
+        pooled = self.pool(tokens)
+        if pre_logits:
+            return pooled
+        logits = self.head(pooled)
         return (logits + self.head_dist(tokens[:, 1])) / 2 if self.config.pool == "distilled" else logits
 
     def intermediate_names(self) -> list[str]:

@@ -17,7 +17,7 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
     `weights` is "model" or "best". RegardError where the folder holds no run, or the weights are cut short or of
     another model.
     """
-    found = Run.open(run)
+    found = Run(run) if (run / "metadata.json").is_file() else Run.open(run)  # a saved model has no recipe
     files = {"model": found.weights_file, "best": found.best_file}
     if weights not in files:
         raise RegardError(f"weights must be one of {', '.join(files)}, got {weights!r}")

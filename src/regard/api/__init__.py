@@ -1,0 +1,39 @@
+"""What `import regard` offers, in three files: models by name, what is done with a trained one, and training."""
+
+from regard.api.models import create_model, transform_for
+from regard.api.names import list_models
+from regard.api.runs import (
+    Explanation,
+    convert,
+    evaluate,
+    evaluate_knn,
+    explain_image,
+    load,
+    measure_favor_error,
+    push_to_hub,
+    save,
+)
+from regard.api.training import compare_mixers, train
+from regard.layers.replace import replace_convolutions
+from regard.mixers.swap import swap_mixer
+from regard.weights.load import load_weights
+
+__all__ = [
+    "Explanation",
+    "compare_mixers",
+    "convert",
+    "create_model",
+    "evaluate",
+    "evaluate_knn",
+    "explain_image",
+    "list_models",
+    "load",
+    "load_weights",
+    "measure_favor_error",
+    "push_to_hub",
+    "replace_convolutions",
+    "save",
+    "swap_mixer",
+    "train",
+    "transform_for",
+]

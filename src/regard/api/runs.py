@@ -1,0 +1,370 @@
+"""What is done with a trained model: load and save it, predict, evaluate, look into it, give it to others."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from regard.api.models import create_model, preprocessing_for
+from regard.api.names import Named, device_named, find, unknown_source
+from regard.errors import RegardError
+from regard.models import PRESETS, ImageModel, ViTConfig
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from regard.explain import FavorError
+    from regard.recipes.schema import DataSection
+    from regard.tasks import (
+        Classifier,
+        DetectionEvaluation,
+        Detector,
+        Evaluation,
+        PairEvaluation,
+        Predictor,
+        TextEvaluation,
+    )
+
+# What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
+
+Device = str | torch.device | None
+
+
+def load(run: str | Path, *, weights: str = "model", device: Device = None) -> "Predictor":
+    """The trained model of a run folder, or of a folder that `save` made, ready for use.
+
+    run: a folder, `local-dir:FOLDER`, `hf-hub:OWNER/NAME` for a run that was pushed to the hub, or a name of the
+    catalogue (with the preprocessing and the classes that its weights came with).
+    A run of classification gives a `Classifier` (`predict(images)`), one of detection a `Detector`
+    (`predict(images)`, which gives `Detections`), one of seq2seq a `Translator` (`predict(texts)`),
+    one of next-token a `Writer` (`generate(prompt)`).
+    weights: "best" takes those of the best evaluation. device: "cpu", "cuda", "cuda:0", "mps"; a GPU where there is one
+    unless given. Raises RegardError where the folder holds no run, or weights that are cut short or do not match the
+    model, for an unknown name (with runs that are near), and for a device that is not there.
+    """
+    from regard.training import load_predictor
+
+    chosen, named = device_named(device), find(run)
+    if named.entry is not None:
+        from regard.tasks import pretrained_predictor
+
+        predictor = pretrained_predictor(named.name, create_model(named.name, pretrained=True))
+        predictor.model.to(chosen)
+        return predictor
+    return load_predictor(_folder(named), weights=weights, device=chosen)
+
+
+def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Sequence[str] | None = None) -> Path:
+    """Writes a model's configuration, preprocessing, class names and weights into a new folder, and returns it.
+
+    model: what `load` gives, or an image model of `create_model`, whose preprocessing is that of `transform_for`.
+    class_names: of such a model; those that its weights came with, or "0", "1", ... unless given. `load(folder)` and
+    `create_model("local-dir:FOLDER")` read it. The folder is whole or not there. RegardError for one that exists, for
+    names that are not as many as the classes, and for a bare model of another task.
+    """
+    from safetensors.torch import save_file
+
+    from regard.files import write_json
+
+    path = Path(folder).expanduser()
+    if path.exists():
+        raise RegardError(f"{path}: exists already; choose another folder")
+    module, metadata = _metadata_of(model, class_names)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.mkdir()
+        write_json(beside / "metadata.json", metadata)
+        save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+        beside.rename(path)
+    except OSError as error:
+        raise RegardError(f"{path}: could not be saved: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return path
+
+
+def _metadata_of(model: "nn.Module | Predictor", class_names: Sequence[str] | None) -> tuple[nn.Module, dict[str, Any]]:
+    """A module, and what a run's metadata.json would say of it."""
+    from regard.tasks import PREDICTORS, Classifier
+    from regard.training import versions
+
+    if isinstance(model, ImageModel):
+        model_kept_mode = model.training
+        predictor: Any = Classifier(model, _class_names(model, class_names), preprocessing_for(model))
+        model.train(model_kept_mode)
+    elif class_names is not None:
+        raise RegardError("save: class_names are for a bare image model; what `load` gives has its own")
+    else:
+        predictor = model
+    task = next((name for name, kind in PREDICTORS.items() if type(predictor) is kind), None)
+    if task is None:
+        raise RegardError(
+            f"save: a {type(model).__name__} knows no preprocessing and no tokenizer; save what `regard.load` gives"
+        )
+    config = predictor.model.config
+    own = getattr(predictor.model, "pretrained_cfg", {}).get("architecture")
+    metadata: dict[str, Any] = {
+        "task": task,
+        "model": {
+            "name": own or next(name for name, preset in PRESETS.items() if type(preset) is type(config)),
+            "config": asdict(config),
+        },
+    }
+    for key in ("class_names", "category_ids", "preprocessing", "tokenizer", "max_new_tokens"):
+        if hasattr(predictor, key):
+            value = getattr(predictor, key)
+            metadata[key] = value.to_dict() if hasattr(value, "to_dict") else value
+    return predictor.model, {**metadata, "versions": versions()}
+
+
+def _class_names(model: ImageModel, given: Sequence[str] | None) -> Sequence[str]:
+    from regard.weights.catalogue import class_names
+
+    cfg, number = model.pretrained_cfg, model.num_classes
+    if given is not None:
+        if len(given) != number:
+            raise RegardError(f"save: {len(given)} class names for a model of {number} classes")
+        return given
+    names = cfg.get("label_names") or (class_names(cfg["dataset"]) if cfg.get("dataset") else ())
+    return names if len(names) == number else [str(i) for i in range(number)]
+
+
+def run_folder(run: str | Path) -> Path:
+    """A run's folder; one on the hub is fetched."""
+    return _folder(find(run))
+
+
+def _folder(named: Named) -> Path:
+    if named.folder is None or not named.folder.is_dir():
+        raise unknown_source(named.name)
+    return named.folder
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    to: str,
+    format: str | None = None,
+) -> str:
+    """Writes the weights of a run, a file, a name of the catalogue or of the hub in another format, and says how.
+
+    to: one of `regard.weights.FORMATS`; the destination's suffix says which kind of file: .safetensors, .npz (google),
+    or .pth, .pt and .bin, in which `detr` keeps them under "model". RegardError where the format has no such model.
+    """
+    from regard.weights.convert import convert_weights
+
+    return convert_weights(source, Path(destination), to=to, format=format)
+
+
+def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
+    """Puts a run on the Hugging Face hub, with a model card made of its recipe and metrics; returns its address."""
+    from regard.training.push_to_hub import push_run
+
+    return push_run(Path(run), repo, private=private)
+
+
+def evaluate(
+    run: str | Path, data: str | None = None, *, weights: str = "model", device: Device = None
+) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
+    """Measures a run on its own held-out data, or on another data set.
+
+    Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
+    matched by name: a class that the model does not know is a RegardError.
+    """
+    from regard.data import Joined, open_images, open_pairs, open_text
+    from regard.tasks import Classifier, Detector, Translator
+
+    predictor = load(run, weights=weights, device=device)
+    options = _options(run, data)
+    address = data or options.address
+    if isinstance(predictor, Translator):
+        pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
+        chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
+        return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
+    if isinstance(predictor, Detector):
+        return _evaluate_boxes(predictor, options, data, pretrained_name=_is_pretrained(run))
+    if not isinstance(predictor, Classifier):
+        text = open_text(address, val_fraction=options.val_fraction)
+        return predictor.evaluate(text.val if address == options.address else text.train + text.val)
+    images = open_images(
+        address,
+        channels=predictor.preprocessing.channels,
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        root=None if options.root is None else Path(options.root),
+    )
+    own = not _is_pretrained(run) and address == options.address
+    source = images.val if own or images.has_val else Joined([images.train, images.val])
+    return predictor.evaluate(
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+    )
+
+
+def evaluate_knn(
+    run: str | Path, data: str | None = None, *, k: int = 20, weights: str = "model", device: Device = None
+) -> dict[str, float]:
+    """How many held-out images have the class of their k nearest training images, by what the model's head reads.
+
+    `run` may be a name of the catalogue, with weights that have no classes too; then `data` must be given. Returns
+    `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
+    """
+    from regard.data import open_images
+    from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
+
+    chosen, named, options = device_named(device), find(run), _options(run, data)
+    if named.entry is not None:
+        name = named.name
+        if not isinstance(PRESETS.get(named.entry.model), ViTConfig):
+            raise RegardError(f"{name}: --knn is for models that classify images, or give their features")
+        model = create_model(name, pretrained=True, img_size=224)
+        preprocessing = preprocessing_of(name, img_size=(224, 224), channels=3)
+    else:
+        predictor = load(run, weights=weights, device=chosen)
+        if not isinstance(predictor, Classifier):
+            raise RegardError(f"{run}: --knn is for models that classify")
+        model, preprocessing = predictor.model, predictor.preprocessing
+    model.to(chosen)
+    images = open_images(
+        data or options.address,
+        channels=preprocessing.channels,
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        root=None if options.root is None else Path(options.root),
+    )
+    known, labels, _ = features_of(model, images.train, preprocessing)
+    asked, wanted, _ = features_of(model, images.val, preprocessing)
+    found = nearest_neighbours(known, labels, asked, k=k)
+    accuracy = (found == wanted).float().mean().item()
+    return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}
+
+
+def _evaluate_boxes(
+    detector: "Detector", options: "DataSection", data: str | None, *, pretrained_name: bool
+) -> "DetectionEvaluation":
+    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
+    from regard.data import JoinedDetectionSource, open_detection
+    from regard.tasks import annotations_of, splits_of
+
+    own = not pretrained_name and (data is None or data == options.address)
+    found = open_detection(
+        options.address if data is None else data,
+        channels=detector.preprocessing.channels,
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        annotations=annotations_of(options) if own else None,
+    )
+    if own:
+        _, source = splits_of(found, options)
+    else:
+        source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
+    return detector.evaluate(
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
+    )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A picture of what tokens take from each other; a notebook shows it."""
+
+    figure: "matplotlib.figure.Figure"
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as PNG."""
+        from regard.draw.png import save_png
+
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_png(self.figure, Path(path))
+
+    def _repr_png_(self) -> bytes:
+        from regard.draw.png import png_bytes
+
+        return png_bytes(self.figure)
+
+
+def explain_image(
+    run: str | Path,
+    image: str | Path,
+    path: str | Path | None = None,
+    *,
+    layer: int | None = None,
+    tokens: Sequence[str] | None = None,
+    kind: Literal["matrix", "influence", "window", "embeddings"] | None = None,
+    weights: str = "model",
+    device: Device = None,
+) -> Explanation:
+    """What tokens take from each other in one layer of a run's model, or in all, for an image file; `path` gets a PNG.
+
+    `tokens` are "ROW,COLUMN" of patches, or "class". `kind` is "matrix" or "influence" of a ViT's mixers, "window" or
+    "embeddings" of local attention; unless said, the matrix where there is one, the windows of a model without mixers.
+    Raises RegardError for a layer, token or kind that the model does not have.
+    """
+    from regard.explain import model_figure
+
+    classifier = _classifier(run, weights, device)
+    prepared = classifier.prepare(image)
+    explanation = Explanation(
+        model_figure(
+            classifier.model,
+            prepared.to(classifier.device),
+            classifier.preprocessing.seen(prepared),
+            layer=layer,
+            tokens=tokens,
+            kind=kind,
+            title=Path(image).name,
+        )
+    )
+    if path is not None:
+        explanation.save(path)
+    return explanation
+
+
+def measure_favor_error(
+    run: str | Path, images: Sequence[str | Path], *, bound: float = 0.1, weights: str = "model", device: Device = None
+) -> "list[FavorError]":
+    """How far each layer of a run's performers is from softmax attention on image files; see `explain.favor_error`."""
+    from regard.explain import favor_error
+
+    classifier = _classifier(run, weights, device)
+    prepared = torch.stack([classifier.prepare(image) for image in images]).to(classifier.device)
+    return favor_error(classifier.model, prepared, bound=bound)
+
+
+def _classifier(run: str | Path, weights: str, device: Device) -> "Classifier":
+    from regard.tasks import PREDICTORS, Classifier
+
+    predictor = load(run, weights=weights, device=device)
+    if not isinstance(predictor, Classifier):
+        task = next(name for name, kind in PREDICTORS.items() if isinstance(predictor, kind))
+        raise RegardError(f"{run}: is a run of {task}, not of classification")
+    return predictor
+
+
+def _is_pretrained(run: str | Path) -> bool:
+    """Whether it is a name of the catalogue, and not a folder that is called so."""
+    return find(run).entry is not None
+
+
+def _options(run: str | Path, data: str | None) -> "DataSection":
+    """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
+    from regard.recipes.schema import DataSection
+    from regard.training import Run
+
+    named = find(run)
+    if named.entry is None:
+        opened = Run(_folder(named))
+        if opened.recipe_file.exists() or not opened.metadata_file.exists():
+            return Run.open(opened.path).recipe().data
+    if data is None:
+        raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
+    return DataSection(address=data)
