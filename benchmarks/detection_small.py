@@ -33,7 +33,7 @@ from regard.losses import DNDETRLoss
 from regard.recipes import Recipe, load_recipe
 from regard.tasks import DetectionTask
 from regard.training.budget import cosine
-from regard.training.loop import has_bf16
+from regard.training.machine import has_bf16
 from regard.training.optim import create_average, create_optimizer
 
 MINUTES = 10.0

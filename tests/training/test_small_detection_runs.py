@@ -71,7 +71,7 @@ def test_auto_is_bf16_where_there_are_instructions_for_it(has, tmp_path, monkeyp
         return loss(self, model, batch)
 
     monkeypatch.setattr(DetectionTask, "loss", record)
-    monkeypatch.setattr("regard.training.loop.has_bf16", lambda _: has)
+    monkeypatch.setattr("regard.training.session.has_bf16", lambda _: has)
     train(recipe("train.precision=auto", "train.max_steps=1"), tmp_path / "run")
     assert seen == [has]
 

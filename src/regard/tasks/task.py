@@ -13,7 +13,6 @@ from regard.recipes import Recipe
 class Task(Protocol):
     """A batch has `names` and `skipped` (both lists of what samples are called), a length, and `to(device)`."""
 
-    recipe: Recipe
     unit: str
     """What a sample is: images, sequences."""
     main_metric: str
@@ -22,6 +21,9 @@ class Task(Protocol):
 
     def __init__(self, recipe: Recipe) -> None:
         """Opens the data."""
+
+    @property
+    def recipe(self) -> Recipe: ...
 
     @property
     def skipped(self) -> tuple[str, ...]:

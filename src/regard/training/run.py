@@ -58,7 +58,7 @@ class Run:
         write_whole(self.recipe_file, lambda beside: write_recipe(recipe, beside))
 
     def recipe(self) -> Recipe:
-        return read_recipe(self.recipe_file)
+        return read_recipe(self.recipe_file, of_run=True)
 
     def metadata(self) -> dict[str, Any]:
         return self._json(self.metadata_file)

@@ -102,7 +102,9 @@ class State:
             UnpicklingError,
             SafetensorError,
         ) as error:
-            raise RegardError(f"{folder}: cut short, damaged, or of another model: {_first_line(error)}") from error
+            raise RegardError(
+                f"{folder}: cut short, damaged, or does not match this model: {_first_line(error)}"
+            ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,210 @@
+"""What a training carries from step to step, and everything around a step that is no mathematics."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast, gather_object
+from torch import nn
+
+from regard.data import seed_for
+from regard.errors import RegardError
+from regard.files import remove_leftovers, write_json
+from regard.mixers import redraw_features
+from regard.recipes import Recipe
+from regard.tasks import Task, create_task
+from regard.training.budget import Budget, learning_rate
+from regard.training.machine import create_accelerator, has_bf16, machine, peak_memory_mb, versions
+from regard.training.metrics_log import MetricsLog
+from regard.training.nan_watch import watch_finite
+from regard.training.optim import create_average, create_optimizer, set_learning_rate
+from regard.training.progress import Bar
+from regard.training.run import Run
+from regard.training.state import Progress, State
+
+
+class Session:
+    """The accelerator, run folder, task, model, average, optimiser, budget, state and log of one training.
+
+    Opening it reads the data, builds the model, and makes the run folder or loads its last state.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, *, resume: bool, bar: Bar | None) -> None:
+        self.recipe, options = recipe, recipe.train
+        self.accelerator = accelerator = create_accelerator(options.device)
+        self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
+        self.main = main = accelerator.is_main_process
+        self.run = run = Run(folder)
+        if main and not resume:
+            run.require_new()
+        self.task = task = create_task(recipe)
+        self.bar = bar or Bar(visible=main).part(0, folder.name)
+        _require_sound(task, self.bar)
+        order = task.order(rank=self.rank, world_size=self.world_size)
+        self.steps_per_epoch = order.steps_per_epoch
+        self.half = options.precision == "bf16" or (options.precision == "auto" and has_bf16(accelerator.device))
+        self.budget, self.embed_dim = Budget.of(options, order.steps_per_epoch), recipe.model.config().embed_dim
+
+        torch.manual_seed(recipe.seed)
+        self.plain_model: nn.Module = task.build_model()
+        self.average = None
+        if options.ema_decay:
+            self.average = create_average(self.plain_model, options.ema_decay).to(accelerator.device)
+        self.model, self.optimizer = accelerator.prepare(self.plain_model, create_optimizer(self.plain_model, options))
+        self.kept_model: nn.Module = self.plain_model if self.average is None else self.average.module
+
+        if main and not resume:
+            run.create(recipe, {**task.metadata(), "versions": versions()})
+        if main and resume:
+            remove_leftovers(run.path)
+            remove_leftovers(run.path / "state")
+        accelerator.wait_for_everyone()
+        if options.find_nonfinite:
+            watch_finite(self.plain_model)
+        self.state = State(run.path, accelerator, self.average)
+        self.progress = self.state.load() if resume else Progress()
+        order.start_step = self.progress.step
+        self._batches = iter(task.training_loader(order))
+        self._started = time.monotonic() - self.progress.seconds
+        self._step_started, self.rate = 0.0, 0.0
+        self.log = MetricsLog(run, self.progress.step, main=main)
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.budget.spent(self.progress.step, self.progress.seconds) >= 1
+
+    def begin_step(self) -> list[Any]:
+        """Sets the learning rate and the seed of the coming step, and returns its micro-batches."""
+        self._step_started = time.monotonic()
+        options, progress = self.recipe.train, self.progress
+        # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
+        spent = self.budget.spent(progress.step + 0.5, progress.seconds)
+        self.rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=self.embed_dim)
+        set_learning_rate(self.optimizer, self.rate)
+        torch.manual_seed(seed_for(self.recipe.seed, progress.step, self.rank))
+        redraw_features(self.plain_model, progress.step)
+
+        micro_batches = [next(self._batches) for _ in range(options.accumulate)]
+        for batch in micro_batches:
+            progress.skipped += [name for name in batch.skipped if name not in progress.skipped]
+            if not batch.names:
+                raise RegardError(f"step {progress.step + 1}: nothing in the batch can be read: {batch.skipped}")
+        return micro_batches
+
+    def end_step(self, samples: int, loss: float, norm: float) -> None:
+        """Counts and logs the step; evaluates and saves if it ends a period."""
+        options, progress = self.recipe.train, self.progress
+        progress.step += 1
+        progress.samples += samples * self.world_size
+        progress.training_seconds += time.monotonic() - self._step_started
+        progress.seconds = self._agreed_seconds()
+        epoch = progress.step / self.steps_per_epoch
+        self.log.write("train", progress.step, epoch, loss=loss, lr=self.rate, grad_norm=norm)
+
+        ends_epoch = progress.step % self.steps_per_epoch == 0
+        ends_period = ends_epoch and round(epoch) % options.evaluate_every == 0
+        if _due(options.evaluate_every_steps, progress.step, ends_period):
+            self.evaluate()
+        if _due(options.save_every_steps, progress.step, ends_epoch):
+            self.save()
+        score = progress.metrics.get(self.task.main_metric)
+        reported = "" if score is None else f", {self.task.main_metric} {score:.3f}"
+        spent = self.budget.spent(progress.step, progress.seconds)
+        self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}")
+
+    def evaluate(self) -> None:
+        """Evaluates the kept weights on all processes; keeps them apart if they are the best so far."""
+        task, progress = self.task, self.progress
+        if self.world_size > 1:
+            # Batch norms have statistics of each process's own images; those of the main process are kept.
+            for buffer in self.kept_model.buffers():
+                broadcast(buffer)
+        shards = gather_object([task.evaluate(self.kept_model, rank=self.rank, world_size=self.world_size)])
+        progress.metrics = task.metrics(shards)
+        for shard in shards:
+            progress.skipped += [name for name in shard.skipped if name not in progress.skipped]
+        progress.evaluated_step = progress.step
+        self.log.write("val", progress.step, progress.step / self.steps_per_epoch, **progress.metrics)
+        score = progress.metrics[task.main_metric]
+        better = progress.best is None or (score > progress.best if task.larger_is_better else score < progress.best)
+        if better:
+            progress.best, progress.best_step = score, progress.step
+            if self.main:
+                self.run.save_weights(self.kept_model, self.run.best_file)
+        progress.seconds = self._agreed_seconds()
+
+    def save(self) -> None:
+        """Writes the kept weights, and a state to resume from."""
+        if self.main:
+            self.run.save_weights(self.kept_model, self.run.weights_file)
+        self.state.save(self.progress)
+
+    def finish(self) -> dict[str, Any]:
+        """Writes summary.json and returns what it holds."""
+        summary = self._summary()
+        if self.main:
+            write_json(self.run.summary_file, summary)
+        self.accelerator.wait_for_everyone()
+        return summary
+
+    def mean_over_processes(self, number: int) -> float:
+        accelerator = self.accelerator
+        if accelerator.num_processes == 1:
+            return float(number)
+        mean = accelerator.reduce(torch.tensor(float(number), device=accelerator.device), "mean")
+        return float(mean.item())
+
+    def not_finite(self, loss: float, norm: float, names: list[str]) -> RegardError:
+        """The error for the coming step, whose loss or gradient is not finite; `names` are its samples."""
+        state = self.state
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        kept = f"the last good checkpoint is {state.latest}" if state.latest else "there is no checkpoint yet"
+        return RegardError(
+            f"step {self.progress.step + 1}: the loss is {loss} and the gradient's norm {norm}, so the run stops; "
+            f"{kept}; a lower train.lr often helps; {self.task.unit} of the batch: {shown}"
+        )
+
+    def _agreed_seconds(self) -> float:
+        """Seconds since the start by the main process's clock, so that all processes stop at the same step."""
+        seconds = time.monotonic() - self._started
+        if self.accelerator.num_processes == 1:
+            return seconds
+        clock = torch.tensor(seconds, dtype=torch.float32, device=self.accelerator.device)
+        return float(broadcast(clock).item())
+
+    def _summary(self) -> dict[str, Any]:
+        task, progress, accelerator = self.task, self.progress, self.accelerator
+        return {
+            **progress.metrics,
+            "best": {task.main_metric: progress.best, "step": progress.best_step},
+            "seconds": round(progress.seconds, 2),
+            "steps": progress.step,
+            "epochs": progress.step / task.order(rank=0, world_size=1).steps_per_epoch,
+            f"{task.unit}_per_second": round(progress.samples / max(progress.training_seconds, 1e-9), 1),
+            f"skipped_{task.unit}": len(task.skipped) + len(set(gather_object(progress.skipped))),
+            "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
+            "flops": task.flops(self.plain_model),
+            "parameters": sum(parameter.numel() for parameter in self.plain_model.parameters()),
+            "seed": self.recipe.seed,
+            "processes": accelerator.num_processes,
+            "versions": versions(),
+            "machine": machine(),
+        }
+
+
+def _require_sound(task: Task, bar: Bar) -> None:
+    """RegardError for data that would spoil the training; warnings are shown."""
+    issues = task.check()
+    errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more: see `regard data check`)" if len(errors) > 1 else ""
+        raise RegardError(errors[0] + more)
+    for issue in issues:
+        bar.tell(f"warning: {issue.where}: {issue.what}")
+
+
+def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:
+    """Whether a step ends a period: one that is counted in steps, or else by epochs."""
+    return otherwise if every_steps is None else step % every_steps == 0
