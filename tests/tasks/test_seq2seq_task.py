@@ -76,7 +76,7 @@ def test_the_recurrent_baseline_is_a_model_as_well(address):
 
 
 def _without_model(settings):
-    from regard.recipes import Recipe
+    from regard.recipes import parse_recipe
 
     values = {"task": "seq2seq", "model": {}, "data": {}, "train": {}}
     for setting in settings:
@@ -84,7 +84,7 @@ def _without_model(settings):
         section, _, name = key.partition(".")
         values[section][name] = value if not value.replace(".", "").isdigit() else float(value)
     values["model"]["embed_dim"] = int(values["model"]["embed_dim"])
-    return Recipe.model_validate(values)
+    return parse_recipe(values)
 
 
 def test_a_tokenizer_that_is_trained_sees_the_training_pairs(task):

@@ -78,9 +78,7 @@ def test_the_schedule_of_a_run_comes_to_its_end(trained, settings, steps):
 def test_the_schedule_of_a_budget_of_time_comes_to_its_end(trained, monkeypatch):
     """A clock that moves on by a tenth of a second whenever it is read."""
     tenths = itertools.count()
-    clock = SimpleNamespace(monotonic=lambda: next(tenths) / 10)
-    for module in ("loop", "session"):
-        monkeypatch.setattr(f"regard.training.{module}.time", clock)
+    monkeypatch.setattr("regard.training.session.time", SimpleNamespace(monotonic=lambda: next(tenths) / 10))
     run = trained("run", "train.max_steps=500", "train.max_minutes=0.1", "train.lr=0.01", "train.warmup=0.2")
     rates = [record["lr"] for record in run.history() if record["kind"] == "train"]
     # Six seconds, and three readings a step.

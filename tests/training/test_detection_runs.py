@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from regard import evaluate, load
 from regard.data import Issue
 from regard.errors import RegardError
-from regard.recipes import Recipe, TrainSection, load_recipe
+from regard.recipes import DetectionTrainSection, Recipe, load_recipe
 from regard.tasks import DetectionTask
 from regard.training import Run, train
 from regard.training.optim import create_optimizer
@@ -35,7 +35,7 @@ def finished(tmp_path_factory) -> Path:
 def test_the_backbone_learns_at_its_own_rate():
     model = torch.nn.ModuleDict({"backbone": torch.nn.Conv2d(3, 5, 1), "head": torch.nn.Linear(5, 7)})
     model["backbone"].bias.requires_grad_(False)
-    groups = create_optimizer(model, TrainSection(epochs=1, lr=1e-2, backbone_lr=1e-3)).param_groups
+    groups = create_optimizer(model, DetectionTrainSection(epochs=1, lr=1e-2, backbone_lr=1e-3)).param_groups
     shares = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
     assert shares[id(model["backbone"].weight)] == pytest.approx(0.1)
     assert shares[id(model["head"].weight)] == shares[id(model["head"].bias)] == 1

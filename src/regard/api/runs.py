@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
     from regard.explain import FavorError
-    from regard.recipes.schema import DataSection
+    from regard.recipes import DataSection
     from regard.tasks import (
         Classifier,
         DetectionEvaluation,
@@ -253,19 +253,21 @@ def _evaluate_boxes(
 ) -> "DetectionEvaluation":
     """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
     from regard.data import JoinedDetectionSource, open_detection
+    from regard.recipes import DetectionDataSection
     from regard.tasks import annotations_of, splits_of
 
-    own = not pretrained_name and (data is None or data == options.address)
+    is_own = not pretrained_name and data in (None, options.address)
+    own = options if is_own and isinstance(options, DetectionDataSection) else None
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
         val_fraction=options.val_fraction,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
-        annotations=annotations_of(options) if own else None,
+        annotations=None if own is None else annotations_of(own),
     )
-    if own:
-        _, source = splits_of(found, options)
+    if own is not None:
+        _, source = splits_of(found, own)
     else:
         source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
     return detector.evaluate(
@@ -357,7 +359,7 @@ def _is_pretrained(run: str | Path) -> bool:
 
 def _options(run: str | Path, data: str | None) -> "DataSection":
     """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
-    from regard.recipes.schema import DataSection
+    from regard.recipes import DataSection
     from regard.training import Run
 
     named = find(run)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from regard.errors import RegardError
 from regard.mixers import MIXERS, options_for
 from regard.models import PRESETS, SASAResNetConfig, unknown_model
-from regard.recipes import Recipe
+from regard.recipes import Recipe, parse_recipe
 from regard.tasks import create_task
 
 # Samples in the batch that a candidate is tried on: enough for sequences of different lengths.
@@ -35,7 +35,7 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}
         values["model"] = {"name": name, **{key: value for key, value in same.items() if hasattr(PRESETS[name], key)}}
     try:
-        return Recipe.model_validate(values)
+        return parse_recipe(values)
     except ValidationError as error:
         raise RegardError(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
@@ -107,7 +107,7 @@ def check_names(names: Sequence[str]) -> None:
 def _suits(recipe: Recipe, preset: str) -> bool:
     """Whether a preset is a model for the recipe's task."""
     try:
-        Recipe.model_validate({**recipe.to_dict(), "model": {"name": preset}})
-    except ValidationError:
+        parse_recipe({**recipe.to_dict(), "model": {"name": preset}})
+    except (ValidationError, RegardError):
         return False
     return True

@@ -7,23 +7,57 @@ from typing import Any
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from regard.errors import RegardError, nearest, unknown
 from regard.models import current_name
-from regard.recipes.schema import AUGMENTATIONS, AugmentSection, Recipe, TaskName, TrainSection
+from regard.recipes.classification import (
+    ClassificationAugmentSection,
+    ClassificationRecipe,
+    ClassificationTrainSection,
+)
+from regard.recipes.detection import (
+    DetectionAugmentSection,
+    DetectionDataSection,
+    DetectionRecipe,
+    DetectionTrainSection,
+)
+from regard.recipes.next_token import NextTokenRecipe
+from regard.recipes.recipe import Claim, Recipe, TaskName
+from regard.recipes.sections import AugmentSection, DataSection, TrainSection
+from regard.recipes.seq2seq import Seq2SeqRecipe
 
 __all__ = [
-    "AUGMENTATIONS",
+    "RECIPES",
     "AugmentSection",
+    "Claim",
+    "ClassificationAugmentSection",
+    "ClassificationRecipe",
+    "ClassificationTrainSection",
+    "DataSection",
+    "DetectionAugmentSection",
+    "DetectionDataSection",
+    "DetectionRecipe",
+    "DetectionTrainSection",
+    "NextTokenRecipe",
     "Recipe",
+    "Seq2SeqRecipe",
     "TaskName",
     "TrainSection",
     "load_recipe",
+    "parse_recipe",
     "read_recipe",
     "shipped_recipes",
     "write_recipe",
 ]
 
+# The class of each task's recipes. `task` decides which one reads a file, so that an error is about that one alone.
+RECIPES: dict[str, type[Recipe]] = {
+    "classification": ClassificationRecipe,
+    "detection": DetectionRecipe,
+    "seq2seq": Seq2SeqRecipe,
+    "next-token": NextTokenRecipe,
+}
 _FOLDER = Path(__file__).parent
 
 
@@ -46,9 +80,10 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, address: str | None 
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None, *, of_run: bool = False) -> Recipe:
-    """The recipe in a file, with overrides by dotted key. The recipe `of_run`, in a run folder, may hold an old name.
+    """The recipe in a file, with overrides by dotted key. RegardError names the file, the key and what is allowed.
 
-    RegardError names the file, the key and what is allowed.
+    The recipe `of_run`, in a run folder, may hold a preset's old name, and keys of another task: older versions wrote
+    them all.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -56,15 +91,61 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None, *, of_ru
         raise RegardError(f"{path}: is not TOML: {error}") from None
     except OSError as error:
         raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
-    model = values.get("model")
-    if of_run and isinstance(model, dict) and isinstance(model.get("name"), str):
-        model["name"] = current_name(model["name"])
+    if of_run:
+        _use_current_name(values)
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     try:
-        return Recipe.model_validate(values)
+        return parse_recipe(values, of_run=of_run)
     except ValidationError as error:
-        raise _explained(error, str(path.name), overrides or {}) from None
+        raise _explained(error, RECIPES[values.get("task", "classification")], path.name, overrides or {}) from None
+    except RegardError as error:
+        where = "--set" if any(f"{key} " in f"{error}".replace(":", " ") for key in overrides or ()) else path.name
+        raise RegardError(f"{where}: {error}") from None
+
+
+def parse_recipe(values: Mapping[str, Any], *, of_run: bool = False) -> Recipe:
+    """The recipe of the task that `values` name, or of classification; `values` are as in a TOML file.
+
+    A key of another task is ignored if it has its default, or if the recipe is `of_run`. Raises RegardError for another
+    value of it and for an unknown task, pydantic's ValidationError for everything else.
+    """
+    task = values.get("task", "classification")
+    if not isinstance(task, str) or task not in RECIPES:
+        allowed = ", ".join(repr(name) for name in RECIPES)
+        raise RegardError(f"task: input should be one of {allowed}, got {task!r}")
+    return RECIPES[task].model_validate(_without_foreign_keys(values, task, of_run=of_run))
+
+
+def _use_current_name(values: dict[str, Any]) -> None:
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("name"), str):
+        model["name"] = current_name(model["name"])
+
+
+def _without_foreign_keys(values: Mapping[str, Any], task: str, *, of_run: bool) -> dict[str, Any]:
+    own = dict(values)
+    for name in ("model", "data", "augment", "train"):
+        if not isinstance(own.get(name), dict):
+            continue
+        section = own[name] = dict(own[name])
+        fields = {other: _fields(recipe, name) for other, recipe in RECIPES.items()}
+        for key in [key for key in section if key not in fields[task]]:
+            homes = [other for other in fields if key in fields[other]]
+            if not homes:
+                continue  # unknown everywhere: a key of a model's configuration, or a mistake that pydantic reports
+            default, value = fields[homes[0]][key].default, section.pop(key)
+            if not of_run and value != (list(default) if isinstance(default, tuple) else default):
+                if name == "augment":
+                    allowed = ", ".join(fields[task]) or "none"
+                    raise RegardError(f"augment.{key} is not for {task}; it takes {allowed}")
+                raise RegardError(f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it")
+    return own
+
+
+def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:
+    kind = recipe.model_fields[section].annotation
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -91,14 +172,14 @@ def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[key] = value
 
 
-def _explained(error: ValidationError, file: str, overrides: Mapping[str, Any]) -> RegardError:
+def _explained(error: ValidationError, recipe: type[Recipe], file: str, overrides: Mapping[str, Any]) -> RegardError:
     """One line for the first of pydantic's issues: where the value came from, its key, what is allowed."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
     message = first["msg"].removeprefix("Value error, ")
     where = "--set" if any(_is_about(name, value, key, first) for name, value in overrides.items()) else file
     if first["type"] == "extra_forbidden":
-        keys, section = _known_keys(Recipe), key.rpartition(".")[0]
+        keys, section = _known_keys(recipe), key.rpartition(".")[0]
         known = [name for name in keys if name.rpartition(".")[0] == section]
         return unknown("key", key, {*known, *nearest(key, keys)}, where=where)
     if first["type"] == "model_type":

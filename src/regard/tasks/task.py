@@ -13,7 +13,6 @@ from regard.recipes import Recipe
 class Task(Protocol):
     """A task's batches have `names` and `skipped` (lists of samples' names), a length, and `to(device)`."""
 
-    recipe: Recipe
     unit: str
     """What samples are called in the plural: images, pairs, windows."""
     main_metric: str
@@ -22,6 +21,9 @@ class Task(Protocol):
 
     def __init__(self, recipe: Recipe) -> None:
         """Opens the data."""
+
+    @property
+    def recipe(self) -> Recipe: ...
 
     @property
     def skipped(self) -> tuple[str, ...]:

@@ -20,24 +20,24 @@ class Budget:
         return cls(min(limits, default=None), None if train.max_minutes is None else train.max_minutes * 60)
 
     def spent(self, step: int | float, seconds: float) -> float:
-        """The share of the furthest-spent budget, from 0 to 1; at 1 the run is over."""
-        shares = [0.0]
+        """The spent fraction of the budget that is spent furthest, from 0 to 1; at 1 the run is over."""
+        fractions = [0.0]
         if self.max_steps is not None:
-            shares.append(step / self.max_steps)
+            fractions.append(step / self.max_steps)
         if self.max_seconds is not None:
-            shares.append(seconds / self.max_seconds)
-        return min(max(shares), 1.0)
+            fractions.append(seconds / self.max_seconds)
+        return min(max(fractions), 1.0)
 
 
 def learning_rate(train: TrainSection, spent: float, *, step: int, embed_dim: int) -> float:
-    """The rate of step `step` (the first is 1), which begins when the share `spent` of the budget is gone."""
+    """The rate of step `step` (the first is 1), which begins when the fraction `spent` of the budget is gone."""
     if train.schedule == "transformer":
         return train.lr * transformer_rate(step, embed_dim, train.warmup_steps)
     return train.lr * cosine(spent, train.warmup, train.final_lr)
 
 
 def cosine(spent: float, warmup: float, final: float) -> float:
-    """A linear rise to 1 over the `warmup` share of the budget, then half a cosine down to `final`."""
+    """A linear rise to 1 over the fraction `warmup` of the budget, then half a cosine down to `final`."""
     if spent < warmup:
         return spent / warmup
     fall = (spent - warmup) / max(1 - warmup, 1e-12)

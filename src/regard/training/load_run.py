@@ -14,8 +14,8 @@ from regard.weights import read_safetensors, require_fit
 def load_predictor(run: Path, *, weights: str = "model", device: str | torch.device = "cpu") -> Predictor:
     """The model of a run, ready for use: what it is depends on the run's task.
 
-    `weights` is "model" or "best". RegardError where the folder holds no run, or the weights are cut short or of
-    another model.
+    `weights` is "model" or "best". RegardError where the folder holds no run, or the weights are cut short or do not
+    match the model.
     """
     found = Run(run) if (run / "metadata.json").is_file() else Run.open(run)  # a saved model has no recipe
     files = {"model": found.weights_file, "best": found.best_file}

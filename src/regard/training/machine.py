@@ -11,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+
+from regard.errors import RegardError
 
 PACKAGES = ("regard", "torch", "torchvision", "accelerate", "safetensors", "numpy")
 
@@ -40,6 +43,17 @@ def machine() -> dict[str, str | int]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+def create_accelerator(device: str) -> Accelerator:
+    """The accelerator for `train.device`: auto, cpu, cuda, cuda:1, mps. RegardError where torch has no such device."""
+    kind, _, index = device.partition(":")
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
+    if int(index or 0) >= count:
+        raise RegardError(f"train.device is {device}: torch {torch.__version__} sees {count} such devices here")
+    if index:
+        torch.cuda.set_device(int(index))
+    return Accelerator(cpu=kind == "cpu", mixed_precision="no")
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -46,7 +46,7 @@ class MetricsLog:
     ) -> None:
         for writer in (self._file, self._board):
             if writer is not None:
-                with suppress(OSError):  # a full disk was told of by `write`, and closing tries once more
+                with suppress(OSError):  # `write` has reported the full disk, and closing tries once more
                     writer.close()
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from regard.models import ViT
-from regard.recipes import TrainSection
+from regard.recipes import ClassificationTrainSection, DetectionTrainSection, TrainSection
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -13,10 +13,8 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 def create_optimizer(model: nn.Module, train: TrainSection) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2017) that decays the matrices of linear maps, convolutions and recurrent layers.
 
-    Norms, biases, positions, class tokens and relative embeddings do not decay. Each group's `share` is its part of the
-    learning rate: a model's `backbone` has `train.backbone_lr` where that is given, and with `train.layer_decay` d a
-    ViT's block i of L has d^(L - i), its patches and positions d^(L + 1), as BEiT is fine-tuned (Bao et al. 2021).
-    What is frozen is left out.
+    Norms, biases, positions, class tokens and relative embeddings do not decay. Frozen parameters are left out.
+    A group's `share` is the factor on the learning rate (see `_factor`); the states of runs hold it by this name.
     """
     decaying = {
         id(parameter)
@@ -25,23 +23,25 @@ def create_optimizer(model: nn.Module, train: TrainSection) -> torch.optim.AdamW
         for parameter in module.parameters(recurse=False)
         if parameter.ndim > 1
     }
-    share = 1.0 if train.backbone_lr is None else train.backbone_lr / train.lr
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = share if name.startswith("backbone.") else 1.0
-            if train.layer_decay != 1 and isinstance(model, ViT):
-                part = train.layer_decay ** (model.config.depth + 1 - model.layer_number(name))
-            of_group = (id(parameter) in decaying, part)
-            groups.setdefault(of_group, []).append(parameter)
+            key = (id(parameter) in decaying, _factor(name, model, train))
+            groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "weight_decay": train.weight_decay if decays else 0.0, "share": part}
-            for (decays, part), parameters in groups.items()
+            {"params": parameters, "weight_decay": train.weight_decay if decays else 0.0, "share": factor}
+            for (decays, factor), parameters in groups.items()
         ],
         lr=train.lr,
         betas=train.betas,
     )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives each group its fraction of `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
 
 
 def create_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -57,3 +57,17 @@ def create_average(model: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(list(averages), list(current), 1 - min(decay, (1 + count) / (10 + count)))
 
     return AveragedModel(model, multi_avg_fn=update)
+
+
+def _factor(name: str, model: nn.Module, train: TrainSection) -> float:
+    """The factor on the learning rate of the parameter `name`.
+
+    A detector's backbone has `train.backbone_lr` where that is given. With `train.layer_decay` d, block i of a ViT with
+    L blocks has d^(L - i), its patch embedding and positions d^(L + 1), as BEiT is fine-tuned (Bao et al. 2021).
+    """
+    if isinstance(train, DetectionTrainSection) and train.backbone_lr is not None and name.startswith("backbone."):
+        return train.backbone_lr / train.lr
+    if isinstance(train, ClassificationTrainSection) and train.layer_decay != 1 and isinstance(model, ViT):
+        factor: float = train.layer_decay ** (model.config.depth + 1 - model.layer_number(name))
+        return factor
+    return 1.0

@@ -53,14 +53,14 @@ class Bar:
         self.update(0.0, "")
         return self
 
-    def update(self, share: float, text: str) -> None:
-        """`share` of the part is done, from 0 to 1."""
-        self._progress.update(self._task, completed=self._part + share, description=self._label, text=text)
+    def update(self, fraction: float, text: str) -> None:
+        """`fraction` of the part is done, from 0 to 1."""
+        self._progress.update(self._task, completed=self._part + fraction, description=self._label, text=text)
         now = time.monotonic()
         if self.visible and not self.console.is_terminal and text and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            told = f"{self._label}: {(self._part + share) / self.parts:.0%}, {text}"
-            self.console.print(told, markup=False, emoji=False)
+            line = f"{self._label}: {(self._part + fraction) / self.parts:.0%}, {text}"
+            self.console.print(line, markup=False, emoji=False)
 
     def tell(self, text: str) -> None:
         """A line that stays."""

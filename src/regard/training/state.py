@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,10 +32,6 @@ class Progress:
     metrics: dict[str, float] = field(default_factory=dict)
     """The last evaluation's."""
     evaluated_step: int = 0
-
-    def skip(self, names: Iterable[str]) -> None:
-        """These could not be read."""
-        self.skipped += [name for name in dict.fromkeys(names) if name not in self.skipped]
 
 
 class State:
@@ -107,4 +102,6 @@ class State:
             UnpicklingError,
             SafetensorError,
         ) as error:
-            raise RegardError(f"{folder}: cut short, damaged, or of another model: {one_line(error)}") from error
+            raise RegardError(
+                f"{folder}: cut short, damaged, or does not match this model: {one_line(error)}"
+            ) from error

@@ -21,8 +21,8 @@ from regard.data import (
     training_loader,
     training_transform,
 )
-from regard.models import SASAResNet, SASAResNetConfig, ViT, ViTConfig, build
-from regard.recipes import AUGMENTATIONS, AugmentSection, Recipe
+from regard.models import SASAResNet, ViT, build
+from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
@@ -41,9 +41,9 @@ class ClassificationTask:
     main_metric = "accuracy"
     larger_is_better = True
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: ClassificationRecipe) -> None:
         self.recipe = recipe
-        data, wanted = recipe.data, _config(recipe, num_classes=1)
+        data, wanted = recipe.data, recipe.model.config(num_classes=1)
         self.data: ImageClasses = open_images(
             data.address,
             channels=wanted.in_chans,
@@ -52,7 +52,7 @@ class ClassificationTask:
             on_bad_image=data.on_bad_image,
             root=None if data.root is None else Path(data.root),
         )
-        self.config = _config(recipe, num_classes=len(self.data.class_names))
+        self.config = recipe.model.config(num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction
         interpolation: str = data.interpolation
         weights = recipe.model.weights
@@ -92,8 +92,7 @@ class ClassificationTask:
         options = self.recipe.model
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
-        if options.freeze == "backbone":
-            assert isinstance(model, ViT)  # the schema allows no other model to be frozen
+        if options.freeze == "backbone" and isinstance(model, ViT):
             self._cached = CachedFeatures(model)
             self._cached.freeze()
         return model
@@ -109,9 +108,7 @@ class ClassificationTask:
             return self._cached.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
         transform = training_transform(
             self.preprocessing,
-            Augmentation(
-                **recipe.augment.model_dump(include=set(AUGMENTATIONS["classification"]) - {"mixup", "cutmix"})
-            ),
+            Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
         )
         return training_loader(
             self.data.train,
@@ -169,13 +166,7 @@ class ClassificationTask:
         }
 
 
-def _config(recipe: Recipe, num_classes: int) -> ViTConfig | SASAResNetConfig:
-    config = recipe.model.config(num_classes=num_classes)
-    assert isinstance(config, ViTConfig | SASAResNetConfig)  # the schema allows no other model in this task
-    return config
-
-
-def _batch_mixing(augment: AugmentSection, num_classes: int) -> nn.Module | None:
+def _batch_mixing(augment: ClassificationAugmentSection, num_classes: int) -> nn.Module | None:
     """Mixup or cutmix; if both are on, one of them at random for each batch; None if both are off."""
     if not augment.mixup and not augment.cutmix:
         return None

@@ -33,9 +33,8 @@ from regard.data import (
 )
 from regard.errors import RegardError
 from regard.losses import DNDETRLoss, SetPredictionLoss
-from regard.models import DETR, DNDETR, DETRConfig, DNDETRConfig, build
-from regard.recipes import Recipe
-from regard.recipes.schema import DataSection
+from regard.models import DETR, DNDETR, DNDETRConfig, build
+from regard.recipes import DetectionDataSection, DetectionRecipe
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.predictor import Detector
 from regard.tasks.task import training_order
@@ -49,9 +48,9 @@ class DetectionTask:
     main_metric = "ap"
     larger_is_better = True
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: DetectionRecipe) -> None:
         self.recipe = recipe
-        options, wanted = recipe.data, _config(recipe, num_classes=1)
+        options, wanted = recipe.data, recipe.model.config(num_classes=1)
         self.data: DetectionData = open_detection(
             options.address,
             channels=wanted.in_chans,
@@ -60,7 +59,7 @@ class DetectionTask:
             on_bad_image=options.on_bad_image,
             annotations=annotations_of(options),
         )
-        self.config = _config(recipe, num_classes=len(self.data.class_names))
+        self.config = recipe.model.config(num_classes=len(self.data.class_names))
         self.train, self.val = splits_of(self.data, options)
         grey = wanted.in_chans == 1
         shortest, longest = options.shortest, options.longest
@@ -212,22 +211,16 @@ class DetectionTask:
         }
 
 
-def annotations_of(options: DataSection) -> Annotations:
+def annotations_of(options: DetectionDataSection) -> Annotations:
     """The COCO files that a recipe names."""
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     stated = (getattr(options, name) for name in names)
     return Annotations(*(None if value is None else Path(value).expanduser() for value in stated))
 
 
-def splits_of(data: DetectionData, options: DataSection) -> tuple[DetectionSource, DetectionSource]:
+def splits_of(data: DetectionData, options: DetectionDataSection) -> tuple[DetectionSource, DetectionSource]:
     """The sources that a recipe trains on and evaluates on."""
     train = data.train
     if options.first is not None:
         train = SelectedDetectionSource(train, range(min(options.first, len(train))))
     return train, train if options.validate_on == "train" else data.val
-
-
-def _config(recipe: Recipe, num_classes: int) -> DETRConfig | DNDETRConfig:
-    config = recipe.model.config(num_classes=num_classes)
-    assert isinstance(config, DETRConfig | DNDETRConfig)  # the schema allows no other model in this task
-    return config

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import Issue, TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
-from regard.models import LanguageModel, LanguageModelConfig
-from regard.recipes import Recipe
+from regard.models import LanguageModel
+from regard.recipes import NextTokenRecipe
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.task import training_order
@@ -24,14 +24,12 @@ class NextTokenTask:
     main_metric = "bits_per_byte"
     larger_is_better = False
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: NextTokenRecipe) -> None:
         self.recipe = recipe
         data = recipe.data
         self.data = open_text(data.address, val_fraction=data.val_fraction)
         self.tokenizer = create_tokenizer(data.tokenizer, data.vocab_size, [self.data.train])
-        config = recipe.model.config(vocab_size=self.tokenizer.vocab_size)
-        assert isinstance(config, LanguageModelConfig)  # the schema allows no other model in this task
-        self.config = config
+        self.config = recipe.model.config(vocab_size=self.tokenizer.vocab_size)
         self._tokens = torch.tensor(self.tokenizer.encode(self.data.train))
 
     @property

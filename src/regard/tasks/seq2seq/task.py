@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regard.data import PAD, Issue, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
 from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build
-from regard.recipes import Recipe
+from regard.recipes import Seq2SeqRecipe
 from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.task import training_order
@@ -28,7 +28,7 @@ class Seq2SeqTask:
     main_metric = "exact_match"
     larger_is_better = True
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Seq2SeqRecipe) -> None:
         self.recipe = recipe
         data = recipe.data
         self.data: TextPairs = open_pairs(data.address, val_fraction=data.val_fraction, split_seed=data.split_seed)

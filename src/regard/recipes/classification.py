@@ -1,0 +1,71 @@
+"""The recipe of classification."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Interval, Le
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+
+from regard.models import SASAResNetConfig, ViTConfig
+from regard.recipes.recipe import Recipe, changed
+from regard.recipes.sections import Fraction, ImageAugmentSection, ImageDataSection, ImageModelSection, TrainSection
+
+
+class ClassificationModelSection(ImageModelSection):
+    freeze: Literal["none", "backbone"] = Field(default="none", exclude_if=lambda value: value == "none")
+    """`backbone`: only the head learns, and the features of all images are computed once and kept."""
+
+    def config(self, **of_the_data: int) -> ViTConfig | SASAResNetConfig:
+        config = super().config(**of_the_data)
+        if not isinstance(config, ViTConfig | SASAResNetConfig):
+            raise self.not_for("classification", ViTConfig, SASAResNetConfig)
+        return config
+
+
+class ClassificationDataSection(ImageDataSection):
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Evaluation keeps this fraction of the shorter side, from the centre."""
+
+
+class ClassificationAugmentSection(ImageAugmentSection):
+    shift: NonNegativeInt = 0
+    """Pixels of the resized image, at most, up, down, left or right."""
+    crop_scale: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Smallest fraction of the area that a random resized crop keeps; 1 is off."""
+    rand_augment: NonNegativeInt = 0
+    """RandAugment's number of operations; 0 is off."""
+    rand_augment_magnitude: Annotated[int, Interval(ge=0, le=30)] = 9
+    erase: Fraction = 0.0
+    """Probability of erasing a rectangle."""
+    mixup: NonNegativeFloat = 0.0
+    """Mixup's alpha; 0 is off. With cutmix too, each batch gets one of them."""
+    cutmix: NonNegativeFloat = 0.0
+
+
+class ClassificationTrainSection(TrainSection):
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """The learning rate of a ViT's block, divided by the learning rate of the block after it.
+
+    The patch embedding counts as the block before the first."""
+
+
+class ClassificationRecipe(Recipe):
+    task: Literal["classification"] = "classification"
+    model: ClassificationModelSection
+    data: ClassificationDataSection
+    augment: ClassificationAugmentSection = ClassificationAugmentSection()
+    train: ClassificationTrainSection
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ClassificationRecipe":
+        if not isinstance(self.model.config(), ViTConfig):
+            for key, is_set in (
+                ("model.freeze", self.model.freeze != "none"),
+                ("train.layer_decay", self.train.layer_decay != 1),
+            ):
+                if is_set:
+                    raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
+        if self.model.freeze != "none" and changed(self.augment):
+            name = changed(self.augment)[0]
+            raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")
+        return self

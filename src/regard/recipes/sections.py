@@ -1,0 +1,165 @@
+"""What the recipes of all tasks have in common: every key has one home, and one default."""
+
+import operator
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval, Lt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from regard.models import PRESETS, ModelConfig, configure
+
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+OpenFraction = Annotated[float, Gt(0), Lt(1)]
+
+
+def _require_device(name: str) -> str:
+    kind, colon, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise ValueError(f"train.device is {name!r}; it is one of auto, cpu, cuda, cuda:0 (or another number) and mps")
+    return name
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelSection(BaseModel):
+    """A preset's `name`; each key that is not listed here replaces a value of the preset's configuration.
+
+    The number of classes and the size of the vocabulary come from the data.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> "ModelSection":
+        self.config()
+        return self
+
+    def config(self, **of_the_data: int) -> ModelConfig:
+        """The configuration. `of_the_data` is what only the data know: `num_classes`, or the sizes of vocabularies.
+
+        Raises RegardError for an unknown name, key or value, and for a model of another task.
+        """
+        return configure(self.name, {**(self.model_extra or {}), **of_the_data})
+
+    def not_for(self, task: str, *able: type) -> ValueError:
+        """The error for a model that `task` cannot train; it lists the presets whose configuration is one of `able`."""
+        names = ", ".join(name for name, config in PRESETS.items() if isinstance(config, able))
+        return ValueError(f"model.name: {self.name} is no model for {task}; those that are: {names}")
+
+
+class ImageModelSection(ModelSection):
+    """A model of images may start from weights."""
+
+    # These keys are written only where they are set: most models start from no such weights.
+    weights: str | None = Field(default=None, exclude_if=operator.not_)
+    """The weights to start from, in any known format: a file, a run folder, a name of the catalogue, or
+    hf-hub:OWNER/NAME. A classifier's mixers may differ from those of the file where they share projections.
+
+    A name of the catalogue also gives mean, deviation, interpolation and crop where `data` gives none."""
+    reset_head: bool = Field(default=False, exclude_if=operator.not_)
+    """Takes all of `weights` but the classes, which are learned anew."""
+
+    @model_validator(mode="after")
+    def _resets_a_head(self) -> "ImageModelSection":
+        if self.reset_head and self.weights is None:
+            raise ValueError("model.reset_head is about model.weights, which is not given")
+        return self
+
+
+class DataSection(Section):
+    address: str
+    """What to train on: `digits`, `folder:PATH`, `coco:PATH`, `numbers`, ... (see `regard data list`)."""
+    val_fraction: OpenFraction = 0.25
+    """Fraction held out where the data bring no split of their own."""
+    split_seed: NonNegativeInt = 0
+    """Draws that split. It is apart from `seed`, so that runs over seeds are evaluated on the same images."""
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    root: str | None = None
+    """Where torchvision's data sets are kept, unless in the user's cache folder."""
+    num_workers: NonNegativeInt = 0
+    """Processes that read samples beside the training; 0 reads in the training process."""
+
+
+class ImageDataSection(DataSection):
+    mean: tuple[float, ...] | None = None
+    """Mean of each channel in [0, 1], which is subtracted. Classification measures it on the training images unless
+    it is given; detection takes ImageNet's."""
+    std: tuple[PositiveFloat, ...] | None = None
+    """Standard deviation of each channel, likewise."""
+
+
+class TextDataSection(DataSection):
+    tokenizer: Literal["bytes", "bpe"] = "bytes"
+    """Text as its bytes, or as the tokens of a byte-level BPE that is trained on the training text."""
+    vocab_size: Annotated[int, Ge(260)] = 1024
+    """Tokens of the BPE."""
+
+
+class AugmentSection(Section):
+    """The sequences have no augmentation; classification and detection each have their own."""
+
+
+class ImageAugmentSection(AugmentSection):
+    flip: bool = False
+    """Exchanges left and right in every second image; with boxes, where the data allow it (digits do not)."""
+
+
+class TrainSection(Section):
+    epochs: PositiveInt | None = None
+    max_steps: PositiveInt | None = None
+    max_minutes: PositiveFloat | None = None
+    """The budgets. The one that is spent first ends the run; the schedule follows the one that is spent furthest."""
+    batch_size: PositiveInt = 128
+    """Images (or sequences) in one step of the optimiser, over all processes and micro-batches."""
+    accumulate: PositiveInt = 1
+    """Micro-batches into which each process divides its shard of a batch."""
+    lr: PositiveFloat = 1e-3
+    schedule: Literal["cosine", "transformer"] = "cosine"
+    """A linear rise and half a cosine over the budget; or the Transformer's (Vaswani et al. 2017, eq. 3) times `lr`."""
+    warmup_steps: PositiveInt = 4000
+    """Steps in which the Transformer's schedule rises."""
+    weight_decay: NonNegativeFloat = 0.05
+    """On the matrices of linear maps, convolutions and recurrent layers; nothing else decays."""
+    betas: tuple[OpenFraction, OpenFraction] = (0.9, 0.999)
+    warmup: Fraction = 0.05
+    """Fraction of the budget in which the cosine schedule rises linearly."""
+    final_lr: Fraction = 0.0
+    """Where the cosine ends, as a fraction of `lr`."""
+    clip_grad: NonNegativeFloat = 1.0
+    """Largest norm of the gradient; 0 is off."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Weights are averaged with this decay, and the average is what is evaluated and kept as the model; 0 is off."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """`auto` is bf16 where the processor or GPU has instructions for it: without them it is slower by far."""
+    gradient_checkpointing: bool = False
+    find_nonfinite: bool = False
+    """For debugging: name the first layer that sees or makes a NaN or inf. It slows the training."""
+    device: Annotated[str, AfterValidator(_require_device)] = "auto"
+    """`auto` is the accelerator that torch finds, or the processor; `cpu`, `cuda`, `cuda:1`, `mps` ask for one."""
+    evaluate_every: PositiveInt = 1
+    """Epochs between two evaluations; there is always one at the end."""
+    evaluate_every_steps: PositiveInt | None = None
+    """Steps between two evaluations, in the place of epochs."""
+    save_every_steps: PositiveInt | None = None
+    """Steps between two states to resume from; the end of each epoch unless given."""
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> "TrainSection":
+        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
+            raise ValueError("no budget: set train.epochs, train.max_steps or train.max_minutes")
+        return self
