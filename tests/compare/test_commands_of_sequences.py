@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from regard.cli.compare import _recipe_for
+from regard.api.training import recipe_for
 from regard.cli.main import main
 from regard.compare import Cost
 from regard.errors import RegardError
@@ -48,12 +48,12 @@ def command(monkeypatch, capsys):
     ],
 )
 def test_the_data_choose_the_recipe(data, recipe):
-    assert _recipe_for(data) == recipe
+    assert recipe_for(data) == recipe
 
 
 def test_data_of_no_known_kind_choose_none():
     with pytest.raises(RegardError, match="did you mean 'numbers'"):
-        _recipe_for("number")
+        recipe_for("number")
 
 
 def cells(out, name):
