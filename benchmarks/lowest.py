@@ -28,7 +28,8 @@ def main() -> None:
     install(python, wanted())
     run(python, "-c", "import regard; print('import regard', regard.__version__)")
     for words in FIRST_WORDS:
-        run(python, "-m", "regard", *words.split())
+        said = run(python, "-m", "regard", *words.split(), quiet=True)
+        print(next(line for line in said.splitlines() if line.strip()))
     rooms = [f"tests/{room}" for room in ROOMS]
     # What older packages warn of is no failure here.
     run(python, "-m", "pytest", "-q", "-m", "not slow", "-W", "default", "-p", "no:cacheprovider", *rooms)
@@ -65,10 +66,12 @@ def install(python: Path, lines: dict[str, str]) -> None:
             subprocess.run([*pip, name, *installed], check=True)
 
 
-def run(python: Path, *arguments: str) -> None:
-    print("$ regard", *arguments[2:]) if arguments[:2] == ("-m", "regard") else print("$ python", *arguments)
-    sys.stdout.flush()
-    subprocess.run([str(python), *arguments], cwd=ROOT, check=True)
+def run(python: Path, *arguments: str, quiet: bool = False) -> str:
+    """What it says, if it is not to say it here. An error ends it all."""
+    print("$ python", *arguments, flush=True)
+    return subprocess.run(
+        [str(python), *arguments], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE if quiet else None
+    ).stdout
 
 
 if __name__ == "__main__":
