@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regard.api.names import LOCAL, find, require_known
 from regard.errors import RegardError, unknown
-from regard.models import PRESETS, ImageModel, ModelConfig, build, configure, create_backbone
+from regard.models import PRESETS, ImageModel, ModelConfig, build, configure, create_backbone, current_name
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, find_pretrained
 from regard.weights.hub import ADDRESS, HubFile
@@ -165,7 +165,7 @@ def _model_in(folder: Path, given: Mapping[str, Any]) -> nn.Module:
     metadata, timms = _json(folder / "metadata.json"), _json(folder / "config.json")
     if metadata:
         try:
-            name, saved = metadata["model"]["name"], metadata["model"]["config"]
+            name, saved = current_name(metadata["model"]["name"]), metadata["model"]["config"]
             config = configure(name, saved, where=f"{folder / 'metadata.json'}: model.config")
         except (KeyError, TypeError) as error:
             raise RegardError(f"{folder / 'metadata.json'}: lacks {error}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, first_few, unknown
 from regard.models import PRESETS
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained
 from regard.weights.hub import PREFIX as HUB
@@ -100,21 +100,21 @@ def require_known(name: str) -> None:
 
 def unknown_source(name: str) -> RegardError:
     """The error for what is neither a folder nor a pretrained model: it offers near runs, and the catalogue."""
-    path = Path(name).expanduser()
+    path, pretrained = Path(name).expanduser(), first_few(tuple(CATALOGUE), 5)
     if path.is_file():
         return RegardError(f"{name}: is not a folder; a run is one, made by `regard train RECIPE --out RUN`")
     if name in PRESETS:
         return RegardError(
-            f"{name}: is a model without weights; train it, or take one of {_some(CATALOGUE)} (`regard models`)"
+            f"{name}: is a model without weights; train it, or take one of {pretrained} (`regard models`)"
         )
     runs = {folder.name: str(folder) for folder in _runs_near(path)}
     candidates = {**{key: key for key in CATALOGUE}, **runs}
     near = difflib.get_close_matches(path.name, candidates, n=3, cutoff=0.6)
     near += [key for key in (ELSEWHERE.get(name.partition(".")[0]),) if key]
     hint = f"; did you mean {' or '.join(repr(candidates.get(key, key)) for key in near)}?" if near else ""
-    here = f" Runs near: {_some(runs.values())}." if runs else ""
+    here = f" Runs near: {first_few(list(runs.values()), 5)}." if runs else ""
     return RegardError(
-        f"{name}: is not a folder and no pretrained model{hint or '.'}{here} Pretrained models: {_some(CATALOGUE)} "
+        f"{name}: is not a folder and no pretrained model{hint or '.'}{here} Pretrained models: {pretrained} "
         "(`regard models` lists them); `regard train RECIPE --out RUN` makes a run"
     )
 
@@ -152,12 +152,6 @@ def _runs_near(path: Path) -> list[Path]:
         if (folder / "metadata.json").is_file()
     ]
     return list(dict.fromkeys(found))
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    first = list(names)
-    more = f" and {len(first) - most} more" if len(first) > most else ""
-    return ", ".join(first[:most]) + more
 
 
 def _patterns(filters: str | Iterable[str]) -> list[str]:
