@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import regard.training.loop
 import regard.training.metrics_log
 import regard.training.run
+import regard.training.session
 import regard.training.state
 from regard.errors import RegardError
 from regard.files import write_whole
@@ -135,7 +135,7 @@ def test_a_disk_that_fills_while_saving(
 def test_a_disk_that_is_full_for_the_metrics(recipe, tmp_path, monkeypatch, whole, compare_runs):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    init = regard.training.log.MetricsLog.__init__
+    init = regard.training.metrics_log.MetricsLog.__init__
 
     def redirect(self, *arguments, **named):
         init(self, *arguments, **named)
@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_for_the_metrics(recipe, tmp_path, monkeypatch, whol
         self._file = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115 - the log closes it
 
     with monkeypatch.context() as patch:
-        patch.setattr(regard.training.log.MetricsLog, "__init__", redirect)
+        patch.setattr(regard.training.metrics_log.MetricsLog, "__init__", redirect)
         told = failing(recipe(*SAVING), tmp_path / "run")
     assert told == "/dev/full: could not be written: No space left on device"
     train(recipe(*SAVING), tmp_path / "run", resume=True)
@@ -153,7 +153,7 @@ def test_a_disk_that_is_full_for_the_metrics(recipe, tmp_path, monkeypatch, whol
 def test_a_disk_that_is_full_for_the_summary(recipe, tmp_path, monkeypatch, whole, compare_runs):
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(regard.training.loop, "write_json", lambda file, _: write_whole(file, full))
+        patch.setattr(regard.training.session, "write_json", lambda file, _: write_whole(file, full))
         told = failing(recipe(*SAVING), path)
     assert told.startswith(f"{path / 'summary.json'}: could not be saved")
     compare_runs(whole, path)

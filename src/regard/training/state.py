@@ -102,9 +102,8 @@ class State:
             UnpicklingError,
             SafetensorError,
         ) as error:
-            raise RegardError(
-                f"{folder}: cut short, damaged, or does not match this model: {_first_line(error)}"
-            ) from error
+            what = "is cut short or damaged, or does not match this model"
+            raise RegardError(f"{folder}: {what}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
