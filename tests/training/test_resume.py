@@ -181,9 +181,8 @@ def test_an_ended_run_is_left_as_it_is(whole, tmp_path):
 def test_a_state_cut_short_is_one_line(broken, file, size):
     path = broken / "state" / "step-4" / file
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(
-        RegardError, match=r"state/step-4: cut short, damaged, or does not match this model: ."
-    ) as caught:
+    damaged = r"state/step-4: is cut short or damaged, or does not match this model: ."
+    with pytest.raises(RegardError, match=damaged) as caught:
         resume(broken)
     assert "\n" not in str(caught.value)
 
@@ -206,7 +205,9 @@ def test_a_pointer_to_nowhere_is_one_line(broken):
 def test_a_state_of_another_model_is_one_line(broken):
     recipe = (broken / "recipe.toml").read_text(encoding="utf-8")
     (broken / "recipe.toml").write_text(recipe.replace("embed_dim = 16", "embed_dim = 32"), encoding="utf-8")
-    with pytest.raises(RegardError, match=r"state/step-4: cut short, damaged, or does not match this model") as caught:
+    with pytest.raises(
+        RegardError, match=r"state/step-4: is cut short or damaged, or does not match this model"
+    ) as caught:
         resume(broken)
     assert "\n" not in str(caught.value)
 

@@ -114,7 +114,11 @@ def parse_recipe(values: Mapping[str, Any], *, of_run: bool = False) -> Recipe:
     if not isinstance(task, str) or task not in RECIPES:
         allowed = ", ".join(repr(name) for name in RECIPES)
         raise RegardError(f"task: input should be one of {allowed}, got {task!r}")
-    return RECIPES[task].model_validate(_without_foreign_keys(values, task, of_run=of_run))
+    own, mistakes = _without_foreign_keys(values, task)
+    recipe = RECIPES[task].model_validate(own)  # first: a model of another task is the greater mistake
+    if mistakes and not of_run:
+        raise RegardError(mistakes[0])
+    return recipe
 
 
 def _use_current_name(values: dict[str, Any]) -> None:
@@ -123,8 +127,9 @@ def _use_current_name(values: dict[str, Any]) -> None:
         model["name"] = current_name(model["name"])
 
 
-def _without_foreign_keys(values: Mapping[str, Any], task: str, *, of_run: bool) -> dict[str, Any]:
-    own = dict(values)
+def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[str, Any], list[str]]:
+    """The values without the keys of other tasks, and an error message for each of those that has not its default."""
+    own, mistakes = dict(values), []
     for name in ("model", "data", "augment", "train"):
         if not isinstance(own.get(name), dict):
             continue
@@ -135,12 +140,13 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str, *, of_run: bool)
             if not homes:
                 continue  # unknown everywhere: a key of a model's configuration, or a mistake that pydantic reports
             default, value = fields[homes[0]][key].default, section.pop(key)
-            if not of_run and value != (list(default) if isinstance(default, tuple) else default):
-                if name == "augment":
-                    allowed = ", ".join(fields[task]) or "none"
-                    raise RegardError(f"augment.{key} is not for {task}; it takes {allowed}")
-                raise RegardError(f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it")
-    return own
+            if value != (list(default) if isinstance(default, tuple) else default):
+                mistakes.append(
+                    f"augment.{key} is not for {task}; it takes {', '.join(fields[task]) or 'none'}"
+                    if name == "augment"
+                    else f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it"
+                )
+    return own, mistakes
 
 
 def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:

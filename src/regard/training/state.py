@@ -102,6 +102,5 @@ class State:
             UnpicklingError,
             SafetensorError,
         ) as error:
-            raise RegardError(
-                f"{folder}: cut short, damaged, or does not match this model: {one_line(error)}"
-            ) from error
+            what = "is cut short or damaged, or does not match this model"
+            raise RegardError(f"{folder}: {what}: {one_line(error)}") from error
