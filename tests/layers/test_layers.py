@@ -6,8 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from regard.errors import RegardError
-from regard.layers import MLP, Block, DropPath, Grid, LayerScale, LearnedPositions, PatchEmbed, SinePositions
-from regard.layers.block import TokenMixer
+from regard.layers import MLP, Block, DropPath, Grid, LayerScale, LearnedPositions, Mixer, PatchEmbed, SinePositions
 from regard.mixers import create_mixer
 from regard.ops import resample_positions, sine_positions_2d
 
@@ -174,6 +173,6 @@ def test_block_drops_both_branches_of_an_image_in_training():
 
 def test_a_mixer_is_what_a_block_asks_for():
     made, grid, _ = block()
-    assert isinstance(made.mixer, TokenMixer)
-    assert not isinstance(nn.Linear(5, 5), TokenMixer)
+    assert isinstance(made.mixer, Mixer)
+    assert not isinstance(nn.Linear(5, 5), Mixer)
     assert made.flops(grid) == made.mixer.flops(grid) + made.mlp.flops(grid)

@@ -1,6 +1,6 @@
 """What models are built of: the grid, embeddings, positions, attention, the MLP, and the layers made of them."""
 
-from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale, TokenMixer
+from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale
 from regard.layers.checkpointing import checkpointed
 from regard.layers.deformable_attention import DeformableAttention
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
@@ -8,6 +8,7 @@ from regard.layers.frozen_norm import FrozenNorm, FusedConv, freeze_norms, fuse_
 from regard.layers.grid import Grid
 from regard.layers.intermediates import Tap, first_input, layer_taps, record
 from regard.layers.local_attention_2d import LocalAttention2d, StemAttention2d, pooled
+from regard.layers.mixer import Mixer
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 from regard.layers.patch_embed import PatchEmbed
 from regard.layers.positions import LearnedPositions, SinePositions
@@ -29,6 +30,7 @@ __all__ = [
     "LayerScale",
     "LearnedPositions",
     "LocalAttention2d",
+    "Mixer",
     "MultiHeadAttention",
     "NormPlace",
     "PatchEmbed",
@@ -38,7 +40,6 @@ __all__ = [
     "StemAttention2d",
     "Tap",
     "TokenEmbedding",
-    "TokenMixer",
     "check_tokens",
     "checkpointed",
     "first_input",

@@ -1,26 +1,13 @@
 """The block that every isotropic encoder repeats."""
 
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.layers.grid import Grid
-
-
-@runtime_checkable
-class TokenMixer(Protocol):
-    """The methods that a block calls of its mixer; `regard.mixers.Mixer` documents them."""
-
-    def __call__(
-        self, x: Tensor, *, grid: Grid | None, mask: Tensor | None, positions: Tensor | None = None
-    ) -> Tensor: ...
-
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
-
-    def flops(self, grid: Grid) -> int: ...
-
+from regard.layers.mixer import Mixer
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 
@@ -75,7 +62,7 @@ class Block(nn.Module):
     def __init__(
         self,
         embed_dim: int,
-        mixer: TokenMixer,
+        mixer: Mixer,
         *,
         mlp_ratio: float,
         drop_path: float,

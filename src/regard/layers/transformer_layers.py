@@ -5,8 +5,9 @@ from typing import Any, Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from regard.layers.block import MLP, Activation, TokenMixer
+from regard.layers.block import MLP, Activation
 from regard.layers.grid import Grid
+from regard.layers.mixer import Mixer
 from regard.layers.multi_head_attention import KeyValueCache, MultiHeadAttention
 
 NormPlace = Literal["post", "pre"]
@@ -46,7 +47,7 @@ class EncoderLayer(nn.Module):
     def __init__(
         self,
         embed_dim: int,
-        mixer: TokenMixer,
+        mixer: Mixer,
         *,
         hidden_dim: int,
         norm: NormPlace = "post",
@@ -93,7 +94,7 @@ class DecoderLayer(nn.Module):
     def __init__(
         self,
         embed_dim: int,
-        mixer: TokenMixer,
+        mixer: Mixer,
         *,
         num_heads: int,
         hidden_dim: int,

@@ -8,8 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from regard.errors import RegardError, unknown
 from regard.layers.grid import Grid
+from regard.layers.mixer import Mixer
 from regard.mixers.attention import Attention
-from regard.mixers.base import HeadMixer, Mixer
+from regard.mixers.base import HeadMixer
 from regard.mixers.conv import Conv
 from regard.mixers.fourier import Fourier
 from regard.mixers.local import Local

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.layers.grid import Grid
+from regard.layers.mixer import TokenMask, Tokens
 from regard.layers.multi_head_attention import KeyValueCache
-from regard.mixers.base import HeadMixer, TokenMask, Tokens
+from regard.mixers.base import HeadMixer
 from regard.ops import attention, attention_weights
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer, TokenMask, Tokens
+from regard.layers.mixer import Mixer, TokenMask, Tokens
 
 
 class Conv(Mixer):

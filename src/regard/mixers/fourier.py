@@ -3,7 +3,7 @@
 import math
 
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer, TokenMask, Tokens
+from regard.layers.mixer import Mixer, TokenMask, Tokens
 from regard.ops import fourier_mixing
 
 

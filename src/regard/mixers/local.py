@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import HeadMixer, TokenMask, Tokens
+from regard.layers.mixer import TokenMask, Tokens
+from regard.mixers.base import HeadMixer
 from regard.ops import local_attention, local_attention_weights
 from regard.ops.local.attention import can_be_compiled
 

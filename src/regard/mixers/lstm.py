@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer, TokenMask, Tokens
+from regard.layers.mixer import Mixer, TokenMask, Tokens
 
 
 class LSTM(Mixer):

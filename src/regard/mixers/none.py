@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.layers.grid import Grid
-from regard.mixers.base import Mixer, TokenMask, Tokens
+from regard.layers.mixer import Mixer, TokenMask, Tokens
 
 
 class NoMixing(Mixer):

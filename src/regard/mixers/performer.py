@@ -6,7 +6,8 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from regard.layers.grid import Grid
-from regard.mixers.base import HeadMixer, TokenMask, Tokens
+from regard.layers.mixer import TokenMask, Tokens
+from regard.mixers.base import HeadMixer
 from regard.ops import FavorState, favor_attention, favor_step, favor_weights, orthogonal_projection
 from regard.ops.favor.features import check_kind
 
