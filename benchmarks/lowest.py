@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".venv-lowest"
 PINNED = ("torch", "torchvision")
-ROOMS = ("ops", "layers", "mixers", "losses", "recipes", "data")
+ROOMS = ("ops", "layers", "mixers", "recipes", "data")  # without the extra `peers`
 FIRST_WORDS = ("--version", "models", "mixers", "recipes", "doctor", "data list", "data check digits")
 
 
