@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".venv-lowest"
 PINNED = ("torch", "torchvision")
-ROOMS = ("ops", "layers", "mixers", "recipes", "data")  # without the extra `peers`
+ROOMS = ("ops", "mixers", "recipes", "data")  # these need no peer
 FIRST_WORDS = ("--version", "models", "mixers", "recipes", "doctor", "data list", "data check digits")
 
 
@@ -41,7 +41,7 @@ def wanted() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     tests = [line for line in extras["dev"] if line.startswith(("pytest", "hypothesis", "beartype"))]
-    bounds = dict(line.split(">=") for line in [*project["dependencies"], *extras["onnx"]])
+    bounds = dict(line.split(">=") for line in [*project["dependencies"], *extras["onnx"], *extras["supervision"]])
     pinned = [*PINNED, *(line.split(">=")[0] for line in tests)]
     return {name: f"{name}=={bound}" for name, bound in bounds.items()} | {
         name: f"{name}=={pins[name]}" for name in pinned
