@@ -174,6 +174,7 @@ def test_runs_of_two_tasks_are_no_comparison(text_run, pairs_run, report):
 def test_a_task_without_a_task_view_is_an_error(pairs_recipe):
     class Strange(Task):
         unit, main_metric, larger_is_better, skipped = "sounds", "loudness", True, ()
+        recipe = None
 
         def __init__(self, recipe):
             self.recipe = recipe

@@ -10,7 +10,7 @@ from torch import nn
 
 from regard.data import BadImage, ByteTokenizer, DetectionPreprocessing, Preprocessing
 from regard.errors import RegardError
-from regard.models import DETROutput, LanguageModel, build, configure
+from regard.models import DETROutput, LanguageModel, LanguageModelConfig, build, configure
 from regard.tasks import Classifier, Detector, Predictor, Translator, Writer
 
 
@@ -195,7 +195,10 @@ def translator() -> Translator:
 
 
 def writer() -> Writer:
-    return Writer(LanguageModel(259, context=12, embed_dim=16, num_heads=2, depth=1), ByteTokenizer())
+    return Writer(
+        LanguageModel(LanguageModelConfig(vocab_size=259, context=12, embed_dim=16, num_heads=2, depth=1)),
+        ByteTokenizer(),
+    )
 
 
 def test_one_text_has_one_translation_and_many_a_list():

@@ -86,7 +86,7 @@ def compare_mixers(
     name = str(recipe) if recipe is not None else recipe_for(None if address is None else str(address))
     resolved = _resolved(name, data, device, settings)
     names = [mixers] if isinstance(mixers, str) and mixers != "all" else mixers
-    return Comparison(resolved, names, seeds, out).run(["regard", "compare", "--recipe", name])
+    return Comparison(resolved, names, seeds, out).run(name, [] if address is None else ["--data", str(address)])
 
 
 class Comparison:
@@ -107,19 +107,25 @@ class Comparison:
         self.write_report: Callable[..., None] = lambda **_: None
         """Writes the report again, with what it is given besides; once the comparison has run."""
 
-    def run(self, command: Sequence[str], *, title: str | None = None, with_dinov2: bool = False) -> "list[Contender]":
-        """Trains all, and writes the report; `with_dinov2`: a photograph as DINOv2 sees it, if that is installed."""
+    def run(
+        self, recipe_name: str, options: Sequence[str], *, title: str | None = None, with_dinov2: bool = False
+    ) -> "list[Contender]":
+        """Trains all, and writes the report; `with_dinov2`: a photograph as DINOv2 sees it, if that is installed.
+
+        recipe_name, options: how the command was called, for the report.
+        """
         from regard.compare import compare, dinov2_picture, write_report
         from regard.mixers import MIXERS
 
         contenders = compare(self.recipe, self.names, self.seeds, self.folder)
         kind = "mixer" if MIXERS.keys() >= set(self.names) else "model"
+        command = ["regard", "compare", "--mixers", ",".join(self.names), "--recipe", recipe_name]
         self.write_report = partial(
             write_report,
             self.report_file,
             title=title or f"Which {'token mixer' if kind == 'mixer' else kind}?",
             contenders=contenders,
-            command=shlex.join([*command, "--mixers", ",".join(self.names), "--seeds", str(self.seeds)]),
+            command=shlex.join([*command, "--seeds", str(self.seeds), *options]),
             notes=[self.left_out] if self.left_out else [],
             picture=dinov2_picture() if with_dinov2 else None,
         )

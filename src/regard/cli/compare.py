@@ -114,8 +114,8 @@ def _compare(
     comparison = Comparison(resolved, names, seeds, out)
     if comparison.left_out:
         typer.echo(comparison.left_out, err=True)
-    command = shlex.split(words(["regard", "compare", "--recipe", recipe], data, settings, device))
-    contenders = comparison.run(command, title=title, with_dinov2=with_dinov2)
+    options = shlex.split(words([], data, settings, device))
+    contenders = comparison.run(recipe, options, title=title, with_dinov2=with_dinov2)
     _show_table(contenders, TASKS[resolved.task].unit)
     typer.echo(f"report: {comparison.report_file}")
     return comparison
