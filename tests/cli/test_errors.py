@@ -362,7 +362,15 @@ def test_a_run_that_diverges_tells_by_the_real_command(process, tiny, tmp_path):
 def test_interrupted_from_the_keyboard(tiny, tmp_path):
     command = [sys.executable, "-m", "regard", "train", "vit-digits", "--out", str(tmp_path / "run")]
     settings = tiny("train.epochs=100000", "train.max_steps=1000000", "train.save_every_steps=5")
-    with subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True) as process:
+
+    def hear_the_keyboard() -> None:
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # a shell's background job ignores it
+
+    with subprocess.Popen(
+        [*command, *settings], stderr=subprocess.PIPE, text=True, preexec_fn=hear_the_keyboard
+    ) as process:
         while not (tmp_path / "run" / "state" / "latest").exists():
             assert process.poll() is None
             time.sleep(0.01)
