@@ -364,9 +364,7 @@ def test_interrupted_from_the_keyboard(tiny, tmp_path):
     settings = tiny("train.epochs=100000", "train.max_steps=1000000", "train.save_every_steps=5")
 
     def hear_the_keyboard() -> None:
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     with subprocess.Popen(
         [*command, *settings], stderr=subprocess.PIPE, text=True, preexec_fn=hear_the_keyboard
