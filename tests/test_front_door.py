@@ -707,3 +707,30 @@ def test_the_door_names_what_it_offers():
         regard.creat_model  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
         regard.zzz  # noqa: B018
+
+
+def test_a_new_head_begins_as_the_models_own_did():
+    model = regard.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=192, depth=1)
+    model.reset_classifier(500)
+    built = regard.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=192, depth=1, num_classes=500)
+    assert model.head.bias.eq(0).all()
+    torch.testing.assert_close(model.head.weight.std(), built.head.weight.std(), rtol=0.02, atol=0)
+
+
+def test_what_its_configuration_does_not_describe_is_not_saved(tmp_path):
+    """A swapped decoder of a DETR has no place there, and a fused detector neither."""
+    from regard.data import DetectionPreprocessing
+    from regard.tasks import Detector
+
+    tiny = {"backbone": "resnet10t", "embed_dim": 32, "num_heads": 2, "depth": 1, "decoder_depth": 1, "num_classes": 2}
+    preprocessing = DetectionPreprocessing(64, 64, 3, (0.5,) * 3, (0.5,) * 3)
+    for number, blocks in enumerate(([0], None)):
+        model = regard.swap_mixer(regard.create_model("detr_mini", **tiny), "performer", blocks)
+        detector = Detector(model, ("a", "b"), (1, 2), preprocessing)
+        if blocks is None:
+            with pytest.raises(RegardError, match="save: what the model's configuration describes: does not match"):
+                regard.save(detector, tmp_path / str(number))
+            assert list(tmp_path.iterdir()) == [tmp_path / "0"]
+        else:
+            regard.save(detector, tmp_path / str(number))
+            assert regard.load(tmp_path / str(number), device="cpu").class_names == ("a", "b")

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,7 @@ from torch import nn
 from regard.api.models import create_model, preprocessing_for
 from regard.api.names import Named, device_named, find, unknown_source
 from regard.errors import RegardError
-from regard.models import PRESETS, ImageModel, ViTConfig
+from regard.models import PRESETS, ImageModel, ViTConfig, build, configure
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -65,7 +65,8 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     model: what `load` gives, or an image model of `create_model`, whose preprocessing is that of `transform_for`.
     class_names: of such a model; those that its weights came with, or "0", "1", ... unless given. `load(folder)` and
     `create_model("local-dir:FOLDER")` read it. The folder is whole or not there. RegardError for one that exists, for
-    names that are not as many as the classes, and for a bare model of another task.
+    names that are not as many as the classes, for a bare model of another task, and for a model that its configuration
+    does not describe any more: a fused detector, or one whose decoder has other mixers.
     """
     from safetensors.torch import save_file
 
@@ -75,6 +76,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     if path.exists():
         raise RegardError(f"{path}: exists already; choose another folder")
     module, metadata = _metadata_of(model, class_names)
+    _require_rebuilt(module, metadata)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -88,6 +90,15 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return path
+
+
+def _require_rebuilt(module: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """RegardError unless the configuration builds a model with these weights: else `load` could not read them."""
+    from regard.weights import require_fit
+
+    with torch.device("meta"):
+        rebuilt = build(configure(metadata["model"]["name"], metadata["model"]["config"]))
+    require_fit(module.state_dict(), rebuilt.state_dict(), "save: what the model's configuration describes")
 
 
 def _metadata_of(model: "nn.Module | Predictor", class_names: Sequence[str] | None) -> tuple[nn.Module, dict[str, Any]]:

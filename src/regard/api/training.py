@@ -80,7 +80,7 @@ def compare_mixers(
     mixers: names of mixers, which take their place in the model, or of presets, which take its place; "all" that can
     serve. recipe: what is trained with each; one that suits the data unless given. seeds: runs a mixer. out: the folder
     to make, runs/compare-N unless given, with a run for each and report.html. `settings` are those of `train`.
-    RegardError as there, and for an unknown mixer, one named twice, and one that cannot serve.
+    RegardError as there, and for an unknown mixer, one named twice, and one that the recipe cannot train.
     """
     address = data.get("address") if isinstance(data, Mapping) else data
     name = str(recipe) if recipe is not None else recipe_for(None if address is None else str(address))

@@ -92,12 +92,12 @@ def show_detection_evaluation(
         return
     table = Table("class", *(right(name) for name in ("AP", "AP50", "images", "objects")))
     for row in rows:
-        table.add_row(row["name"], told(row["ap"]), told(row["ap50"]), str(row["images"]), str(row["objects"]))
+        table.add_row(row["name"], shown(row["ap"]), shown(row["ap50"]), str(row["images"]), str(row["objects"]))
     show(table)
     typer.echo(figures_line({**counts, **figures}))
 
 
-def told(value: float) -> str:
+def shown(value: float) -> str:
     """A figure of COCO's, which is -1 where there is nothing to measure it on."""
     return "–" if value < 0 else f"{value:.3f}"
 

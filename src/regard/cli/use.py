@@ -81,7 +81,7 @@ def predict(
     text: Annotated[list[str] | None, typer.Option(help="A text to read; may be repeated.")] = None,
     top: Annotated[int, typer.Option(help="How many classes to name for each image.", min=1)] = 1,
     threshold: Annotated[
-        float, typer.Option(help="Lowest score of an object that is told and drawn.", min=0, max=1)
+        float, typer.Option(help="Lowest score of an object that is reported and drawn.", min=0, max=1)
     ] = 0.5,
     beam: Annotated[int, typer.Option(help="Width of the beam search for text; 1 takes the likeliest.", min=1)] = 1,
     attention: Annotated[

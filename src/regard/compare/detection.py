@@ -155,7 +155,8 @@ class DetectionView:
     def section(self, contender: Contender) -> Section:
         run = Run.open(contender.runs[0])
         detector = load_predictor(run.path, device=device_of(self.task.recipe))
-        assert isinstance(detector, Detector)
+        if not isinstance(detector, Detector):
+            raise RegardError(f"{run.path}: its metadata.json and its recipe.toml are of different tasks")
         found = _evaluated(detector, self.val, self.task.recipe)
         metrics, errors, confusion = found.metrics(), found.errors(THRESHOLD), found.confusion(THRESHOLD)
         order = sorted(range(len(found)), key=lambda index: -errors[index])

@@ -66,7 +66,8 @@ class NextTokenView:
     def section(self, contender: Contender) -> Section:
         run = Run.open(contender.runs[0])
         writer = load_predictor(run.path, device=device_of(self.task.recipe))
-        assert isinstance(writer, Writer)
+        if not isinstance(writer, Writer):
+            raise RegardError(f"{run.path}: its metadata.json and its recipe.toml are of different tasks")
         summary = run.summary()
         prompt = prompt_of(self.data.val, writer.tokenizer, writer.context // 2)
         room = writer.context - len(writer.tokenizer.encode(prompt))

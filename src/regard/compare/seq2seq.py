@@ -96,7 +96,8 @@ class Seq2SeqView:
         run = Run.open(contender.runs[0])
         data, recipe = self.data, self.task.recipe
         translator = load_predictor(run.path, device=device_of(recipe))
-        assert isinstance(translator, Translator)
+        if not isinstance(translator, Translator):
+            raise RegardError(f"{run.path}: its metadata.json and its recipe.toml are of different tasks")
         found = translator.evaluate(data.val, bleu_tokenize=data.bleu_tokenize, num_workers=recipe.data.num_workers)
         figures, mistakes = found.metrics(), found.mistakes()
         shown = found.names.index(data.val.name(_representative_pair(data.val)))

@@ -1,8 +1,8 @@
 """The intermediates of a model by name: one mechanism for all models.
 
 A model lists its taps, a name and the layer where the tensor passes by: `{"patches": Tap(self.patch_embed), ...}`.
-`record` listens at these layers during one forward pass, and not longer. So a forward pass has no line about
-intermediates in it, costs nothing more, and compiles as ever. With gradient checkpointing the first computation of a
+`record` puts hooks on these layers for one forward pass, and removes them. So `forward` itself needs no code for
+intermediates, is not slower, and compiles as before. With gradient checkpointing the first computation of a
 layer is recorded; the second, in the backward pass, gives the same tensors.
 """
 

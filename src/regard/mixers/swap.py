@@ -20,11 +20,11 @@ def swap_mixer(
     """Replaces the mixers of all blocks of a model, or of some, and keeps the weights of q, k, v and the output.
 
     This is what Choromanski et al. 2020 call backward compatibility: attention, local and performer share their
-    projections, so that each can take over from another and be fine-tuned. Parameters that
-    only the new mixer has are initialised; the relative embeddings of `local` begin at zero, so that it is attention
-    within its window.
+    projections, so that each can take over from another and be fine-tuned. Parameters that only the new mixer has are
+    initialised; the relative embeddings of `local` begin at zero, so that it is attention within its window.
 
-    model: a model with mixers, such as ViT, a Transformer, or DETR (its encoder). It is changed and returned.
+    model: a model with mixers, such as a ViT, a Transformer, or a DETR. It is changed and returned. The configuration
+    follows, but a DETR's has no place for the mixers of its decoder: name the blocks of its encoder to save it later.
     blocks: numbers of blocks, counted through the whole model; negative ones count from its end. options: those of the
     new mixer. RegardError for a mixer without these projections, a block that does not exist, and an unknown name or
     option.

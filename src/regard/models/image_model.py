@@ -28,9 +28,9 @@ class ImageModel(nn.Module):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Of each feature that `forward_intermediates` can return, in the order of computation.
+        """A dict for each feature that `forward_intermediates` can return, in the order of computation.
 
-        `module` is its name, `num_chs` its channels, `reduction` how many pixels of the image one of its pixels is.
+        `module` is its name, `num_chs` its number of channels, `reduction` its stride in pixels of the image.
         """
         raise NotImplementedError
 
@@ -40,6 +40,10 @@ class ImageModel(nn.Module):
         """The named intermediates of one forward pass."""
         raise NotImplementedError
 
+    def init_weights(self, module: nn.Module) -> None:
+        """Initialises the weights of one module, as the constructor does."""
+        raise NotImplementedError
+
     @property
     def num_classes(self) -> int:
         """Classes of the head; 0 where there is none, and the pooled features come out."""
@@ -47,7 +51,7 @@ class ImageModel(nn.Module):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """What is known of the weights, under timm's names; without weights of the catalogue, of the model alone.
+        """What is known about the weights, with timm's keys; without weights of the catalogue, about the model only.
 
         `input_size` (channels, height, width), `num_classes`; and where known `architecture`, `tag`, `mean`, `std`,
         `crop_pct`, `interpolation`, `label_names`, `hf_hub_id`, `url`, `license`, `paper`.
@@ -100,6 +104,7 @@ class ImageModel(nn.Module):
                 module = getattr(fresh, name).to_empty(device=like.device).to(like.dtype)
                 if not isinstance(module, nn.Identity):
                     module.reset_parameters()
+                    module.apply(self.init_weights)
                 setattr(self, name, module)
         self.config = config
 
@@ -172,7 +177,7 @@ class TokenModel(ImageModel):
         RegardError for a block or class token that is not there.
         """
         if return_class_token and not hasattr(self, "cls_token"):
-            raise RegardError("get_intermediate_layers: the model has no class token; leave return_class_token away")
+            raise RegardError("get_intermediate_layers: there is no class token; call it without return_class_token")
         found = self.forward_intermediates(
             x,
             n,

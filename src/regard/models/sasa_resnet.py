@@ -153,7 +153,10 @@ class SASAResNet(StageModel):
         self.out_chans = chans
         self.reduction = self.stem.reduction * 2 ** (len(config.depths) - 1)
         self.head = nn.Linear(chans, config.num_classes) if config.num_classes else nn.Identity()
-        self.apply(_init_weights)
+        self.apply(self.init_weights)
+
+    def init_weights(self, module: nn.Module) -> None:
+        _init_weights(module)
 
     def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch num_classes"]:
         """Logits."""

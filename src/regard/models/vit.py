@@ -144,12 +144,15 @@ class ViT(TokenModel):
         self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
         if config.pool == "distilled":
             self.head_dist = nn.Linear(dim, config.num_classes) if config.num_classes else nn.Identity()
-        self.apply(_init_weights)
+        self.apply(self.init_weights)
 
     @property
     def num_features(self) -> int:
         """Channels of what the head reads."""
         return self.config.embed_dim * (2 if self.config.pool == "token_avg" else 1)
+
+    def init_weights(self, module: nn.Module) -> None:
+        _init_weights(module)
 
     def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch num_classes"]:
         """Logits."""

@@ -1,4 +1,4 @@
-"""Combines two softmaxes over different keys to one over all of them."""
+"""Combines two softmaxes over different keys into one over all of them."""
 
 import torch
 from jaxtyping import Float
@@ -14,13 +14,12 @@ def merged(
     prefix: Prefix,
     scale: float,
 ) -> Float[Tensor, "batch heads height width head_dim"]:
-    """The attention of pixels to their windows and to a prefix, from that to the windows alone (`out`).
+    """Adds a prefix to the attention of pixels to their windows.
 
-    lse is the logarithm of each softmax's denominator in `out`:
+        y = (e^lse out + Σ_p e^(q·k_p scale) v_p) / (e^lse + Σ_p e^(q·k_p scale))
 
-
-    y = (e^lse out + Σ_p e^(q·k_p scale) v_p) / (e^lse + Σ_p e^(q·k_p scale)). It is -inf where a
-    pixel's window is empty.
+    `out` is the attention to the windows alone, and `lse` the logarithm of its softmax's denominator: -inf where a
+    window is empty.
     """
     logits = torch.einsum("bhyxd,bhpd->bhyxp", q, prefix.k).to(lse.dtype) * scale
     total = torch.logaddexp(lse, logits.logsumexp(-1))

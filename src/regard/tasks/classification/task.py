@@ -92,7 +92,8 @@ class ClassificationTask:
         options = self.recipe.model
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
-        if options.freeze == "backbone" and isinstance(model, ViT):
+        if options.freeze == "backbone":
+            assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
             self._cached = CachedFeatures(model)
             self._cached.freeze()
         return model
