@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import timm
 import torch
@@ -734,3 +735,141 @@ def test_what_its_configuration_does_not_describe_is_not_saved(tmp_path):
         else:
             regard.save(detector, tmp_path / str(number))
             assert regard.load(tmp_path / str(number), device="cpu").class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["config alone", "model_args too"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"global_pool": "avg", "fc_norm": False},
+        {"global_pool": "avg"},
+        {"global_pool": "avg", "class_token": False},
+        {"img_size": 48},
+        {"in_chans": 1},
+        {"reg_tokens": 3},
+        {"init_values": 0.3},
+        {"num_classes": 0},
+        {"num_classes": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_that_timm_saved_gives_timms_numbers(arguments, repeated, tmp_path):
+    """timm's config.json says little of how a model was made: the tensors say the rest."""
+    theirs = timm.create_model("vit_tiny_patch16_224", **{"img_size": 32, **arguments}).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    given = {"model_args": {"img_size": 32, **arguments}} if repeated else {}
+    timm.models.save_for_hf(theirs, tmp_path / "theirs", **given)
+    ours = regard.create_model(f"local-dir:{tmp_path / 'theirs'}").eval()
+    size = arguments.get("img_size", 32)
+    images = torch.rand(3, arguments.get("in_chans", 3), size, size)
+    wanted = theirs(images)
+    assert wanted.std(0).mean() > 1e-3
+    assert_close(ours(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_timm_made_otherwise_is_named(tmp_path):
+    made = timm.create_model("vit_tiny_patch16_224", img_size=32, qk_norm=True)
+    timm.models.save_for_hf(made, tmp_path / "a", model_args={"img_size": 32, "qk_norm": True})
+    with pytest.raises(RegardError, match="qk_norm is timm's; a ViT here does not have it"):
+        regard.create_model(f"local-dir:{tmp_path / 'a'}")
+    pooled = timm.create_model("vit_tiny_patch16_224", img_size=32, global_pool="max")
+    timm.models.save_for_hf(pooled, tmp_path / "b")
+    with pytest.raises(RegardError, match=r"config.json: global_pool is 'max'; a ViT pools by 'token' or 'avg' here"):
+        regard.create_model(f"local-dir:{tmp_path / 'b'}")
+
+
+GOLDEN = Path(__file__).parent / "golden_runs"
+
+
+def test_the_model_of_a_run_knows_its_preprocessing(tmp_path):
+    """So that the bare model, saved and loaded, sees images as it was trained to."""
+    classifier = regard.load(GOLDEN / "classification", device="cpu")
+    image = Image.fromarray((torch.rand(9, 11) * 255).byte().numpy())
+    assert regard.transform_for(classifier.model)(image).equal(classifier.prepare(image))
+    again = regard.load(regard.save(classifier.model, tmp_path / "saved"), device="cpu")
+    assert again.preprocessing == classifier.preprocessing
+    assert again.class_names == classifier.class_names
+    assert again(image) == classifier(image)
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "seq2seq", "next_token"])
+def test_a_saved_model_keeps_its_name(task, tmp_path):
+    named = json.loads((GOLDEN / task / "metadata.json").read_text(encoding="utf-8"))["model"]["name"]
+    folder = regard.save(regard.load(GOLDEN / task, device="cpu"), tmp_path / "saved")
+    assert json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["model"]["name"] == named
+
+
+def test_each_training_of_a_process_has_its_own_device(monkeypatch):
+    """Accelerate would keep that of the first."""
+    from regard.training.machine import create_accelerator
+
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    assert create_accelerator("auto").device.type == "meta"
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+    assert create_accelerator("cpu").device.type == "cpu"
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    assert create_accelerator("auto").device.type == "meta"
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+    assert create_accelerator("cpu").device.type == "cpu"
+
+
+@pytest.fixture
+def as_users_have_it():
+    """Without the tests' checks of types: what a user gets who gives a wrong one. The next test sets them anew."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+
+
+def test_explain_takes_what_is_in_hand(as_users_have_it):
+    classifier = regard.load(GOLDEN / "classification", device="cpu")
+    image = Image.fromarray((torch.rand(9, 11) * 255).byte().numpy())
+    assert regard.explain_image(classifier, image)._repr_png_()[:4] == b"\x89PNG"
+    with pytest.raises(RegardError, match="is named by a text or a path, not by a ViT"):
+        regard.explain_image(classifier.model, image)
+    with pytest.raises(RegardError, match="is named by a text or a path, not by a Classifier"):
+        regard.evaluate(classifier)
+
+
+@pytest.mark.parametrize("wrong", ["three", 2.5, None])
+def test_a_wrong_number_of_classes_is_one_line(wrong, as_users_have_it):
+    model = regard.create_model("vit_tiny_patch16_224", img_size=32, depth=1)
+    with pytest.raises(RegardError, match="reset_classifier: num_classes: "):
+        model.reset_classifier(wrong)
+    assert model.num_classes == 1000
+
+
+def test_a_model_without_classes_says_so(tmp_path):
+    model = regard.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=0)
+    loaded = regard.load(regard.save(model, tmp_path / "features"), device="cpu")
+    with pytest.raises(RegardError, match="the model has no classes"):
+        loaded(torch.zeros(3, 32, 32, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("order", [("reg_tokens", "num_registers"), ("num_registers", "reg_tokens")])
+def test_both_names_of_one_setting_are_said(order):
+    with pytest.raises(RegardError, match=f"{order[0]} and {order[1]} are one setting"):
+        regard.create_model("vit_tiny_patch16_224", **dict.fromkeys(order, 4))
+
+
+@pytest.mark.parametrize("typed", ["mlp_dim", "dropout"])
+def test_no_hint_where_nothing_is_near(typed):
+    with pytest.raises(RegardError) as caught:
+        regard.create_model("vit_tiny_patch16_224", **{typed: 1})
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("amp", "precision"), ("grad_clip", "clip_grad")])
+def test_a_hint_knows_what_others_call_it(typed, meant):
+    with pytest.raises(RegardError, match=f"did you mean '{meant}'"):
+        regard.train("vit-digits", **{typed: 1})
+
+
+def test_the_report_of_a_function_shows_a_command(tmp_path):
+    small = {"depth": 1, "embed_dim": 16, "num_heads": 2, "max_steps": 2, "batch_size": 64}
+    regard.train("vit-digits", out=tmp_path / "run", device="cpu", **small)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "regard train vit-digits --set" in page
+    assert "--set train.max_steps=2" in page
+    assert "train.device=" in page

@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NAMES, *_ROOMS, "RegardError"])
+    return sorted({*globals(), *_NAMES, *_ROOMS, "RegardError"})
 
 
 def _near(name: str) -> str:

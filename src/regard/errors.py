@@ -4,9 +4,12 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
 # The likeness of names is 0 to 1: that from which on a name is offered, and that of "embed" and "embed_dim".
-NEAR, BEGINS_ALIKE = 0.6, 0.9
+NEAR, BEGINS_ALIKE = 0.7, 0.9
 # What others call a setting; spellings and initials ("bs" for "batch_size") need no entry.
 SYNONYMS = {
+    "amp": "precision",
+    "bf16": "precision",
+    "fp16": "precision",
     "d_model": "embed_dim",
     "hidden_dim": "embed_dim",
     "hidden_size": "embed_dim",
@@ -79,6 +82,8 @@ def _likeness(name: str, other: str) -> float:
 
 def _spelt_alike(name: str, other: str) -> float:
     """The likeness in letters, or `BEGINS_ALIKE` where one is the beginning, of three letters or more, of the other."""
+    if set(name.split("_")) == set(other.split("_")):  # grad_clip and clip_grad
+        return 1.0
     begins = min(len(name), len(other)) > 2 and (name.startswith(other) or other.startswith(name))
     return max(_ratio(name, other), BEGINS_ALIKE if begins else 0.0)
 

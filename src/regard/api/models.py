@@ -8,13 +8,24 @@ from typing import Any
 from torch import Tensor, nn
 
 from regard.api.names import LOCAL, find, require_known
+from regard.api.timm_folder import vit_arguments
 from regard.errors import RegardError, unknown
-from regard.models import PRESETS, ImageModel, ModelConfig, build, configure, create_backbone, current_name
+from regard.models import (
+    PRESETS,
+    ImageModel,
+    ModelConfig,
+    ViTConfig,
+    build,
+    configure,
+    create_backbone,
+    current_name,
+)
+from regard.models.image_model import cfg_of_metadata
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, find_pretrained
 from regard.weights.hub import ADDRESS, HubFile
 from regard.weights.hub import PREFIX as HUB
-from regard.weights.load import load_weights
+from regard.weights.load import find_weights, load_weights
 
 # timm's names of what our configurations have under another.
 TIMMS = {
@@ -32,6 +43,11 @@ INSTEAD = {
     "dynamic_img_size": "a model takes images of any size that its patches tile",
     "pretrained_cfg": "regard.load_weights(model, SOURCE) loads weights from elsewhere",
     "pretrained_cfg_overlay": "regard.load_weights(model, SOURCE) loads weights from elsewhere",
+    **dict.fromkeys(
+        ("attn_drop_rate", "proj_drop_rate", "pos_drop_rate", "patch_drop_rate"),
+        "a ViT here drops whole branches only: drop_path_rate",
+    ),
+    **dict.fromkeys(("qk_norm", "norm_layer", "pre_norm", "no_embed_class"), "a ViT here does not have it"),
     "cache_dir": "the environment variables XDG_CACHE_HOME and HF_HOME say where files are kept",
 }
 _BACKBONE = ("dilated", "in_chans", "frozen_norm", "reductions")
@@ -67,6 +83,7 @@ def create_model(
         "mixer_options": mixer_options,
     }
     given = {**{key: value for key, value in named.items() if value is not None}, **config}
+    name = str(name)
     if name.startswith((HUB, "hf_hub:", LOCAL)):
         named_by = find(name)
         if named_by.folder is not None:
@@ -78,6 +95,8 @@ def create_model(
         raise RegardError(f"{name}: the catalogue has no weights of it; it has those of: {', '.join(CATALOGUE)}")
     if entry is None and name not in PRESETS:
         require_known(name)
+        if "/" in name:
+            raise RegardError(f"{name}: name a folder as local-dir:PATH, a repository on the hub as hf-hub:OWNER/NAME")
         if pretrained:
             raise unknown("pretrained model", name, CATALOGUE)
     if entry is not None and entry.is_backbone:
@@ -133,6 +152,7 @@ def preprocessing_for(model: ImageModel) -> Any:
 def _translated(given: Mapping[str, Any], config: ModelConfig | None, name: str) -> dict[str, Any]:
     """Arguments under the configuration's names. RegardError says what to type for one that has no place in it."""
     found: dict[str, Any] = {}
+    typed_as: dict[str, str] = {}
     for typed, value in given.items():
         key = TIMMS.get(typed, typed)
         if typed in INSTEAD:
@@ -144,9 +164,9 @@ def _translated(given: Mapping[str, Any], config: ModelConfig | None, name: str)
         elif typed != key and value is None:
             continue
         elif key in found:
-            raise RegardError(f"create_model: {typed} and {key} are one setting; give one of them")
+            raise RegardError(f"create_model: {typed_as[key]} and {typed} are one setting; give one of them")
         else:
-            found[key] = value
+            found[key], typed_as[key] = value, typed
     return found
 
 
@@ -169,10 +189,18 @@ def _model_in(folder: Path, given: Mapping[str, Any]) -> nn.Module:
             config = configure(name, saved, where=f"{folder / 'metadata.json'}: model.config")
         except (KeyError, TypeError) as error:
             raise RegardError(f"{folder / 'metadata.json'}: lacks {error}") from None
-        cfg = _cfg_of_metadata(metadata)
+        cfg = cfg_of_metadata(metadata)
     elif timms.get("architecture") in PRESETS:
-        name, saved = timms["architecture"], {"num_classes": timms.get("num_classes", 1000)}
-        config = configure(name, saved)
+        name, where = timms["architecture"], str(folder / "config.json")
+        preset, tensors = PRESETS[name], find_weights(folder).state
+        saved = {"num_classes": timms.get("num_classes", 1000), **timms.get("model_args", {})}
+        if isinstance(preset, ViTConfig) and "patch_embed.proj.weight" in tensors:
+            saved = vit_arguments(timms, tensors, preset.patch_size, where)
+        saved = _translated(saved, preset, name)
+        try:
+            config = configure(name, saved, where="model_args")
+        except RegardError as error:
+            raise RegardError(f"{where}: {error}") from None
         cfg = {"architecture": name, **timms.get("pretrained_cfg", {})}
     else:
         raise RegardError(f"{folder}: holds neither a run (metadata.json) nor a model of timm's that is here")
@@ -201,21 +229,6 @@ def _cfg(name: str, entry: Pretrained, pretrained: bool) -> dict[str, Any]:
         "interpolation": entry.interpolation,
         **({"dataset": entry.classes} if pretrained else {}),
     }
-
-
-def _cfg_of_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's metadata knows of its images and classes, under timm's names."""
-    known = {"architecture": metadata["model"]["name"], "label_names": tuple(metadata.get("class_names", ()))}
-    images = metadata.get("preprocessing", {})
-    if "crop_fraction" in images:
-        known |= {
-            "input_size": (images["channels"], *images["img_size"]),
-            "mean": tuple(images["mean"]),
-            "std": tuple(images["std"]),
-            "crop_pct": images["crop_fraction"],
-            "interpolation": images["interpolation"],
-        }
-    return known
 
 
 def _json(file: Path) -> dict[str, Any]:

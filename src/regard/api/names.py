@@ -47,6 +47,8 @@ def find(name: str | Path) -> Named:
 
     RegardError for a folder that is not there, and for files that cannot be had.
     """
+    if not isinstance(name, str | Path):
+        raise RegardError(f"a run or a model is named by a text or a path, not by a {type(name).__name__}")
     text = re.sub(r"^hf_hub:", HUB, str(name))
     if text.startswith(LOCAL):
         folder = Path(text.removeprefix(LOCAL)).expanduser()

@@ -120,7 +120,7 @@ def _metadata_of(model: "nn.Module | Predictor", class_names: Sequence[str] | No
             f"save: a {type(model).__name__} knows no preprocessing and no tokenizer; save what `regard.load` gives"
         )
     config = predictor.model.config
-    own = getattr(predictor.model, "pretrained_cfg", {}).get("architecture")
+    own = predictor.model_name or getattr(predictor.model, "pretrained_cfg", {}).get("architecture")
     metadata: dict[str, Any] = {
         "task": task,
         "model": {
@@ -306,8 +306,8 @@ class Explanation:
 
 
 def explain_image(
-    run: str | Path,
-    image: str | Path,
+    run: "str | Path | Classifier",
+    image: Any,
     path: str | Path | None = None,
     *,
     layer: int | None = None,
@@ -316,8 +316,9 @@ def explain_image(
     weights: str = "model",
     device: Device = None,
 ) -> Explanation:
-    """What tokens take from each other in one layer of a run's model, or in all, for an image file; `path` gets a PNG.
+    """What tokens take from each other in one layer of a run's model, or in all, for an image; `path` gets a PNG.
 
+    run: a run, or the classifier that `load` gives. image: a path, a Pillow image, an array or a tensor, as it takes.
     `tokens` are "ROW,COLUMN" of patches, or "class". `kind` is "matrix" or "influence" of a ViT's mixers, "window" or
     "embeddings" of local attention; unless said, the matrix where there is one, the windows of a model without mixers.
     Raises RegardError for a layer, token or kind that the model does not have.
@@ -334,7 +335,7 @@ def explain_image(
             layer=layer,
             tokens=tokens,
             kind=kind,
-            title=Path(image).name,
+            title=Path(image).name if isinstance(image, str | Path) else "",
         )
     )
     if path is not None:
@@ -353,9 +354,11 @@ def measure_favor_error(
     return favor_error(classifier.model, prepared, bound=bound)
 
 
-def _classifier(run: str | Path, weights: str, device: Device) -> "Classifier":
+def _classifier(run: "str | Path | Classifier", weights: str, device: Device) -> "Classifier":
     from regard.tasks import PREDICTORS, Classifier
 
+    if isinstance(run, Classifier):
+        return run if device is None else run.to(device_named(device))
     predictor = load(run, weights=weights, device=device)
     if not isinstance(predictor, Classifier):
         task = next(name for name, kind in PREDICTORS.items() if isinstance(predictor, kind))

@@ -44,8 +44,8 @@ def train(
     Raises RegardError for an unknown recipe or key (with the nearest one), a value that is not allowed, data that
     cannot be read, a folder that exists, and a device that is not there.
     """
-    resolved = _resolved(recipe, data, device, settings)
-    run, _ = train_run(str(recipe), resolved, out)
+    resolved, options = _resolved(recipe, data, device, settings)
+    run, _ = train_run(str(recipe), resolved, out, command=shlex.join(["regard", "train", str(recipe), *options]))
     return load(run.path, device=device)
 
 
@@ -84,9 +84,9 @@ def compare_mixers(
     """
     address = data.get("address") if isinstance(data, Mapping) else data
     name = str(recipe) if recipe is not None else recipe_for(None if address is None else str(address))
-    resolved = _resolved(name, data, device, settings)
-    names = [mixers] if isinstance(mixers, str) and mixers != "all" else mixers
-    return Comparison(resolved, names, seeds, out).run(name, [] if address is None else ["--data", str(address)])
+    resolved, options = _resolved(name, data, device, settings)
+    names = mixers.split(",") if isinstance(mixers, str) and mixers != "all" else mixers
+    return Comparison(resolved, names, seeds, out).run(name, options)
 
 
 class Comparison:
@@ -145,8 +145,8 @@ def recipe_for(data: str | None) -> str:
 
 def _resolved(
     recipe: str | Path, data: str | Path | Mapping[str, Any] | None, device: Any, settings: Mapping[str, Any]
-) -> "Recipe":
-    """A recipe with a function's arguments in it."""
+) -> "tuple[Recipe, list[str]]":
+    """A recipe with a function's arguments in it, and these arguments as options of the command line."""
     from regard.recipes import load_recipe
 
     overrides: dict[str, Any] = {} if device is None else {"train.device": str(device_named(device))}
@@ -160,12 +160,11 @@ def _resolved(
     for name, value in settings.items():
         if name != "settings":
             overrides |= _placed(plain, name, value)
+    address = None if data is None or isinstance(data, Mapping) else str(data)
+    chosen = [*texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
+    options = ([] if address is None else ["--data", address]) + [word for text in chosen for word in ("--set", text)]
     try:
-        return load_recipe(
-            str(recipe),
-            [*texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())],
-            address=None if data is None or isinstance(data, Mapping) else str(data),
-        )
+        return load_recipe(str(recipe), chosen, address=address), options
     except RegardError as error:  # which speaks of the command line's --set
         raise RegardError(str(error).replace("--set: ", f"{recipe}: ", 1)) from None
 

@@ -35,10 +35,8 @@ def train(
     """Train a model, and leave a run folder with weights, metrics and a report."""
     if (recipe is None) == (resume is None):
         raise RegardError("train: name a recipe to begin a run, or --resume RUN to go on with one")
-    if resume is not None and (data or out or settings or device):
-        raise RegardError(
-            "train: --resume goes on with the run's own recipe; it takes no --data, --out, --set or --device"
-        )
+    if resume is not None and (data or out or settings):
+        raise RegardError("train: --resume goes on with the run's own recipe; it takes no --data, --out or --set")
 
     from regard.api.training import train_run
     from regard.cli.tables import figures_line
@@ -49,6 +47,9 @@ def train(
     command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
     resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
     resolved = resolved or Run.open(Path(str(resume))).recipe()
+    if resume is not None and device is not None:  # where to go on; the run's own recipe stays as it is
+        own = with_device(None, device)[0].partition("=")[2]
+        resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
     run, summary = train_run(str(recipe), resolved, out or resume, command=command, resume=resume is not None)
     if not is_main_process():
         return

@@ -1,7 +1,6 @@
 """What users of timm and DINOv2 call on an image model: its head, its features, and what its weights came with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -89,11 +88,10 @@ class ImageModel(nn.Module):
         elif global_pool not in (None, "avg"):
             raise RegardError(f"reset_classifier: a {type(self).__name__} pools by 'avg' alone, got {global_pool!r}")
         try:
-            TypeAdapter(type(self.config)).validate_python({**vars(self.config), **changes})
+            config = TypeAdapter(type(self.config)).validate_python({**vars(self.config), **changes})
         except ValidationError as error:
             first = error.errors()[0]
             raise RegardError(f"reset_classifier: {first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
-        config = replace(self.config, **changes)
         with torch.device("meta"):
             fresh = type(self)(config)
         like = next(self.parameters())
@@ -238,3 +236,18 @@ def _chosen(indices: int | Sequence[int] | None, number: int) -> list[int]:
 
 def _shapes(module: nn.Module) -> list[torch.Size]:
     return [parameter.shape for parameter in module.parameters()]
+
+
+def cfg_of_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's metadata knows of its images and classes, under timm's names."""
+    known = {"architecture": metadata["model"]["name"], "label_names": tuple(metadata.get("class_names", ()))}
+    images = metadata.get("preprocessing", {})
+    if "crop_fraction" in images:
+        known |= {
+            "input_size": (images["channels"], *images["img_size"]),
+            "mean": tuple(images["mean"]),
+            "std": tuple(images["std"]),
+            "crop_pct": images["crop_fraction"],
+            "interpolation": images["interpolation"],
+        }
+    return known

@@ -17,6 +17,9 @@ Own = TypeVar("Own", bound="Predictor")
 class Predictor(ABC):
     """A trained model with all that it needs to answer. Called with one input it gives one answer, with many a list."""
 
+    model_name: str | None = None
+    """The preset that the model was made from, where that is known."""
+
     def __init__(self, model: nn.Module) -> None:
         self.model = model.eval()
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from regard.errors import RegardError, unknown
-from regard.models import build, configure, current_name
+from regard.models import ImageModel, build, configure, current_name
+from regard.models.image_model import cfg_of_metadata
 from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
 from regard.weights import read_safetensors, require_fit
@@ -31,6 +32,9 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
         predictor = PREDICTORS[task].from_metadata(model, metadata, where)
     except (KeyError, TypeError) as error:
         raise RegardError(f"{where}: lacks {error}") from None
+    predictor.model_name = current_name(model_name)
+    if isinstance(model, ImageModel):
+        model.pretrained_cfg = cfg_of_metadata(metadata)
     _load_weights(model, files[weights])
     model.to(device)
     return predictor

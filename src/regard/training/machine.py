@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from regard.errors import RegardError
 
@@ -51,9 +52,15 @@ def create_accelerator(device: str) -> Accelerator:
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
     if int(index or 0) >= count:
         raise RegardError(f"train.device is {device}: torch {torch.__version__} sees {count} such devices here")
-    if index:
-        torch.cuda.set_device(int(index))
-    return Accelerator(cpu=kind == "cpu", mixed_precision="no")
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 and not torch.distributed.is_initialized()
+    if kind == "cuda" and (index or alone):
+        torch.cuda.set_device(int(index or 0))
+    if alone:  # Accelerate keeps the device of a process's first training for all that follow
+        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="no")
+    if kind != "auto" and accelerator.device.type != kind:
+        raise RegardError(f"train.device is {device}, but Accelerate takes {accelerator.device}")
+    return accelerator
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -46,6 +46,8 @@ class Classifier(ImagePredictor[Prediction]):
         uint8 tensor (channels, height, width) with the model's channels. Raises BadImage, which names the file, for a
         file that cannot be read, and RegardError for anything else.
         """
+        if not self.class_names:
+            raise RegardError("predict: the model has no classes; `classifier.model(images)` gives its features")
         return self._predict(images, batch_size, self._answers)
 
     __call__ = predict
