@@ -100,6 +100,10 @@ class ImageDataSection(DataSection):
     it is given; detection takes ImageNet's."""
     std: tuple[PositiveFloat, ...] | None = None
     """Standard deviation of each channel, likewise."""
+    strict: bool = False
+    """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
+    max_megapixels: PositiveFloat = 64.0
+    """An image with more pixels is not decoded: it counts as one that cannot be read."""
 
 
 class TextDataSection(DataSection):
