@@ -16,7 +16,7 @@ QUICK, FULL = 30, 300
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each fuzzer twice: a quick one, and one that is marked slow and tries other seeds. REGARD_FUZZ=endless never ends."""
+    """Each fuzzer twice: a quick one, and a slow one with other seeds. Under REGARD_FUZZ=endless it never ends."""
     if "fuzz_cases" not in metafunc.fixturenames:
         return
     if os.environ.get("REGARD_FUZZ") == "endless":

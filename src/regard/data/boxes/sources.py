@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
+from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import read_image
 from regard.errors import RegardError
 
@@ -107,6 +108,8 @@ class DetectionData:
     has_val: bool
     can_flip: bool
     """Whether left and right may be exchanged: not where the classes are written signs, as digits are."""
+    repairs: Repairs = field(default_factory=Repairs)
+    """What the reader assumed, left out, and passed over."""
 
 
 def split_detection(count: int, *, val_fraction: float, split_seed: int, where: str) -> tuple[list[int], list[int]]:
@@ -154,6 +157,7 @@ def in_two_splits(
     val_fraction: float,
     split_seed: int,
     can_flip: bool = True,
+    repairs: Repairs | None = None,
 ) -> DetectionData:
     """Data whose classes have no ids of their own; without a `val`, a split is drawn by seed."""
     names = tuple(class_names)
@@ -162,4 +166,5 @@ def in_two_splits(
         source = train
         kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
         train, val = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
-    return DetectionData(address, names, tuple(range(len(names))), train, val, has_val=has_val, can_flip=can_flip)
+    ids = tuple(range(len(names)))
+    return DetectionData(address, names, ids, train, val, has_val, can_flip, repairs or Repairs())
