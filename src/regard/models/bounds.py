@@ -4,14 +4,14 @@ from typing import Annotated
 
 from annotated_types import Interval, Len
 
-Depth = Annotated[int, Interval(ge=1, le=10_000)]
+Depth = Annotated[int, Interval(gt=0, le=10_000)]
 """Layers of one kind."""
 DepthOrNone = Annotated[int, Interval(ge=0, le=10_000)]
-Width = Annotated[int, Interval(ge=1, le=1_000_000)]
+Width = Annotated[int, Interval(gt=0, le=1_000_000)]
 """Channels, heads, windows, points."""
-Side = Annotated[int, Interval(ge=1, le=100_000)]
+Side = Annotated[int, Interval(gt=0, le=100_000)]
 """Pixels along one side of an image, of a patch, of a stride."""
-Count = Annotated[int, Interval(ge=1, le=100_000_000)]
+Count = Annotated[int, Interval(gt=0, le=100_000_000)]
 """Classes, words, tokens, queries."""
 CountOrNone = Annotated[int, Interval(ge=0, le=100_000_000)]
 Ratio = Annotated[float, Interval(gt=0, le=1_000_000)]

@@ -80,31 +80,42 @@ def _positions(
         if num_prefix(found, name.removesuffix(TABLE)) != prefix:  # `require_fit` says what is missing
             continue
         patches = found[name].shape[1] - prefix
-        old = _source_grid(patches, f"{where}: {name}", grid, likely)
+        said = _said_grid(patches, f"{where}: {name}", grid, likely)
+        old = said or _guessed_grid(patches, f"{where}: {name}", new)
+        unsaid = "" if said or patches != new[0] * new[1] else "; grid=(rows, columns) says otherwise"
         if old == new:
+            if unsaid and new[0] != new[1]:
+                notes.append(f"{name}: taken as {old[0]} × {old[1]} patches, as the model's are{unsaid}")
             continue
         resampled = resample_positions(found[name], old, new, prefix=prefix, antialias=place.antialias)
         found = {**found, name: resampled}
-        unsaid = "" if (grid or likely) or patches != new[0] * new[1] else "; grid=(rows, columns) says otherwise"
         notes.append(f"{name}: resampled from {old[0]} × {old[1]} to {new[0]} × {new[1]} patches{unsaid}")
     return found, notes
 
 
-def _source_grid(patches: int, what: str, grid: Size | None, likely: Size | None) -> Size:
-    """(rows, columns) of the images that `patches` tokens are of: `grid` as asked, a `likely` one, or the square."""
+def _said_grid(patches: int, what: str, grid: Size | None, likely: Size | None) -> Size | None:
+    """(rows, columns) of the images that `patches` tokens are of: `grid` as asked, or a `likely` one of that number."""
     if grid is not None:
         if grid[0] * grid[1] != patches:
             raise RegardError(f"{what} is for {patches} patches, grid={grid} has {grid[0] * grid[1]}")
         return grid
-    if likely is not None and likely[0] * likely[1] == patches:
-        return likely
+    return likely if likely is not None and likely[0] * likely[1] == patches else None
+
+
+def _guessed_grid(patches: int, what: str, new: Size) -> Size:
+    """Where nothing says it: the square; where the number is none of a square, the model's own grid if it has as many.
+
+    RegardError for any other number.
+    """
     side = isqrt(max(patches, 0))
-    if patches < 1 or side * side != patches:
-        raise RegardError(
-            f"{what} is for {patches} patches, which make no square image; say how they lay in the images that it was "
-            "trained on: load_weights(..., grid=(rows, columns))"
-        )
-    return side, side
+    if patches > 0 and side * side == patches:
+        return side, side
+    if patches == new[0] * new[1]:
+        return new
+    raise RegardError(
+        f"{what} is for {patches} patches, which make no square image; say how they lay in the images that it was "
+        "trained on: load_weights(..., grid=(rows, columns))"
+    )
 
 
 def _require_same_tokens(found: State, model: nn.Module, where: str, grid: Size | None, likely: Size | None) -> None:
@@ -114,7 +125,8 @@ def _require_same_tokens(found: State, model: nn.Module, where: str, grid: Size 
             weight = found.get(f"{name}.mlp.fc1.weight")
             if isinstance(part, TokenMLP) and weight is not None and weight.ndim == 2:
                 new = (vit.grid.height, vit.grid.width)
-                old = _source_grid(weight.shape[1] - vit.grid.prefix, f"{where}: {name}", grid, likely)
+                patches, what = weight.shape[1] - vit.grid.prefix, f"{where}: {name}"
+                old = _said_grid(patches, what, grid, likely) or _guessed_grid(patches, what, new)
                 if old != new:
                     raise RegardError(
                         f"{where}: {name} mixes {old[0]} × {old[1]} patches, the model has {new[0]} × {new[1]}; its "

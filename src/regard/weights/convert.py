@@ -1,7 +1,6 @@
 """Weights of one format into a file of another."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch

@@ -138,7 +138,7 @@ def _checked_grid(grid: Any) -> Size | None:
 def _ignore(
     state: dict[str, Tensor], wanted: Mapping[str, Tensor], ignored: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors whose names begin with one of `ignored` and that do not fit, or are not finite, become the model's own."""
+    """Tensors that do not fit, or are not finite, and whose names begin with one of `ignored`: the model's own."""
     state, notes = dict(state), []
     for name in sorted(name for name in state.keys() | wanted.keys() if name.startswith(ignored)):
         if name in state and name in wanted and state[name].shape == wanted[name].shape and is_finite(state[name]):
