@@ -36,9 +36,10 @@ def defined(q, k, v, *, window, dilation=1, border="clip", mask=None, rel=None, 
     q_scaled = (q * scale)[:, :, :, :, None, None]
     logits = (of_pairs(q_scaled) * of_pairs(k[:, :, y, x])).sum(-1)
     if rel is not None:
-        embedded = torch.cat(
-            [part.expand(height, width, window, window, -1) for part in _of_offsets(rel, rows, cols)], -1
-        )
+        parts = [
+            table[at].expand(height, width, window, window, -1) for table, at in zip(rel, (rows, cols), strict=True)
+        ]
+        embedded = torch.cat(parts, -1)
         logits = logits + (of_pairs(q_scaled) * of_pairs(embedded)).sum(-1)
     if bias is not None:
         logits = logits + bias[:, rows, cols].where(seen, 0)
@@ -50,10 +51,6 @@ def defined(q, k, v, *, window, dilation=1, border="clip", mask=None, rel=None, 
     some = seen.any(-1, keepdim=True)
     weights = logits.where(seen, -INF).where(some, 0).softmax(-1).where(seen, 0)
     return (weights[..., None] * values).sum(-2)
-
-
-def _of_offsets(rel, rows, cols):
-    return rel[0][rows], rel[1][cols]
 
 
 def both(case, arguments, d_out):
@@ -128,7 +125,7 @@ def tokens(*shape, seed=0):
 @pytest.mark.parametrize("number", [NAN, INF, -INF])
 def test_a_number_that_is_not_finite_reaches_those_that_see_it_and_no_other(victim, number):
     q, k, v = tokens(1, 2, 12, 21, 6)
-    dict(q=q, k=k, v=v)[victim][0, 1, 5, 9, 2] = number
+    {"q": q, "k": k, "v": v}[victim][0, 1, 5, 9, 2] = number
     reached = ~local_attention(q, k, v, window=5, impl="native").isfinite()
     expected = torch.zeros_like(reached)
     if victim == "q":
