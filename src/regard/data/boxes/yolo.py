@@ -130,6 +130,7 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) 
     if parts["train"] is None:
         raise RegardError(f"{config_file}: names no folder of images under 'train'")
     held_out = "val" if parts["val"] else "test"
+    _keep_apart(parts, held_out, config_file, repairs)
     if held_out == "val":
         for file in parts["test"] or []:
             repairs.pass_over("images are of the part 'test', which a training does not use", file)
@@ -146,6 +147,17 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) 
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {_why(repairs, bad)}")
     _pass_over(path, whole, files, {*(parts["test"] or [])}, repairs)
     return whole
+
+
+def _keep_apart(parts: dict[str, list[Path] | None], held_out: str, config_file: Path, repairs: Repairs) -> None:
+    """Takes the held-out images out of those to train on, unless both parts are the same on purpose."""
+    train, held = parts["train"] or [], set(parts[held_out] or [])
+    if held < set(train):
+        for file in held:
+            repairs.heal(
+                f"images of {held_out!r} are named under 'train' too, and are held out", f"{config_file}: {file}"
+            )
+        parts["train"] = [file for file in train if file not in held]
 
 
 def _why(repairs: Repairs, bad: Sequence[BadImage]) -> str:
@@ -168,7 +180,9 @@ def _config(path: Path, address: str) -> tuple[Path, dict[str, Any]]:
         raise RegardError(f"{address}: has no data.yaml (nor classes.txt), which names the classes and the folders")
     config = {"names": [line.strip() for line in read_text(file).splitlines() if line.strip()]}
     lists = {split: f"{split}.txt" for split in SPLITS if (path / f"{split}.txt").is_file()}
-    return file, {"train": "images" if (path / "images").is_dir() else ".", **lists, **config}
+    if not lists and not (path / "images" / "train").is_dir() and not (path / "train" / "images").is_dir():
+        lists = {"train": "images" if (path / "images").is_dir() else "."}
+    return file, {**lists, **config}
 
 
 def _names(file: Path, config: dict[str, Any], repairs: Repairs) -> list[str]:
@@ -177,9 +191,8 @@ def _names(file: Path, config: dict[str, Any], repairs: Repairs) -> list[str]:
     if isinstance(stated, dict):
         numbers = {number: name for key, name in stated.items() if (number := _integer(key)) is not None}
         if len(numbers) < len(stated) or sorted(numbers) != list(range(len(numbers))):
-            raise RegardError(
-                f"{file}: 'names' must number the classes 0, 1, 2, ..., got {', '.join(map(str, stated))}"
-            )
+            got = first_few([str(key)[:20] for key in stated], 8)
+            raise RegardError(f"{file}: 'names' must number the classes 0, 1, 2, ..., got {got}")
         stated = [numbers[number] for number in range(len(numbers))]
     if isinstance(stated, list) and not any(isinstance(name, list | dict) for name in stated):
         names = [normalize("NFC", str(name).strip()) for name in stated]
@@ -237,8 +250,9 @@ def _place(path: Path, config: dict[str, Any], stated: str) -> Path | None:
     # each tail of the path.
     tried = [[*base, *parts], parts, *(parts[start:] for start in range(1, len(parts)))]
     for tail in tried:
-        place = path.joinpath(*tail)
-        if is_inside(Path(*tail), path) and (place.is_dir() or (place.is_file() and place.suffix == ".txt")):
+        place = path.joinpath(*tail)  # os.path says no to names that no system takes; Path's own tests raise
+        there = os.path.isdir(place) or (os.path.isfile(place) and place.suffix == ".txt")  # noqa: PTH112, PTH113
+        if there and is_inside(Path(*tail), path):
             return place
     return None
 
