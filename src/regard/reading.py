@@ -50,7 +50,7 @@ def read_text(path: Path, *, most: int = 16 * MB) -> str:
     try:
         return read_bytes(path, most=most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RegardError(f"{path}: is not UTF-8 text: {one_line(error)}") from None
+        raise RegardError(f"{path}: is not UTF-8 text (byte {error.start})") from None
 
 
 def read_json(path: Path, *, most: int = 256 * MB) -> Any:

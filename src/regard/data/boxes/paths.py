@@ -1,13 +1,11 @@
 """Paths as labelling tools write them, and the files that they mean."""
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePath, PurePosixPath
 from unicodedata import normalize
 
-from regard.data.images.walk import left_out
 from regard.errors import first_few
 
 
@@ -49,21 +47,6 @@ class FilesBelow:
         if not self.exact:
             return f"{self.folder} holds no such files"
         return f"{self.folder} holds {len(self.exact)} others: {first_few(sorted(self.exact))}"
-
-
-def files_below(folder: Path, ending: str) -> list[Path]:
-    """The files below a folder that have an ending, sorted; what belongs to a system or a tool is left out."""
-    found: list[Path] = []
-    visited: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in visited:  # a link that leads back
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not left_out(name))
-        found += [Path(parent, name) for name in names if not left_out(name) and name.lower().endswith(ending)]
-    return sorted(found)
 
 
 def is_inside(path: PurePath, folder: Path) -> bool:
