@@ -25,9 +25,7 @@ def require_file(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        missing = isinstance(error, FileNotFoundError)
-        reason = "does not exist" if missing else f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise RegardError(f"{path}: {reason}") from None
+        raise RegardError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not S_ISREG(status.st_mode):
         raise RegardError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}; a file is needed")
     return status.st_size
