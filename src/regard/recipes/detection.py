@@ -22,6 +22,9 @@ class DetectionModelSection(ImageModelSection):
 
 
 class DetectionDataSection(ImageDataSection):
+    on_bad_annotation: Literal["stop", "skip"] = "stop"
+    """What happens at a box, label, annotation file or entry that cannot be used: an error, or it is left out and
+    counted."""
     train_annotations: str | None = None
     """COCO's JSON for training, where it is not PATH/annotations/instances_train[2017].json."""
     train_images: str | None = None

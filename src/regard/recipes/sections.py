@@ -100,9 +100,15 @@ class ImageDataSection(DataSection):
     it is given; detection takes ImageNet's."""
     std: tuple[PositiveFloat, ...] | None = None
     """Standard deviation of each channel, likewise."""
+    strict: bool = False
+    """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
+    max_megapixels: PositiveFloat = 64.0
+    """An image with more pixels is not decoded: it counts as one that cannot be read."""
 
 
 class TextDataSection(DataSection):
+    on_bad_line: Literal["stop", "skip"] = "stop"
+    """What happens at a line of a pairs file, or a file of texts, that cannot be read: an error, or it is left out."""
     tokenizer: Literal["bytes", "bpe"] = "bytes"
     """Text as its bytes, or as the tokens of a byte-level BPE that is trained on the training text."""
     vocab_size: Annotated[int, Ge(260)] = 1024

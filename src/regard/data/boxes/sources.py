@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
+from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import read_image
 from regard.errors import RegardError
 
@@ -107,6 +108,8 @@ class DetectionData:
     has_val: bool
     can_flip: bool
     """Whether left and right may be exchanged: not where the classes are written signs, as digits are."""
+    repairs: Repairs = field(default_factory=Repairs)
+    """What the reader assumed, left out, and passed over."""
 
 
 def split_detection(count: int, *, val_fraction: float, split_seed: int, where: str) -> tuple[list[int], list[int]]:
@@ -128,14 +131,23 @@ def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
     return Objects(boxes[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
 
 
+def _with_own_areas(objects: Objects) -> Objects:
+    """The objects with the areas of their boxes as they are now."""
+    sides = objects.boxes_xyxy[:, 2:] - objects.boxes_xyxy[:, :2]
+    return replace(objects, areas=sides.prod(1))
+
+
 class FileDetectionSource(DetectionSource):
-    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`."""
+    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`.
+
+    The formats that need it state no areas: those of the boxes, cut at the image's edges, are taken.
+    """
 
     def __init__(
         self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], stated: Sequence[Objects], channels: int
     ) -> None:
         self.files, self.sizes, self.stated, self.channels = list(files), list(sizes), list(stated), channels
-        self.objects = [clipped(objects, size) for objects, size in zip(stated, sizes, strict=True)]
+        self.objects = [_with_own_areas(clipped(objects, size)) for objects, size in zip(stated, sizes, strict=True)]
         self.image_ids = range(1, len(self.files) + 1)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
@@ -154,6 +166,7 @@ def in_two_splits(
     val_fraction: float,
     split_seed: int,
     can_flip: bool = True,
+    repairs: Repairs | None = None,
 ) -> DetectionData:
     """Data whose classes have no ids of their own; without a `val`, a split is drawn by seed."""
     names = tuple(class_names)
@@ -162,4 +175,5 @@ def in_two_splits(
         source = train
         kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
         train, val = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
-    return DetectionData(address, names, tuple(range(len(names))), train, val, has_val=has_val, can_flip=can_flip)
+    ids = tuple(range(len(names)))
+    return DetectionData(address, names, ids, train, val, has_val, can_flip, repairs or Repairs())

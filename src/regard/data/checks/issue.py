@@ -1,7 +1,10 @@
 """What a check of data reports."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from regard.errors import first_few
 
 
 @dataclass(frozen=True)
@@ -11,3 +14,13 @@ class Issue:
     severity: Literal["error", "warning"]
     what: str
     where: str
+
+
+def issues_of_kind(severity: Literal["error", "warning"], what: str, places: Sequence[str]) -> list[Issue]:
+    """One issue for all `places` that have the same thing wrong: "98 files ...", and where, with three names at most.
+
+    `what` holds "{count}". No issue without places.
+    """
+    if not places:
+        return []
+    return [Issue(severity, what.format(count=len(places)), first_few(places))]
