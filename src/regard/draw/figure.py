@@ -22,11 +22,10 @@ class Figure(matplotlib.figure.Figure):
 
     def draw(self, renderer: Any) -> None:
         # Some texts exist already, and others (numbers of an axis) are made while the figure is drawn.
-        plain = {"text.parse_math": False, "text.usetex": False}
         for text in self.findobj(Text):
             text.set_parse_math(False)
             text.set_usetex(False)
-        with rc_context(plain), warnings.catch_warnings():
+        with rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
             for message in _HARMLESS:
                 warnings.filterwarnings("ignore", message)
             super().draw(renderer)

@@ -44,9 +44,8 @@ def panels_figure(
     width = max(2 * MARGIN + left + columns * panel_width + (columns - 1) * GAP, 3.4)
     inside = width - 2 * MARGIN
     lines = [(text, True) for text in textwrap.wrap(in_one_line(title, LONGEST_TITLE), int(TITLE_LETTERS * inside))]
-    lines += [
-        (text, False) for caption in captions for text in textwrap.wrap(in_one_line(caption), int(LETTERS * inside))
-    ]
+    for caption in captions:
+        lines += [(text, False) for text in textwrap.wrap(in_one_line(caption), int(LETTERS * inside))]
     top = MARGIN + len(lines) * 1.15 * LINE + 2.6 * LINE
     height = top + rows * (panel_height + below) + (rows - 1) * between + MARGIN
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from regard.draw.colours import INK
 
 TAG = re.compile("<[^>]*>")
-# Matplotlib gives each figure this style for the whole page, whose policy allows the page's own style only: the page has
-# what it says, for the lines of figures.
+# What matplotlib gives each figure for the whole page around it. The page itself says it, for the lines of figures: its
+# policy allows no other style.
 STYLE = re.compile(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>")
 
 if TYPE_CHECKING:
