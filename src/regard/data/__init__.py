@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from regard.data.checks.texts import *
     from regard.data.images.batches import *
     from regard.data.images.files import *
+    from regard.data.images.pixels import *
     from regard.data.images.sources import *
     from regard.data.images.transforms import *
     from regard.data.images.walk import *
@@ -62,7 +63,8 @@ _OFFERED = {
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
-    "images.files": "BadImage OnBadImage check_header from_pil read_image",
+    "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
+    "images.pixels": "Decoding MAX_MEGAPIXELS from_pil",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",

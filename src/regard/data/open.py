@@ -9,8 +9,9 @@ from regard.data.boxes.digit_scenes import open_digit_scenes
 from regard.data.boxes.sources import DetectionData
 from regard.data.checks.image_files import without_bad_images
 from regard.data.images.digits import open_digits
-from regard.data.images.files import OnBadImage, require_channels
+from regard.data.images.files import OnBadImage
 from regard.data.images.folder import open_folder
+from regard.data.images.pixels import require_channels
 from regard.data.images.sources import ImageClasses
 from regard.data.images.torchvision import open_torchvision
 from regard.data.text.corpus import TextData, open_pydoc, open_text_files
