@@ -6,6 +6,7 @@ from pathlib import Path
 from regard.data.addresses import parse_address_of
 from regard.data.boxes.coco import Annotations, open_coco
 from regard.data.boxes.digit_scenes import open_digit_scenes
+from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
 from regard.data.checks.image_files import without_bad_images
 from regard.data.images.digits import open_digits
@@ -65,15 +66,16 @@ def open_pairs(
     return open_pair_lines(Path(parsed.location), val_fraction, split_seed, on_bad_line)
 
 
-def open_text(address: str, *, val_fraction: float = 0.1) -> TextData:
+def open_text(address: str, *, val_fraction: float = 0.1, on_bad_line: OnBadLine = "stop") -> TextData:
     """Open the text behind an address, for models of the next token; its last `val_fraction` is held out.
 
-    address: see `regard.data.KINDS`. Raises RegardError.
+    address: see `regard.data.KINDS`. on_bad_line: whether a file that cannot be read is an error, or left out and
+    listed in `skipped`. Raises RegardError.
     """
     parsed = parse_address_of("text", address)
     if parsed.kind == "pydoc":
         return open_pydoc(val_fraction)
-    return open_text_files(Path(parsed.location), val_fraction)
+    return open_text_files(Path(parsed.location), val_fraction, on_bad_line)
 
 
 def default_root() -> Path:
@@ -88,6 +90,7 @@ def open_detection(
     val_fraction: float = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
+    on_bad_annotation: OnBadAnnotation = "stop",
     annotations: Annotations | None = None,
 ) -> DetectionData:
     """Open the images with boxes behind an address.
@@ -96,6 +99,8 @@ def open_detection(
     val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
     on_bad_image: whether an image that is missing, unreadable or of another size than stated is an error when it is
     read, or left out here and listed in `train.skipped` and `val.skipped`.
+    on_bad_annotation: whether an annotation that has no meaning is an error, or is left out and counted in
+    `repairs.left_out`.
     annotations: COCO's files, where they are not where they are looked for.
     Raises RegardError.
     """
@@ -113,11 +118,24 @@ def open_detection(
     elif parsed.kind == "yolo":
         from regard.data.boxes.yolo import open_yolo
 
-        data = open_yolo(path, channels=channels, val_fraction=val_fraction, split_seed=split_seed)
+        data = open_yolo(
+            path,
+            channels=channels,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_image=on_bad_image,
+            on_bad_annotation=on_bad_annotation,
+        )
     else:
         from regard.data.boxes.voc import open_voc
 
-        data = open_voc(path, channels=channels, val_fraction=val_fraction, split_seed=split_seed)
+        data = open_voc(
+            path,
+            channels=channels,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_annotation=on_bad_annotation,
+        )
     return without_bad_images(data) if on_bad_image == "skip" else data
 
 
