@@ -55,8 +55,8 @@ class Decoding:
         return cls(**values)
 
     def __str__(self) -> str:
-        floats = "" if self.float_white is None else f", and of floats {self.float_white}"
-        return f"{self.integer_white} becomes white{floats}"
+        floats = "" if self.float_white is None else f", and of floats the value {self.float_white}"
+        return f"the value {self.integer_white} becomes white{floats}"
 
 
 AS_STORED = Decoding()
