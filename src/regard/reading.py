@@ -27,7 +27,7 @@ def require_file(path: Path) -> int:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise RegardError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not S_ISREG(status.st_mode):
-        raise RegardError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}; a file is needed")
+        raise RegardError(f"{path}: is {'a directory' if path.is_dir() else 'no regular file'}; a file is needed")
     return status.st_size
 
 
