@@ -52,7 +52,7 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "order"),
+        ("addresses", "memory", "order"),
         ("images",),
         ("boxes", "text"),
         ("checks",),
