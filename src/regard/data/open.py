@@ -6,6 +6,7 @@ from pathlib import Path
 from regard.data.addresses import parse_address_of
 from regard.data.boxes.coco import Annotations, open_coco
 from regard.data.boxes.digit_scenes import open_digit_scenes
+from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
 from regard.data.checks.image_files import without_bad_images
 from regard.data.images.digits import open_digits
@@ -84,17 +85,21 @@ def open_detection(
     address: str,
     *,
     channels: int = 3,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
+    on_bad_annotation: OnBadAnnotation = "stop",
     annotations: Annotations | None = None,
 ) -> DetectionData:
     """Open the images with boxes behind an address.
 
     address: see `regard.data.KINDS`. channels: 1 (grey) or 3 (RGB).
-    val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
+    val_fraction, split_seed: how a validation split is drawn where the data has none of its own; None draws none, and
+    `val` is then empty, as for data that are only evaluated on.
     on_bad_image: whether an image that is missing, unreadable or of another size than stated is an error when it is
     read, or left out here and listed in `train.skipped` and `val.skipped`.
+    on_bad_annotation: whether a box, label, entry or file of annotations without a meaning is an error, or left out
+    here and counted in `repairs`.
     annotations: COCO's files, where they are not where they are looked for.
     Raises RegardError.
     """
@@ -107,7 +112,12 @@ def open_detection(
     path = Path(parsed.location).expanduser()
     if parsed.kind == "coco":
         data = open_coco(
-            path, channels=channels, annotations=annotations, val_fraction=val_fraction, split_seed=split_seed
+            path,
+            channels=channels,
+            annotations=annotations,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_annotation=on_bad_annotation,
         )
     elif parsed.kind == "yolo":
         from regard.data.boxes.yolo import open_yolo
