@@ -25,9 +25,10 @@ from regard.data.boxes.coco_values import (
     box_of_segments,
     is_sound,
 )
-from regard.data.boxes.image_paths import ImagesBelow, is_inside, present
+from regard.data.boxes.paths import FilesBelow, are_there, stays_inside
 from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.walk import image_files
 from regard.errors import RegardError, one_line
 from regard.reading import require_file
 
@@ -269,22 +270,28 @@ class _Table:
 def _file_names(images: _Table, folders: Sequence[Path]) -> tuple[Path, list[str]]:
     """The folder, and the images' paths below it: as they are written, or those of the files that they mean."""
     names = images.values("file_name")
-    folder = next((folder for folder in folders if any(present(names[:20], folder))), folders[-1])
-    there = present(names, folder)
+    folder = next((folder for folder in folders if any(are_there(names[:20], folder))), folders[-1])
+    there = are_there(names, folder)
     if all(there):
         return folder, names
-    below = ImagesBelow(folder)
+    below = files_below_folder(folder)
     for index in [index for index, found in enumerate(there) if not found]:
         name = names[index]
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             images.leave_out("images have no file name", index, "file_name")
             names[index] = ""
-        elif found := below.find(name):
-            images.heal("file names are written otherwise than those of the files", index, "file_name")
-            names[index] = found
-        elif not is_inside(name):
+            continue
+        found, how = below.find_tail(name)
+        if found is not None:
+            images.heal(f"image {how}", index, "file_name")
+            names[index] = found.relative_to(folder).as_posix()
+        elif not stays_inside(name):
             images.leave_out(f"file names lead out of {folder}, where no such file is", index, "file_name")
     return folder, names
+
+
+def files_below_folder(folder: Path) -> FilesBelow:
+    return FilesBelow(folder, image_files(folder)[0] if folder.is_dir() else ())
 
 
 def _sizes(images: _Table, folder: Path, file_names: Sequence[str]) -> Int64[np.ndarray, "images 2"]:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -138,14 +138,23 @@ def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
     return Objects(boxes[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
 
 
+def _with_own_areas(objects: Objects) -> Objects:
+    """The objects with the areas of their boxes as they are now."""
+    sides = objects.boxes_xyxy[:, 2:] - objects.boxes_xyxy[:, :2]
+    return replace(objects, areas=sides.prod(1))
+
+
 class FileDetectionSource(DetectionSource):
-    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`."""
+    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`.
+
+    The formats that need it state no areas: those of the boxes, cut at the image's edges, are taken.
+    """
 
     def __init__(
         self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], stated: Sequence[Objects], channels: int
     ) -> None:
         self.files, self.sizes, self.stated, self.channels = list(files), list(sizes), list(stated), channels
-        self.objects = [clipped(objects, size) for objects, size in zip(stated, sizes, strict=True)]
+        self.objects = [_with_own_areas(clipped(objects, size)) for objects, size in zip(stated, sizes, strict=True)]
         self.image_ids = range(1, len(self.files) + 1)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
