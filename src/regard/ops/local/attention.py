@@ -36,7 +36,7 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | 
     if case.bias is not None:
         by_offset = case.bias[:, down.offset[:, None, :, None], right.offset[None, :, None, :]]
         logits = logits + by_offset
-    seen = (down.there[:, None, :, None] & right.there[None, :, None, :]).to(q.device).expand(len(q), 1, -1, -1, -1, -1)
+    seen = (down.there[:, None, :, None] & right.there[None, :, None, :]).to(q.device).expand(q.shape[0], 1, -1, -1, -1, -1)
     if case.mask is not None:
         seen = seen & case.mask[:, y, x][:, None]
     logits, seen = logits.flatten(-2), seen.flatten(-2).expand(-1, q.shape[1], -1, -1, -1)
