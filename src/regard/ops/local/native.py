@@ -51,7 +51,11 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     """The mixed values, (batch, heads, height, width, head_dim). RegardError without the library, or for q's dtype."""
     _require_native(q)
     mask = None if case.mask is None else case.mask.contiguous()
-    shared = (None if part is None else part.float().contiguous() for part in (case.rel_rows, case.rel_cols, case.bias))
+    shared = (
+        None if part is None else part.float().contiguous().resolve_neg()
+        for part in (case.rel_rows, case.rel_cols, case.bias)
+    )
+    q, k, v = (part.resolve_neg() for part in (q, k, v))  # the library reads memory, which a lazy minus has not changed
     options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale)
     # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
@@ -141,7 +145,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _gradients(ctx: Any, backward: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, mask, *shared = ctx.saved_tensors
-    d_out = torch.zeros_like(q) if d_out is None else d_out
+    d_out = torch.zeros_like(q) if d_out is None else d_out.resolve_neg()
     *d_tokens, d_shared = backward(d_out, d_lse, q, k, v, mask, *shared, *ctx.options)
     parts = iter(d_shared.split([part.numel() for part in shared if part is not None]))
     of_shared = [None if part is None else next(parts).view(part.shape) for part in shared]
