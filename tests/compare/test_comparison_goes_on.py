@@ -272,6 +272,7 @@ def test_an_empty_folder_may_be_there(fails, tmp_path):
 
 
 def test_a_reason_is_one_line():
-    assert reason_of(RegardError("a\nb")) == "a b"
+    assert reason_of(RegardError("a: b")) == "a: b"
+    assert reason_of(ValueError("a\n b")) == "ValueError: a b"
     assert reason_of(KeyError("x")) == "KeyError: 'x'"
     assert reason_of(ValueError()) == "ValueError: ValueError"

@@ -94,6 +94,4 @@ def _fail(message: str, status: int) -> NoReturn:
 def _escaped(message: str) -> str:
     from rich.markup import escape
 
-    from regard.draw.names import in_one_line
-
-    return escape(in_one_line(" ".join(message.split())))  # a name in it does not drive the terminal
+    return escape(" ".join(message.split()))

@@ -60,7 +60,7 @@ class Failure:
 
 def reason_of(error: Exception) -> str:
     """Why something failed, in one line: what RegardError says, or another error with its class."""
-    return one_line(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {one_line(error)}"
+    return str(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 def number(value: Any) -> float:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -112,8 +112,15 @@ class DetectionData:
     """What the reader assumed, left out, and passed over."""
 
 
-def split_detection(count: int, *, val_fraction: float, split_seed: int, where: str) -> tuple[list[int], list[int]]:
-    """Indices of a training and a validation split, both sorted, drawn by seed. RegardError with too few images."""
+def split_detection(
+    count: int, *, val_fraction: float | None, split_seed: int, where: str
+) -> tuple[list[int], list[int]]:
+    """Indices of a training and a validation split, both sorted, drawn by seed; for None nothing is held out.
+
+    RegardError with too few images for two parts.
+    """
+    if val_fraction is None:
+        return list(range(count)), []
     if not 0 < val_fraction < 1:
         raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
     if count < 2:
@@ -131,14 +138,23 @@ def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
     return Objects(boxes[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
 
 
+def _with_own_areas(objects: Objects) -> Objects:
+    """The objects with the areas of their boxes as they are now."""
+    sides = objects.boxes_xyxy[:, 2:] - objects.boxes_xyxy[:, :2]
+    return replace(objects, areas=sides.prod(1))
+
+
 class FileDetectionSource(DetectionSource):
-    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`."""
+    """Image files with the objects that a format states, `stated`, and the usable ones of them, `objects`.
+
+    The formats that need it state no areas: those of the boxes, cut at the image's edges, are taken.
+    """
 
     def __init__(
         self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], stated: Sequence[Objects], channels: int
     ) -> None:
         self.files, self.sizes, self.stated, self.channels = list(files), list(sizes), list(stated), channels
-        self.objects = [clipped(objects, size) for objects, size in zip(stated, sizes, strict=True)]
+        self.objects = [_with_own_areas(clipped(objects, size)) for objects, size in zip(stated, sizes, strict=True)]
         self.image_ids = range(1, len(self.files) + 1)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
@@ -154,7 +170,7 @@ def in_two_splits(
     train: DetectionSource,
     val: DetectionSource | None,
     *,
-    val_fraction: float,
+    val_fraction: float | None,
     split_seed: int,
     can_flip: bool = True,
     repairs: Repairs | None = None,
