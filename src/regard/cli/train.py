@@ -50,7 +50,10 @@ def train(
     if resume is not None and device is not None:  # where to go on; the run's own recipe stays as it is
         own = with_device(None, device)[0].partition("=")[2]
         resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
-    run, summary = train_run(str(recipe), resolved, out or resume, command=command, resume=resume is not None)
+    not_shown: list[str] = []
+    run, summary = train_run(
+        str(recipe), resolved, out or resume, command=command, resume=resume is not None, tell=not_shown.append
+    )
     if not is_main_process():
         return
     task = TASKS[resolved.task]
@@ -62,6 +65,8 @@ def train(
     if summary[f"skipped_{task.unit}"]:
         typer.echo(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
     typer.echo(f"run: {run.path}\nreport: {run.report_file}")
+    if not_shown:
+        raise RegardError(not_shown[0])
 
 
 def with_device(settings: list[str] | None, device: str | None) -> list[str]:
