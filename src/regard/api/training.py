@@ -1,5 +1,6 @@
 """Training by name: one run, or a comparison of mixers; each leaves what the command of the same name leaves."""
 
+import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,13 +11,15 @@ import torch
 
 from regard.api.names import device_named
 from regard.api.runs import load
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, one_line, unknown
 
 if TYPE_CHECKING:
     from regard.compare import Contender
     from regard.recipes import DataSection, Recipe
     from regard.tasks import Predictor
     from regard.training import Run
+
+_log = logging.getLogger("regard")
 
 # What is compared on each sort of data, unless a recipe is named.
 RECIPES = {
@@ -60,17 +63,25 @@ def train(
 def train_run(
     name: str, recipe: "Recipe", out: str | Path | None, *, command: str = "", resume: bool = False
 ) -> "tuple[Run, dict[str, Any]]":
-    """Trains, writes the report, and returns the run and its summary; `resume` goes on with the run in `out`."""
+    """Trains, writes the report, and returns the run and its summary; `resume` goes on with the run in `out`.
+
+    A report that fails is a warning: the run is whole without it.
+    """
     from regard.compare import contender, write_report
-    from regard.training import Run, default_run_folder, is_main_process
+    from regard.training import Run, default_run_folder
     from regard.training import train as run_training
 
     run = Run(default_run_folder(Path(name).stem) if out is None else Path(out).expanduser())
-    summary = run_training(recipe, run.path, resume=resume)
-    if is_main_process():
-        found = contender(run.path.name, [run.path], with_cost=False)
-        write_report(run.report_file, title=recipe.title or run.path.name, contenders=[found], command=command)
-    return run, summary
+
+    def report() -> None:
+        try:
+            found = contender(run.path.name, [run.path], with_cost=False)
+            write_report(run.report_file, title=recipe.title or run.path.name, contenders=[found], command=command)
+        except Exception as error:  # of any library that draws, after hours of training
+            told = one_line(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {one_line(error)}"
+            _log.warning("%s: could not be written, and the run is whole without it: %s", run.report_file, told)
+
+    return run, run_training(recipe, run.path, resume=resume, then=report)
 
 
 def compare_mixers(

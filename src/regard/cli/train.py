@@ -61,7 +61,9 @@ def train(
     )
     if summary[f"skipped_{task.unit}"]:
         typer.echo(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
-    typer.echo(f"run: {run.path}\nreport: {run.report_file}")
+    typer.echo(f"run: {run.path}")
+    if run.report_file.exists():
+        typer.echo(f"report: {run.report_file}")
 
 
 def with_device(settings: list[str] | None, device: str | None) -> list[str]:

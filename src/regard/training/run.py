@@ -1,15 +1,18 @@
 """The run folder: what is in it, and where."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from torch import nn
 
 from regard.errors import RegardError
-from regard.files import write_json, write_whole
+from regard.files import LOCK, locked, write_json, write_whole
 from regard.recipes import Recipe, read_recipe, write_recipe
 
 
@@ -46,7 +49,7 @@ class Run:
         return run
 
     def require_new(self) -> None:
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        if self.path.is_dir() and all(entry.name == LOCK for entry in self.path.iterdir()):
             return
         if self.path.exists():
             hint = f"go on with `regard train --resume {self.path}`, or " if self.recipe_file.exists() else ""
@@ -96,6 +99,48 @@ class Run:
         if not isinstance(values, dict):
             raise RegardError(f"{file}: should hold a table, holds {type(values).__name__}")
         return values
+
+
+@contextmanager
+def claimed(run: Run, accelerator: Accelerator, *, new: bool) -> Iterator[None]:
+    """Within, the folder of a run belongs to this training; one that was made for it and stayed empty goes again.
+
+    The main process alone locks it. RegardError, on all processes, where another training has it, and for a `new` run
+    where there is something already.
+    """
+    with ExitStack() as stack:
+        refused: RegardError | None = None
+        if accelerator.is_main_process:
+            try:
+                stack.enter_context(_claimed(run, new=new))
+            except RegardError as error:
+                refused = error
+        told = [None if refused is None else str(refused)]
+        if accelerator.num_processes > 1:  # all learn of it: none waits for a process that has stopped
+            broadcast_object_list(told)
+        if told[0] is not None:
+            raise refused or RegardError(told[0])
+        yield
+
+
+@contextmanager
+def _claimed(run: Run, *, new: bool) -> Iterator[None]:
+    if new and run.path.exists() and not run.path.is_dir():
+        run.require_new()
+    made = [folder for folder in (run.path, *run.path.parents) if not folder.exists()]
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegardError(f"{run.path}: the folder cannot be made: {error.strerror}") from None
+    try:
+        with locked(run.path):
+            if new:
+                run.require_new()
+            yield
+    finally:
+        with suppress(OSError):  # one that is not empty stays
+            for folder in made:
+                folder.rmdir()
 
 
 def default_run_folder(name: str, parent: Path = Path("runs")) -> Path:

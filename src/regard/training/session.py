@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
 
@@ -15,7 +16,7 @@ from regard.mixers import redraw_features
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
 from regard.training.budget import Budget, learning_rate
-from regard.training.machine import create_accelerator, has_bf16, machine, peak_memory_mb, versions
+from regard.training.machine import has_bf16, machine, peak_memory_mb, versions
 from regard.training.metrics_log import MetricsLog
 from regard.training.nan_watch import watch_finite
 from regard.training.optim import create_average, create_optimizer, set_learning_rate
@@ -30,14 +31,14 @@ class Session:
     Opening it reads the data, builds the model, and makes the run folder or loads its last state.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, *, resume: bool, bar: Bar | None) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, accelerator: Accelerator, *, resume: bool, bar: Bar | None
+    ) -> None:
         self.recipe, options = recipe, recipe.train
-        self.accelerator = accelerator = create_accelerator(options.device)
+        self.accelerator = accelerator
         self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
         self.main = main = accelerator.is_main_process
         self.run = run = Run(folder)
-        if main and not resume:
-            run.require_new()
         self.task = task = create_task(recipe)
         self.bar = bar or Bar(visible=main).part(0, folder.name)
         _require_sound(task, self.bar)
