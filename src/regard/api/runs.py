@@ -164,15 +164,17 @@ def convert(
     *,
     to: str,
     format: str | None = None,
+    use_ema: bool = True,
 ) -> str:
     """Writes the weights of a run, a file, a name of the catalogue or of the hub in another format, and says how.
 
     to: one of `regard.weights.FORMATS`; the destination's suffix says which kind of file: .safetensors, .npz (google),
-    or .pth, .pt and .bin, in which `detr` keeps them under "model". RegardError where the format has no such model.
+    or .pth, .pt and .bin, in which `detr` keeps them under "model". use_ema: of several state dicts in a file, the
+    averaged one. RegardError where the format has no such model.
     """
     from regard.weights.convert import convert_weights
 
-    return convert_weights(source, Path(destination), to=to, format=format)
+    return convert_weights(source, Path(destination), to=to, format=format, use_ema=use_ema)
 
 
 def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:

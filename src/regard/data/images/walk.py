@@ -70,6 +70,21 @@ def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(images), passed_over
 
 
+def files_below(folder: Path, ending: str) -> list[Path]:
+    """The files below a folder that have an ending, sorted; what belongs to a system or a tool is left out."""
+    found: list[Path] = []
+    visited: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not left_out(name))
+        found += [Path(parent, name) for name in names if not left_out(name) and name.lower().endswith(ending)]
+    return sorted(found)
+
+
 def passed_over_line(passed_over: Counter[str]) -> str:
     """ "35 files were passed over: 20 .heic (pip install pillow-heif), 15 .txt"; "" where there is none."""
     if not passed_over:
