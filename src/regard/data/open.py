@@ -102,7 +102,7 @@ def open_detection(
     address: str,
     *,
     channels: int = 3,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
@@ -113,11 +113,12 @@ def open_detection(
     """Open the images with boxes behind an address.
 
     address: see `regard.data.KINDS`. channels: 1 (grey) or 3 (RGB).
-    val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
+    val_fraction, split_seed: how a validation split is drawn where the data has none of its own; None draws none, and
+    `val` is then empty, as for data that are only evaluated on.
     on_bad_image: whether an image that is missing, unreadable or of another size than stated is an error when it is
     read, or left out here and listed in `train.skipped` and `val.skipped`.
-    on_bad_annotation: whether an annotation that has no meaning is an error, or is left out and counted in
-    `repairs.left_out`.
+    on_bad_annotation: whether a box, label, entry or file of annotations without a meaning is an error, or left out
+    here and counted in `repairs`.
     annotations: COCO's files, where they are not where they are looked for.
     max_megapixels, decoding: as in `open_images`.
     Raises RegardError.
@@ -131,7 +132,12 @@ def open_detection(
     path = Path(parsed.location).expanduser()
     if parsed.kind == "coco":
         data = open_coco(
-            path, channels=channels, annotations=annotations, val_fraction=val_fraction, split_seed=split_seed
+            path,
+            channels=channels,
+            annotations=annotations,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_annotation=on_bad_annotation,
         )
     elif parsed.kind == "yolo":
         from regard.data.boxes.yolo import open_yolo

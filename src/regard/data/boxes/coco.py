@@ -1,7 +1,9 @@
-"""`coco:PATH`: images with boxes in COCO's format, one JSON file for each split, and folders of images."""
+"""`coco:PATH`: images with boxes in COCO's format, one JSON file for each part or one for all, and their images."""
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
+from regard.data.boxes.coco_layout import Annotations, Part, find_parts, other_files
+from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
 from regard.data.images.files import BadImage, read_image
 from regard.errors import RegardError
-
-# The names of a split's folder of images; its annotation file is named after it.
-SPLITS = {"train": ("train", "train2017"), "val": ("val", "val2017", "valid")}
-
-
-@dataclass(frozen=True)
-class Annotations:
-    """Paths of COCO's files, where they are not in their usual places."""
-
-    train_annotations: Path | None = None
-    train_images: Path | None = None
-    val_annotations: Path | None = None
-    val_images: Path | None = None
 
 
 class CocoImages(DetectionSource):
@@ -60,25 +51,35 @@ def open_coco(
     path: Path,
     *,
     channels: int,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     annotations: Annotations | None = None,
+    on_bad_annotation: OnBadAnnotation = "stop",
 ) -> DetectionData:
-    """PATH/train and val (or train2017 and val2017) with PATH/annotations/instances_train[2017].json and so on.
+    """A folder with annotations/instances_train[2017].json, instances_val[2017].json and folders of images, or a file.
 
-    Files that lie elsewhere are named in `annotations`. Without a file for `val`, a split is drawn by seed. Labels
-    count the categories of both files in the order of their ids; those of one id must have one name. Annotations that
-    belong to no image or category, and boxes without extent in their image, are left out; `check_detection` reports
-    them. Raises RegardError for what cannot be read as COCO's.
+    Other usual names and places are found too (`coco_layout`), and `annotations` names files that lie elsewhere.
+    Without a file for `val`, a split is drawn by seed. Labels count the categories of both files in the order of their
+    ids. What has one meaning is mended; an entry that cannot be read is an error or left out, as `on_bad_annotation`
+    says; `repairs` counts both. Annotations that belong to no image or category, and boxes without extent in their
+    image, are left out; `check_detection` reports them. Raises RegardError for what cannot be read as COCO's.
     """
     address = f"coco:{path}"
-    train, val = _read_splits(path, annotations or Annotations())
-    names = _joined_categories([train] if val is None else [train, val])
+    parts = find_parts(path, annotations or Annotations())
+    repairs = Repairs()
+    files = read_parts(path, {name: part for name, part in parts.items() if name != "test"}, repairs, on_bad_annotation)
+    repairs.require(address, on_bad_annotation)
+    names, (train, *others) = joined_categories(list(files.values()), repairs)
+    if "test" in parts:
+        kind = "annotation files are of a test part, which is neither trained on nor held out"
+        repairs.pass_over(kind, parts["test"].file)
+    for file in other_files(path, list(parts.values())):
+        repairs.pass_over("annotation files are not read", file)
     ids = tuple(sorted(names))
     class_names = tuple(names[identity] for identity in ids)
     source: DetectionSource = CocoImages(train, ids, channels)
-    if val is not None:
-        held_out: DetectionSource = CocoImages(val, ids, channels)
+    if others:
+        held_out: DetectionSource = CocoImages(others[0], ids, channels)
     else:
         files = [train.file(index) for index in range(len(source))]
         kept, held = split_detection(
@@ -86,8 +87,28 @@ def open_coco(
         )
         source, held_out = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
     return DetectionData(
-        address, class_names, ids, source, held_out, has_val=val is not None, can_flip=can_mirror(class_names)
+        address,
+        class_names,
+        ids,
+        source,
+        held_out,
+        has_val=bool(others),
+        can_flip=can_mirror(class_names),
+        repairs=repairs,
     )
+
+
+def read_parts(
+    path: Path, parts: dict[str, Part], repairs: Repairs, on_bad_annotation: OnBadAnnotation
+) -> dict[str, CocoFile]:
+    """The files of several parts, the categories of each with ids of its own."""
+    base = path if path.is_dir() else path.parent
+    read = {}
+    for name, part in parts.items():
+        inside = part.file.is_relative_to(base)
+        label = str(part.file.relative_to(base) if inside else part.file)
+        read[name] = read_coco_file(part.file, part.folders, repairs, label=label, skip=on_bad_annotation == "skip")
+    return read
 
 
 def can_mirror(class_names: Sequence[str]) -> bool:
@@ -96,52 +117,71 @@ def can_mirror(class_names: Sequence[str]) -> bool:
     return not words & {"left", "right"} and any(len(name) > 1 for name in class_names)
 
 
-def _read_splits(path: Path, given: Annotations) -> tuple[CocoFile, CocoFile | None]:
-    """The files for training and for evaluation; None where there is none for it."""
-    if not path.is_dir():
-        raise RegardError(f"coco:{path}: is not a folder" if path.exists() else f"coco:{path}: no such folder")
-    train_file = given.train_annotations or _annotation_file(path, "train")
-    if train_file is None:
-        raise RegardError(
-            f"coco:{path}: has no annotations/instances_train.json (nor instances_train2017.json); "
-            "name the file with --set data.train_annotations=FILE"
-        )
-    train = read_coco_file(train_file, given.train_images or _image_folder(path, train_file, "train"))
-    val_file = given.val_annotations or _annotation_file(path, "val")
-    if val_file is None:
-        return train, None
-    return train, read_coco_file(val_file, given.val_images or _image_folder(path, val_file, "val"))
+def joined_categories(files: Sequence[CocoFile], repairs: Repairs) -> tuple[dict[int, str], list[CocoFile]]:
+    """Names by id, of the files together, and the files with these ids.
 
-
-def _annotation_file(path: Path, split: str) -> Path | None:
-    names = [path / "annotations" / f"instances_{name}.json" for name in SPLITS[split]]
-    names += [path / name / "_annotations.coco.json" for name in SPLITS[split]]  # as Roboflow exports them
-    return next((name for name in names if name.exists()), None)
-
-
-def _image_folder(path: Path, annotations: Path, split: str) -> Path:
-    """The folder named after the file or after the split; else PATH/images or PATH, which serve both splits."""
-    if annotations.name == "_annotations.coco.json":
-        return annotations.parent
-    names = sorted(SPLITS[split], key=lambda name: annotations.stem != f"instances_{name}")
-    folders = [folder / name for folder in (path, path / "images") for name in names]
-    return next((folder for folder in (*folders, path / "images") if folder.is_dir()), path)
-
-
-def _joined_categories(files: Sequence[CocoFile]) -> dict[int, str]:
-    """Names by id, of the files together; the first counts where one file has an id twice."""
-    joined: dict[int, str] = {}
+    The first name counts where one file has an id twice. Files whose ids differ are joined by their names, if those
+    are the same. Categories of one name are one class if nothing else differs. A category that is another's
+    supercategory, as the root that Roboflow writes, is no class unless it has objects.
+    """
+    names: dict[int, str] = {}
+    more: dict[int, dict[str, Any]] = {}
+    joined = []
     for file in files:
-        names = dict(zip(reversed(file.category_ids), reversed(file.category_names), strict=True))
-        for identity, name in names.items():
-            if joined.setdefault(identity, name) != name:
+        own = dict(zip(reversed(file.category_ids), reversed(file.category_names), strict=True))
+        conflict = next((identity for identity, name in own.items() if names.get(identity, name) != name), None)
+        if conflict is not None:
+            by_name = {name: identity for identity, name in names.items()}
+            if (
+                len(by_name) < len(names)
+                or len(set(own.values())) < len(own)
+                or not by_name.keys() >= set(own.values())
+            ):
                 raise RegardError(
-                    f"{file.path}: category {identity} is {name!r}, and {joined[identity]!r} in {files[0].path}; "
-                    "both files need the same categories"
+                    f"{file.path}: category {conflict} is {own[conflict]!r}, and {names[conflict]!r} in "
+                    f"{files[0].path}; both files need the same categories"
                 )
-    if not joined:
+            repairs.heal("files have other ids for the same names of categories: the names count", file.path)
+            file = _renumbered(file, {identity: by_name[name] for identity, name in own.items()})
+        else:
+            names |= own
+        more = dict(zip(reversed(file.category_ids), reversed(file.more_of_categories), strict=True)) | more
+        joined.append(file)
+    if not names:
         raise RegardError(f"{files[0].path}: has no categories; at least one is needed")
-    return joined
+    of_name = defaultdict(list)
+    for identity in sorted(names):
+        of_name[names[identity], json.dumps(more[identity], sort_keys=True)].append(identity)
+    twins = {twin: same[0] for same in of_name.values() for twin in same[1:]}
+    if twins:
+        for twin, identity in twins.items():
+            repairs.heal("categories have the name of another, and are one class with it", f"{twin} is {identity}")
+        joined = [_renumbered(file, twins) for file in joined]
+        names = {identity: name for identity, name in names.items() if identity not in twins}
+    used = set(np.unique(np.concatenate([file.of_category for file in joined])).tolist())
+    roots = [
+        identity
+        for identity, name in names.items()
+        if identity not in used
+        and any(of.get("supercategory") == name for other, of in more.items() if other not in (identity, *twins))
+    ]
+    for root in roots if len(roots) < len(names) else ():
+        repairs.heal("categories are no classes: others belong to them, and no object", f"{names.pop(root)} ({root})")
+    return names, joined
+
+
+def _renumbered(file: CocoFile, ids: dict[int, int]) -> CocoFile:
+    """The file with other ids of categories; those that become one are listed once."""
+    was = np.array(list(ids), dtype=np.int64)
+    order = np.argsort(was)
+    become = np.array(list(ids.values()), dtype=np.int64)[order]
+    near = np.minimum(np.searchsorted(was[order], file.of_category), len(was) - 1)
+    of_category = np.where(was[order][near] == file.of_category, become[near], file.of_category)
+    listed = [ids.get(own, own) for own in file.category_ids]
+    first = [index for index, own in enumerate(listed) if listed.index(own) == index or own not in ids.values()]
+    columns = (listed, file.category_names, file.more_of_categories)
+    own_ids, names, more = ([column[index] for index in first] for column in columns)
+    return replace(file, of_category=of_category, category_ids=own_ids, category_names=names, more_of_categories=more)
 
 
 class _ObjectsOfImages(Sequence[Objects]):

@@ -119,12 +119,15 @@ class DetectionData:
 
 
 def split_detection(
-    count: int, *, val_fraction: float, split_seed: int, where: str, files: Sequence[Path] = ()
+    count: int, *, val_fraction: float | None, split_seed: int, where: str, files: Sequence[Path] = ()
 ) -> tuple[list[int], list[int]]:
-    """Indices of a training and a validation split, both sorted, drawn by seed. RegardError with too few images.
+    """Indices of a training and a validation split, both sorted, drawn by seed; for None nothing is held out.
 
-    `files`, one for each image, are kept on one side where they have the same bytes.
+    `files`, one for each image, are kept on one side where they have the same bytes. RegardError with too few images
+    for two parts.
     """
+    if val_fraction is None:
+        return list(range(count)), []
     if not 0 < val_fraction < 1:
         raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
     if count < 2:
@@ -174,7 +177,7 @@ def in_two_splits(
     train: DetectionSource,
     val: DetectionSource | None,
     *,
-    val_fraction: float,
+    val_fraction: float | None,
     split_seed: int,
     can_flip: bool = True,
     repairs: Repairs | None = None,
