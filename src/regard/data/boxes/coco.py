@@ -31,7 +31,7 @@ class CocoImages(DetectionSource):
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         """Image `index`. BadImage also where its size is not the stated one: the boxes would lie elsewhere."""
-        image = read_image(self.file.file(index), self.channels)
+        image = read_image(self.file.file(index), self.channels, self.decoding)
         size = (image.shape[1], image.shape[2])
         if size != self.sizes[index]:
             raise BadImage(self.name(index), other_size(size, self.sizes[index]))
@@ -81,7 +81,10 @@ def open_coco(
     if others:
         held_out: DetectionSource = CocoImages(others[0], ids, channels)
     else:
-        kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
+        files = [train.file(index) for index in range(len(source))]
+        kept, held = split_detection(
+            len(source), val_fraction=val_fraction, split_seed=split_seed, where=address, files=files
+        )
         source, held_out = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
     return DetectionData(
         address,
