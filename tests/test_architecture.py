@@ -57,7 +57,7 @@ SUBFLOORS = {
         ("boxes", "text"),
         ("checks",),
         ("open",),
-        ("check", "write_examples"),
+        ("check", "fix", "write_examples"),
     ],
     "weights": [
         ("files", "hub", "package_file", "rules"),

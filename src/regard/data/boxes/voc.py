@@ -50,7 +50,7 @@ def open_voc(
     path: Path,
     *,
     channels: int,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_annotation: OnBadAnnotation = "stop",
 ) -> DetectionData:

@@ -59,7 +59,7 @@ def open_yolo(
     path: Path,
     *,
     channels: int,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
