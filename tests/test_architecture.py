@@ -52,7 +52,7 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "order"),
+        ("addresses", "memory", "order"),
         ("images",),
         ("boxes", "text"),
         ("checks",),
@@ -60,10 +60,11 @@ SUBFLOORS = {
         ("check", "fix", "write_examples"),
     ],
     "weights": [
-        ("files", "hub", "package_file", "rules"),
-        ("prefix_tokens",),
+        ("checkpoint", "hub", "package_file", "rules"),
+        ("files", "fit", "prefix_tokens"),
         ("formats",),
-        ("adapt", "catalogue"),
+        ("wrapped",),
+        ("adapt", "catalogue", "described"),
         ("load",),
         ("convert",),
     ],

@@ -14,7 +14,7 @@ from regard.errors import RegardError, unknown
 
 if TYPE_CHECKING:
     from regard.compare import Contender
-    from regard.recipes import Recipe
+    from regard.recipes import DataSection, Recipe
     from regard.tasks import Predictor
     from regard.training import Run
 
@@ -23,6 +23,13 @@ RECIPES = {
     "images": "vit-digits",
     "images with boxes": "detr-digit-scenes",
     "pairs of texts": "seq2seq-numbers",
+    "text": "next-token",
+}
+# What each sort of data is for.
+TASKS = {
+    "images": "classification",
+    "images with boxes": "detection",
+    "pairs of texts": "seq2seq",
     "text": "next-token",
 }
 
@@ -41,6 +48,7 @@ def train(
     folder to make, runs/RECIPE-N unless given, with weights, metrics and a report.
     settings: keys of the recipe that no other section has (`lr=1e-3`, `epochs=5`, `embed_dim=64`, `seed=1`), sections
     (`train={"lr": 1e-3}`), or `settings={"train.lr": 1e-3}` or ["train.lr=1e-3"], which is `--set` of the command line.
+    None takes a value of the recipe out: `max_minutes=None`.
     Raises RegardError for an unknown recipe or key (with the nearest one), a value that is not allowed, data that
     cannot be read, a folder that exists, and a device that is not there.
     """
@@ -143,11 +151,29 @@ def recipe_for(data: str | None) -> str:
     return next((RECIPES[sort] for sort, kinds in SORTS.items() if kind in kinds and sort in RECIPES), "vit-digits")
 
 
+def data_section(address: str | None, recipe: str | Path | None = None, settings: Sequence[str] = ()) -> "DataSection":
+    """How data are opened: as a recipe says, or by the defaults of the address's sort, with `KEY=VALUE` settings.
+
+    address: of the data; a recipe's own unless given. Without a recipe the settings are of the data alone
+    ("data.val_fraction=0.1"). RegardError for an unknown recipe, address or key, and a value that is not allowed.
+    """
+    from regard.data import SORTS, parse_address
+    from regard.recipes import data_section, load_recipe, parse_settings
+
+    if recipe is not None:
+        return load_recipe(str(recipe), settings, address=address).data
+    overrides = parse_settings(settings, address=address)
+    if "data.address" not in overrides:
+        raise RegardError("name the data: an address, such as folder:PATH, or a recipe")
+    kind = parse_address(str(overrides["data.address"])).kind
+    return data_section(next(TASKS[sort] for sort, kinds in SORTS.items() if kind in kinds), overrides)
+
+
 def _resolved(
     recipe: str | Path, data: str | Path | Mapping[str, Any] | None, device: Any, settings: Mapping[str, Any]
 ) -> "tuple[Recipe, list[str]]":
     """A recipe with a function's arguments in it, and these arguments as options of the command line."""
-    from regard.recipes import load_recipe
+    from regard.recipes import load_recipe, takes_none
 
     overrides: dict[str, Any] = {} if device is None else {"train.device": str(device_named(device))}
     given = settings.get("settings", ())
@@ -161,6 +187,8 @@ def _resolved(
         if name != "settings":
             overrides |= _placed(plain, name, value)
     address = None if data is None or isinstance(data, Mapping) else str(data)
+    for key in [key for key, value in overrides.items() if value is None and takes_none(key)]:
+        raise RegardError(f"{key}: None would take the recipe's value out, and 'none' is a value here; leave it out")
     chosen = [*texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
     options = ([] if address is None else ["--data", address]) + [word for text in chosen for word in ("--set", text)]
     try:
@@ -171,7 +199,9 @@ def _resolved(
 
 def _placed(recipe: "Recipe", name: str, value: Any) -> dict[str, Any]:
     """A keyword under its dotted key; RegardError for one that is in no section, or in several."""
-    places = _keys(recipe)
+    from regard.recipes import recipe_keys
+
+    places = recipe_keys(recipe)
     if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in places):
         return _flat(value, f"{name}.")
     found = [key for key in places if key == name] or [key for key in places if key.rpartition(".")[2] == name]
@@ -182,18 +212,6 @@ def _placed(recipe: "Recipe", name: str, value: Any) -> dict[str, Any]:
         near = unknown("setting", name, [key.rpartition(".")[2] for key in places])
         raise near
     return {found[0]: value}
-
-
-def _keys(recipe: "Recipe") -> list[str]:
-    """The dotted keys of a recipe, and those of its model's configuration."""
-    from pydantic import BaseModel
-
-    keys = []
-    for name in type(recipe).model_fields:
-        section = getattr(recipe, name)
-        keys += [f"{name}.{key}" for key in type(section).model_fields] if isinstance(section, BaseModel) else [name]
-    config = [f"model.{key}" for key in vars(recipe.model.config())]
-    return list(dict.fromkeys(key for key in [*keys, *config] if not key.startswith("claim.")))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -211,6 +229,8 @@ def _toml(value: Any) -> str:
     """A value as the right side of `KEY=VALUE`. RegardError for one that TOML does not have."""
     import json
 
+    if value is None:
+        return "none"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -221,4 +241,4 @@ def _toml(value: Any) -> str:
         return repr(value)
     if isinstance(value, str | Path):
         return json.dumps(str(value), ensure_ascii=False)
-    raise RegardError(f"{value!r}: a setting is a number, a text, true or false, or a list or table of them")
+    raise RegardError(f"{repr(value)[:100]}: a setting is a number, a text, true or false, or a list or table of them")

@@ -1,5 +1,6 @@
 """From a data address to images, images with boxes, pairs of texts, or text."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
 from regard.data.checks.image_files import without_bad_images
 from regard.data.images.digits import open_digits
-from regard.data.images.files import OnBadImage, require_channels
-from regard.data.images.folder import open_folder
-from regard.data.images.sources import ImageClasses
+from regard.data.images.files import OnBadImage
+from regard.data.images.folder import open_folder, open_folder_to_measure
+from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, require_channels
+from regard.data.images.sources import ImageClasses, Joined
 from regard.data.images.torchvision import open_torchvision
 from regard.data.text.corpus import TextData, open_pydoc, open_text_files
 from regard.data.text.numbers import open_numbers
@@ -30,6 +32,9 @@ def open_images(
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     root: Path | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    decoding: Decoding | None = None,
+    for_evaluation: bool = False,
 ) -> ImageClasses:
     """Open the images behind an address, for classification.
 
@@ -38,15 +43,26 @@ def open_images(
     val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
     on_bad_image: whether an unreadable file in a folder is an error, or left out and listed in `train.skipped`.
     root: where torchvision's sets are kept; by default the user's cache folder.
+    max_megapixels: files with more pixels count as unreadable.
+    decoding: how a run's images became 8 bits; unless given, the depth that the training images use is measured.
+    for_evaluation: a set that is measured only. `val` is what it holds out itself, or else all of it, and it need not
+    be fit for training: it may have one class, or one image in a class.
     Raises RegardError.
     """
     require_channels(channels)
     parsed = parse_address_of("images", address)
-    if parsed.kind == "digits":
-        return open_digits(channels, val_fraction, split_seed)
+    path = Path(parsed.location)
+    if parsed.kind == "folder" and for_evaluation:
+        return open_folder_to_measure(path, channels, on_bad_image, max_megapixels, decoding)
     if parsed.kind == "folder":
-        return open_folder(Path(parsed.location), channels, val_fraction, split_seed, on_bad_image)
-    return open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+        return open_folder(path, channels, val_fraction, split_seed, on_bad_image, max_megapixels, decoding)
+    if parsed.kind == "digits":
+        images = open_digits(channels, val_fraction, split_seed)
+    else:
+        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+    if for_evaluation and not images.has_val:
+        return replace(images, val=Joined([images.train, images.val]), has_val=True)
+    return images
 
 
 def open_pairs(

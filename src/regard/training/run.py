@@ -1,6 +1,7 @@
 """The run folder: what is in it, and where."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ class Run:
         write_json(self.metadata_file, metadata)
         write_whole(self.recipe_file, lambda beside: write_recipe(recipe, beside))
 
-    def recipe(self) -> Recipe:
-        return read_recipe(self.recipe_file, of_run=True)
+    def recipe(self, overrides: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe that it was trained by, with overrides by dotted key."""
+        return read_recipe(self.recipe_file, overrides, of_run=True)
 
     def metadata(self) -> dict[str, Any]:
         return self._json(self.metadata_file)

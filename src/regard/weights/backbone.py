@@ -6,7 +6,7 @@ from regard.errors import RegardError, one_line
 from regard.models import Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
-from regard.weights.files import require_fit
+from regard.weights.fit import require_finite, require_fit
 from regard.weights.load import load_weights
 
 _KEY = "model.pretrained_backbone"
@@ -31,6 +31,7 @@ def load_pretrained_backbone(backbone: Backbone, entry: str | None = None) -> No
         body = {name: tensor for name, tensor in state.items() if name in wanted}
         where = f"timm's {backbone.name}" if found is None else (entry or backbone.name)
         require_fit(body, wanted, where)
+        require_finite(body, where)
         backbone.body.load_state_dict(body)
     else:
         raise RegardError(f"{_KEY}: timm has no weights of {backbone.name}")

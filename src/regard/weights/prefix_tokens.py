@@ -4,23 +4,32 @@ from math import isqrt
 
 import torch
 
+from regard.errors import RegardError
 from regard.weights.rules import State, StateChange
 
 TABLE = "pos_embed.table"
 
 
-def num_prefix(state: State) -> int:
-    """How many class tokens and registers a state under our names has."""
-    return sum(state[name].shape[1] for name in ("cls_token", "reg_token") if name in state)
+def num_prefix(state: State, part: str = "") -> int:
+    """How many class tokens and registers a state under our names has, in the part of the model whose names begin so.
+
+    RegardError for such a token that is no tensor (1, tokens, embed_dim).
+    """
+    tokens = {name: state[part + name] for name in ("cls_token", "reg_token") if part + name in state}
+    for name, token in tokens.items():
+        if token.ndim != 3:
+            raise RegardError(f"{part}{name}: must be (1, tokens, embed_dim), got {tuple(token.shape)}")
+    return sum(token.shape[1] for token in tokens.values())
 
 
 def with_prefix_rows(state: State, patches: int | None) -> State:
     """A table of patches alone (timm's `no_embed_class`) gets rows of zeros for the class token and the registers.
 
-    It is one if it has a row for each of the model's `patches`; at another image size, if its rows form a square.
+    It is one if it has a row for each of the source's `patches`; where their number is not known, if its rows form a
+    square.
     """
     prefix = num_prefix(state)
-    if TABLE not in state or not prefix:
+    if TABLE not in state or not prefix or state[TABLE].ndim != 3:
         return state
     table = state[TABLE]
     rows = table.shape[1]
@@ -40,7 +49,7 @@ def without_zero_prefix_rows(state: State) -> State:
 
 def with_register_rows(state: State, patches: int | None) -> State:
     """A table of class token and patches gets rows of zeros for the registers between them."""
-    if TABLE not in state or "reg_token" not in state:
+    if TABLE not in state or "reg_token" not in state or not num_prefix(state) or state[TABLE].ndim != 3:
         return state
     table, registers = state[TABLE], state["reg_token"].shape[1]
     zeros = table.new_zeros(1, registers, table.shape[2])
@@ -49,7 +58,7 @@ def with_register_rows(state: State, patches: int | None) -> State:
 
 def without_register_rows(state: State) -> State:
     """The other way; the values of the registers' rows are added to the registers."""
-    if TABLE not in state or "reg_token" not in state:
+    if TABLE not in state or "reg_token" not in state or not num_prefix(state) or state[TABLE].ndim != 3:
         return state
     table, tokens = state[TABLE], state["reg_token"]
     rows = table[:, 1 : 1 + tokens.shape[1]]

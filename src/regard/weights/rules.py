@@ -85,6 +85,16 @@ class Names:
         found, unexpected = _translated(state, rules)
         return (found if unexpected else self.change.inward(found, patches)), unexpected
 
+    def ours(self, name: str) -> tuple[str, ...]:
+        """Our names that one of their names goes to, alone or with others; none where it has no place here."""
+        ways = [(_tuple(r.theirs), _tuple(r.ours), r.change.inward) for r in self.rules]
+        place = _place(name, ways)
+        return () if place is None else tuple(_filled(to, dict(place[2]), full=False) for to in ways[place[0]][1])
+
+    def has(self, name: str) -> bool:
+        """Whether a name of ours has a place there."""
+        return _place(name, [(_tuple(r.ours), (), r.change.outward) for r in self.rules if r.ours]) is not None
+
     def outward(self, state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
         """Our state under their names, and our names that have no place there."""
         ours = self.change.outward(dict(state))

@@ -68,12 +68,13 @@ def open_yolo(
 
     `train` and `val` are folders of images, text files that list images, or lists of these. Labels lie where the path
     of an image has `labels` in the place of its last `images`, or beside the image. An image without a label file
-    holds no object. `test` is held out where there is no `val`; without both, a split is drawn by seed. Raises
-    RegardError, and BadImage for images that cannot be read under "stop".
+    holds no object. `test` is held out where there is no `val`; without both, a split is drawn by seed. With
+    `val_fraction` None, for data that are only evaluated on, `train` may be missing. Raises RegardError, and BadImage
+    for images that cannot be read under "stop".
     """
     repairs = Repairs()
     address = f"yolo:{path}"
-    whole = _read(path, address, repairs, on_bad_image)
+    whole = _read(path, address, repairs, on_bad_image, needs_train=val_fraction is not None)
     repairs.require(address, on_bad_annotation)
     sources = {
         split: FileDetectionSource(
@@ -103,7 +104,7 @@ def fix_yolo(path: Path, out: Path) -> Repairs:
     import yaml
 
     repairs = Repairs()
-    whole = _read(path, f"yolo:{path}", repairs, "skip")
+    whole = _read(path, f"yolo:{path}", repairs, "skip", needs_train=False)
     listed = {}
     for split, images in whole.splits.items():
         for image in images:
@@ -121,7 +122,7 @@ def fix_yolo(path: Path, out: Path) -> Repairs:
     return repairs
 
 
-def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) -> _Yolo:
+def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage, *, needs_train: bool) -> _Yolo:
     if not path.is_dir():
         raise RegardError(f"{address}: is not a folder" if path.exists() else f"{address}: does not exist")
     config_file, config = _config(path, address)
@@ -131,23 +132,23 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) 
         del repairs.other_files[ending]
     files = FilesBelow(path, found)
     parts = {split: _images(path, config, config_file, split, files, repairs) for split in SPLITS}
-    if parts["train"] is None:
-        raise RegardError(f"{config_file}: names no folder of images under 'train'")
     held_out = "val" if parts["val"] else "test"
+    if parts["train"] is None and (needs_train or not parts[held_out]):
+        raise RegardError(f"{config_file}: names no folder of images under 'train'")
     _keep_apart(parts, held_out, config_file, repairs)
     if held_out == "val":
         for file in parts["test"] or []:
             repairs.pass_over("images are of the part 'test', which a training does not use", file)
     bad: list[BadImage] = []
-    whole = _Yolo(names, {}, "kpt_shape" in config)
+    whole = _Yolo(names, {"train": []}, "kpt_shape" in config)
     for split, images in (("train", parts["train"]), ("val", parts[held_out])):
         if images:
             read = [_image(path, image, whole, repairs, bad) for image in images]
             whole.splits[split] = [image for image in read if image is not None]
     if bad and on_bad_image == "stop":
         raise BadImage(bad[0].path, first_of([error.reason for error in bad], "more that cannot be read"))
-    for split in ("train", *whole.splits):
-        if not whole.splits.get(split):
+    for split, used in whole.splits.items():
+        if not used and (parts["train"] is not None or split != "train"):
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {_why(repairs, bad)}")
     _pass_over(path, whole, files, {*(parts["test"] or [])}, repairs)
     return whole

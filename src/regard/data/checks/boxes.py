@@ -11,13 +11,11 @@ from regard.data.boxes.sources import DetectionData, DetectionSource
 from regard.data.checks.box_geometry import check_boxes
 from regard.data.checks.coco_ids import check_ids
 from regard.data.checks.image_files import check_files, origin, shared_files
-from regard.data.checks.issue import Issue, Severity
+from regard.data.checks.issue import Issue, Severity, shared_images
 from regard.data.checks.repairs import check_repairs, check_unlisted
 from regard.data.checks.suspect_images import Suspect
 from regard.errors import first_few
 
-# Up to this fraction of validation images may be trained on too with a warning: it changes no figure by much.
-SHARED = 0.01
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
 QUERIES_AN_OBJECT = 1.5
 
@@ -50,13 +48,15 @@ def check_opened_detection(
     *,
     num_queries: int | None = None,
     pixels: bool = True,
+    strict: bool = False,
     on_bad_annotation: OnBadAnnotation = "stop",
 ) -> Checked:
     """The issues of opened data, errors first; a summary; and a few images to look at.
 
     num_queries: the most objects that the model can find in an image. pixels: whether every image is decoded; else
-    only headers are read, which is quick enough before each training. on_bad_annotation: whether annotations that are
-    left out are an error or a warning. All faults of one kind in a split are one issue, with the first few examples.
+    only headers are read, which is quick enough before each training. strict: whether held-out files that are trained
+    on too, in a split that the data bring, are an error. on_bad_annotation: whether annotations that are left out are
+    an error or a warning. All faults of one kind in a split are one issue, with the first few examples.
     """
     splits = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
     severity: Severity = "error" if on_bad_annotation == "stop" else "warning"
@@ -77,7 +77,7 @@ def check_opened_detection(
         issues += _check_objects(counts, data.class_names, num_queries, split, _where(data, split))
     issues += _check_classes(data.class_names, data.address)
     if "val" in splits:
-        issues += _check_shared(data)
+        issues += _check_shared(data, strict)
     train, val = objects["train"], objects.get("val", objects["train"])
     summary = DetectionSummary(
         num_train=len(data.train),
@@ -151,11 +151,6 @@ def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:
     return []
 
 
-def _check_shared(data: DetectionData) -> list[Issue]:
-    shared = shared_files(data.train, data.val)
-    if not shared:
-        return []
-    severity: Severity = "error" if len(shared) > SHARED * len(data.val) else "warning"
-    pairs = first_few([f"{held_out} is {trained}" for held_out, trained in shared])
-    what = f"{len(shared)} of {len(data.val)} held-out images are trained on too: {pairs}"
-    return [Issue(severity, what, data.address)]
+def _check_shared(data: DetectionData, strict: bool) -> list[Issue]:
+    pairs = shared_files(data.train, data.val)
+    return shared_images(pairs, len(data.val), data.address, strict=strict if data.has_val else None)

@@ -1,15 +1,14 @@
 """The image files of a set with boxes: whether they exist, can be read, and have the stated size."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 from regard.data.boxes.coco import CocoImages, other_size
 from regard.data.boxes.sources import DetectionData, DetectionSource, FileDetectionSource, SelectedDetectionSource
 from regard.data.checks.issue import Issue
 from regard.data.checks.suspect_images import DRAWN, Suspect
+from regard.data.images.doubles import shared
 from regard.data.images.files import BadImage, check_header
 from regard.errors import first_few
 
@@ -92,24 +91,5 @@ def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str
 
 
 def shared_files(train: DetectionSource, val: DetectionSource) -> list[tuple[str, str]]:
-    """(validation image, training image), by name, for each pair of files with the same bytes."""
-    by_length: dict[int, list[tuple[int, Path]]] = defaultdict(list)
-    for index, file in enumerate(files_of(train)):
-        if file.is_file():
-            by_length[file.stat().st_size].append((index, file))
-    digests: dict[int, dict[bytes, int]] = {}
-    pairs = []
-    for index, file in enumerate(files_of(val)):
-        length = file.stat().st_size if file.is_file() else -1
-        if length not in by_length:
-            continue
-        if length not in digests:  # few lengths occur in both splits, so few files are read
-            digests[length] = {_digest(other): number for number, other in reversed(by_length[length])}
-        twin = digests[length].get(_digest(file))
-        if twin is not None:
-            pairs.append((val.name(index), train.name(twin)))
-    return pairs
-
-
-def _digest(file: Path) -> bytes:
-    return blake2b(file.read_bytes(), digest_size=16).digest()
+    """(validation image, training image), by name, for each held-out file with the bytes of one that is trained on."""
+    return [(val.name(index), train.name(twin)) for index, twin in shared(files_of(train), files_of(val))]

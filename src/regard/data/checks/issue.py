@@ -1,6 +1,8 @@
 """What a check of data reports."""
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,3 +28,36 @@ def issues_of_kind(severity: Severity, what: str, places: Sequence[str]) -> list
     if not places:
         return []
     return [Issue(severity, what.format(count=len(places)), first_few(places))]
+
+
+def unreadable(messages: Iterable[str], things: str, way_on: str = "") -> list[Issue]:
+    """Errors for messages "WHERE: reason": one for each kind of reason, whatever numbers stand in it.
+
+    things: what they are, "images" or "lines". way_on: the switch that leaves them out.
+    """
+    kinds: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for message in messages:
+        where, _, reason = message.partition(": ")
+        kinds[re.sub(r"\d+", "0", reason)].append((where, reason))
+    issues: list[Issue] = []
+    for found in kinds.values():
+        reason = found[0][1] + (f"; {way_on}" if way_on else "")
+        what = reason if len(found) == 1 else f"{{count}} {things}: {reason.replace('{', '{{').replace('}', '}}')}"
+        if len(found) == 1:
+            issues.append(Issue("error", what, found[0][0]))
+        else:
+            issues += issues_of_kind("error", what, [where for where, _ in found])
+    return issues
+
+
+def shared_images(pairs: Sequence[tuple[str, str]], num_val: int, where: str, *, strict: bool | None) -> list[Issue]:
+    """One issue for (held-out image, image that is trained on): a warning, and an error where `strict` is True.
+
+    strict: `data.strict`; None where the split was drawn by seed, and nothing can be asked of it.
+    """
+    if not pairs:
+        return []
+    few = first_few([f"{held_out} is {trained}" for held_out, trained in pairs])
+    switch = {True: "; data.strict=false lets it pass", False: "; data.strict=true makes this an error", None: ""}
+    what = f"{len(pairs)} of {num_val} held-out images are trained on too: {few}{switch[strict]}"
+    return [Issue("error" if strict else "warning", what, where)]

@@ -21,12 +21,13 @@ from regard.data import (
     detection_evaluation_transform,
     pad,
 )
-from regard.errors import RegardError
+from regard.errors import RegardError, shown
 from regard.layers import fused
 from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
+from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
 MOST = 100
@@ -52,11 +53,10 @@ class Detector(ImagePredictor[Detections]):
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Detector":
         """From a run's metadata.json. RegardError where the names are not as many as the model's classes."""
-        names, ids = metadata["class_names"], metadata["category_ids"]
-        wanted = metadata["model"]["config"]["num_classes"]
-        if not len(names) == len(ids) == wanted:
-            raise RegardError(f"{where}: {len(names)} class names, {len(ids)} category ids, {wanted} classes")
-        return cls(model, names, ids, DetectionPreprocessing.from_dict(metadata["preprocessing"]))
+        names, ids = class_names_of(metadata, where), metadata["category_ids"]
+        if not isinstance(ids, list) or not all(type(one) is int for one in ids) or len(set(ids)) != len(names):
+            raise RegardError(f"{where}: category_ids must be {len(names)} different whole numbers, got {shown(ids)}")
+        return cls(model, names, ids, DetectionPreprocessing.from_dict(preprocessing_table(metadata, where)))
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
