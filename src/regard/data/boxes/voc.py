@@ -202,8 +202,6 @@ def _folder(parent: Path, names: tuple[str, ...]) -> Path | None:
 def _splits(
     root: Path, address: str, xml_files: dict[str, dict[str, Path]], repairs: Repairs, *, needs_train: bool
 ) -> dict[str, list[Path]]:
-    root: Path, address: str, xml_files: dict[str, dict[str, Path]], repairs: Repairs, *, needs_train: bool
-) -> dict[str, list[Path]]:
     """The annotation files to train on and those held out; without lists or folders of parts, all to train on."""
     if "" in xml_files:
         every, main = xml_files[""], root / "ImageSets" / "Main"
