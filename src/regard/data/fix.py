@@ -9,7 +9,7 @@ from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.repairs import Repairs
 from regard.errors import RegardError
 
-FORMATS = ("coco", "yolo", "voc")
+_FORMATS = ("coco", "yolo", "voc")
 
 
 def fix_data(address: str, out: Path, *, annotations: Annotations | None = None) -> tuple[Repairs, str]:
@@ -20,8 +20,8 @@ def fix_data(address: str, out: Path, *, annotations: Annotations | None = None)
     data without annotation files, and for a folder that exists with something in it, or lies among the data.
     """
     parsed = parse_address(address)
-    if parsed.kind not in FORMATS:
-        kinds = ", ".join(f"{kind}:PATH" for kind in FORMATS)
+    if parsed.kind not in _FORMATS:
+        kinds = ", ".join(f"{kind}:PATH" for kind in _FORMATS)
         raise RegardError(f"{address}: has no annotation files to mend; these have: {kinds}")
     path, out = Path(parsed.location).expanduser(), out.expanduser()
     if annotations not in (None, Annotations()) and parsed.kind != "coco":

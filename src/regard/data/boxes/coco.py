@@ -58,46 +58,46 @@ def open_coco(
 ) -> DetectionData:
     """A folder with annotations/instances_train[2017].json, instances_val[2017].json and folders of images, or a file.
 
-    Other usual names and places are found too (`coco_layout`), and `annotations` names files that lie elsewhere.
-    Without a file for `val`, a split is drawn by seed. Labels count the categories of both files in the order of their
-    ids. What has one meaning is mended, and counted in `repairs`. What has none is an error, or is left out, as
-    `on_bad_annotation` says: entries that cannot be read are counted in `repairs` too; annotations of no image or
-    category, and boxes outside of their image or without extent, stay in the columns, where `check_detection` finds
-    them. Raises RegardError, also for what cannot be read as COCO's.
+    Other usual names and places are found too (`coco_layout`), and `annotations` names files that lie elsewhere. Where
+    there is no file for `val`, one for `test` is held out if it has boxes; without both a split is drawn by seed. With
+    `val_fraction` None, for data that are only evaluated on, there may be no file for `train`.
+
+    Labels count the categories of both files in the order of their ids. What has one meaning is mended, and counted in
+    `repairs`. What has none is an error, or is left out, as `on_bad_annotation` says: entries that cannot be read are
+    counted in `repairs` too; annotations of no image or category, and boxes outside of their image or without extent,
+    stay in the columns, where `check_detection` finds them. Raises RegardError, also for what cannot be read as COCO's.
     """
     address = f"coco:{path}"
-    parts = find_parts(path, annotations or Annotations())
+    parts = find_parts(path, annotations or Annotations(), needs_train=val_fraction is not None)
     repairs = Repairs()
-    files = read_parts(path, {name: part for name, part in parts.items() if name != "test"}, repairs)
+    test = None if "val" in parts else parts.get("test")
+    files = read_parts(path, {name: part for name, part in parts.items() if part is test or name != "test"}, repairs)
+    if test is not None and not len(files["test"].ids) and "train" in files:
+        del files["test"]  # its boxes are the author's secret
+    if not any(file.category_ids for file in files.values()):
+        raise RegardError(f"{next(iter(files.values())).path}: has no categories; at least one is needed")
     told = Repairs()
     told.left_out = {kind: list(places) for kind, places in repairs.left_out.items()}
     for file in files.values():
         leave_out_lost(file, told)
     told.require(address, on_bad_annotation)
-    names, (train, *others) = joined_categories(list(files.values()), repairs)
-    if "test" in parts:
+    names, joined = joined_categories(list(files.values()), repairs)
+    if "test" in parts and "test" not in files:
         kind = "annotation files are of a test part, which is neither trained on nor held out"
         repairs.pass_over(kind, parts["test"].file)
     for other in other_files(path, list(parts.values())):
         repairs.pass_over("annotation files are not read", other)
     ids = tuple(sorted(names))
     class_names = tuple(names[identity] for identity in ids)
-    source: DetectionSource = CocoImages(train, ids, channels)
-    if others:
-        held_out: DetectionSource = CocoImages(others[0], ids, channels)
+    sources = [CocoImages(file, ids, channels) for file in joined]
+    whole, has_val = sources[0], len(sources) == 2 or "train" not in files
+    if has_val:
+        train: DetectionSource = whole if len(sources) == 2 else SelectedDetectionSource(whole, [])
+        val: DetectionSource = sources[-1]
     else:
-        kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
-        source, held_out = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
-    return DetectionData(
-        address,
-        class_names,
-        ids,
-        source,
-        held_out,
-        has_val=bool(others),
-        can_flip=can_mirror(class_names),
-        repairs=repairs,
-    )
+        kept, held = split_detection(len(whole), val_fraction=val_fraction, split_seed=split_seed, where=address)
+        train, val = SelectedDetectionSource(whole, kept), SelectedDetectionSource(whole, held)
+    return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs)
 
 
 def read_parts(path: Path, parts: Mapping[str, Part], repairs: Repairs) -> dict[str, CocoFile]:
@@ -170,8 +170,6 @@ def joined_categories(files: Sequence[CocoFile], repairs: Repairs) -> tuple[dict
             names |= own
         more = dict(zip(reversed(file.category_ids), reversed(file.more_of_categories), strict=True)) | more
         joined.append(file)
-    if not names:
-        raise RegardError(f"{files[0].path}: has no categories; at least one is needed")
     of_name = defaultdict(list)
     for identity in sorted(names):
         of_name[names[identity], json.dumps(more[identity], sort_keys=True)].append(identity)

@@ -21,9 +21,9 @@ def fix_coco(path: Path, out: Path, annotations: Annotations | None = None) -> R
     Entries that are kept keep all that is stated of them; a value changes where it is mended. Boxes are cut at the edge
     of their image. A file for all images becomes `train`. Raises RegardError, also OSError.
     """
-    parts = find_parts(path, annotations or Annotations())
+    parts = find_parts(path, annotations or Annotations(), needs_train=False)
     repairs = Repairs()
-    test = parts.pop("test", None)
+    test = parts.pop("test", None) if len(parts) > 1 else None
     files = read_parts(path, parts, repairs)
     if test is not None:
         own = Repairs()
