@@ -31,7 +31,7 @@ class CocoImages(DetectionSource):
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         """Image `index`. BadImage also where its size is not the stated one: the boxes would lie elsewhere."""
-        image = read_image(self.file.file(index), self.channels)
+        image = read_image(self.file.file(index), self.channels, self.decoding)
         size = (image.shape[1], image.shape[2])
         if size != self.sizes[index]:
             raise BadImage(self.name(index), other_size(size, self.sizes[index]))
@@ -95,9 +95,12 @@ def open_coco(
         train: DetectionSource = whole if len(sources) == 2 else SelectedDetectionSource(whole, [])
         val: DetectionSource = sources[-1]
     else:
-        kept, held = split_detection(len(whole), val_fraction=val_fraction, split_seed=split_seed, where=address)
+        paths = [joined[0].file(index) for index in range(len(whole))]
+        kept, held = split_detection(
+            len(whole), val_fraction=val_fraction, split_seed=split_seed, where=address, files=paths
+        )
         train, val = SelectedDetectionSource(whole, kept), SelectedDetectionSource(whole, held)
-    return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs)
+    return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs=repairs)
 
 
 def read_parts(path: Path, parts: Mapping[str, Part], repairs: Repairs) -> dict[str, CocoFile]:

@@ -28,6 +28,7 @@ from regard.data.boxes.coco_values import (
 from regard.data.boxes.paths import FilesBelow, are_there, stays_inside
 from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import image_files
 from regard.errors import RegardError, one_line
 from regard.reading import require_file
@@ -312,7 +313,7 @@ def _sizes(images: _Table, folder: Path, file_names: Sequence[str]) -> Int64[np.
     sizes = np.array(columns, dtype=np.int64).reshape(2, -1).T
     for index in np.flatnonzero(images.kept & (sizes == 0).any(axis=1)).tolist():
         try:
-            sizes[index] = check_header(folder / file_names[index])
+            sizes[index] = check_header(folder / file_names[index], ANY_SIZE)
         except BadImage:
             images.leave_out("images have no usable width and height, and cannot be read", index, "width")
         else:

@@ -136,10 +136,10 @@ def check_image_files(images: ImageClasses, *, strict: bool = False) -> list[Iss
     """
     issues = [Issue("warning", remark, images.address) for remark in images.remarks]
     train, val = images.train, images.val
-    if not (images.has_val and isinstance(train, FolderImages) and isinstance(val, FolderImages)):
+    if not (isinstance(train, FolderImages) and isinstance(val, FolderImages)):
         return issues
     pairs = [(val.name(index), train.name(twin)) for index, twin in shared(train.paths, val.paths)]
-    return issues + shared_images(pairs, len(val), images.address, strict=strict)
+    return issues + shared_images(pairs, len(val), images.address, strict=strict if images.has_val else None)
 
 
 def check_opened_images(images: ImageClasses, *, strict: bool = False) -> tuple[list[Issue], Summary]:
