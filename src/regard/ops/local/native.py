@@ -165,9 +165,7 @@ def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 
 @_compiled_backward.register_fake
-def _(
-    d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, *rest: Any
-) -> tuple[Tensor, ...]:
+def _(d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, *rest: Any) -> tuple[Tensor, ...]:
     d_shared = q.new_empty(_num_shared(*rest[:3]), dtype=torch.float32)
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), d_shared
 
