@@ -28,7 +28,7 @@ AUTOCAST = frozenset({"cpu", "cuda", "mps", "xpu"})
 LARGEST_SCALE = torch.finfo(torch.float32).max
 
 
-def require_floats(op: str, **tensors: Tensor | None) -> None:
+def require_floats(op: str, **tensors: Any) -> None:
     """RegardError for what is no dense tensor of floating numbers."""
     for name, tensor in tensors.items():
         if tensor is not None and not (
@@ -37,7 +37,7 @@ def require_floats(op: str, **tensors: Tensor | None) -> None:
             raise RegardError(f"{op}: {name} must be a dense tensor of {_names(FLOATS)}, got {_what(tensor)}")
 
 
-def floats(op: str, **tensors: Tensor | None) -> list[Any]:
+def floats(op: str, **tensors: Any) -> list[Any]:
     """The tensors after `require_floats`, in autocast's dtype where it is on."""
     require_floats(op, **tensors)
     found = [*tensors.values()]
@@ -84,7 +84,7 @@ def require_alike(op: str, **tensors: Tensor | None) -> None:
             )
 
 
-def require_precise(op: str, like: Tensor, **tensors: Tensor | None) -> None:
+def require_precise(op: str, like: Tensor, **tensors: Any) -> None:
     """RegardError unless the tensors are on the device of `like`, and in its dtype or in float32, as its sums are."""
     allowed = dict.fromkeys((like.dtype, torch.float32))
     for name, tensor in tensors.items():
@@ -102,9 +102,7 @@ def require_shape(op: str, name: str, tensor: Tensor, shape: tuple[int, ...], me
         raise RegardError(f"{op}: {name} must be {meaning and meaning + ' '}{shape}, got {tuple(tensor.shape)}")
 
 
-def require_bool(
-    op: str, mask: Tensor | None, like: Tensor, meaning: str, shape: tuple[int, ...] | None = None
-) -> None:
+def require_bool(op: str, mask: Any, like: Tensor, meaning: str, shape: tuple[int, ...] | None = None) -> None:
     """`meaning` says what True means. RegardError for a mask of another dtype, device or shape."""
     if mask is None:
         return

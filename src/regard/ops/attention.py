@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1)."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -138,9 +138,7 @@ def _allowed(mask: Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor, is_
     return mask
 
 
-def _checked(
-    q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None, bias: Tensor | None, scale: float | None
-) -> float:
+def _checked(q: Tensor, k: Tensor, v: Tensor | None, mask: Any, bias: Tensor | None, scale: Any) -> float:
     """The scale. RegardError for what does not fit together."""
     if q.ndim != 4 or k.ndim != 4 or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
         raise RegardError(

@@ -23,6 +23,7 @@ def merged(
     """
     logits = torch.einsum("bhyxd,bhpd->bhyxp", q, prefix.k).to(lse.dtype) * scale
     total = torch.logaddexp(lse, logits.logsumexp(-1))
+    total = total + (total - total)  # NaN where it is infinite, as all weights of such a softmax are
     weights = (logits - total[..., None]).exp().to(q.dtype)
     from_prefix = torch.einsum("bhyxp,bhpd->bhyxd", weights, prefix.v)
     return out * (lse - total).exp()[..., None].to(q.dtype) + from_prefix
