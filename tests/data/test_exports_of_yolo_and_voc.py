@@ -219,9 +219,23 @@ def test_layouts_of_tools(yolo, lay_out):
 def test_classes_txt_is_enough(yolo):
     (yolo / "data.yaml").unlink()
     write(yolo / "classes.txt", "cat\ndog\n")
-    data = open_detection(f"yolo:{yolo}", val_fraction=0.3)
+    data = open_detection(f"yolo:{yolo}")
     assert data.class_names == ("cat", "dog")
+    assert (len(data.train), len(data.val), data.has_val) == (2, 1, True)
+    for file in [*yolo.rglob("*/train/*"), *yolo.rglob("*/val/*")]:
+        file.rename(file.parent.parent / file.name)
+    for folder in [*yolo.glob("*/train"), *yolo.glob("*/val")]:
+        folder.rmdir()
+    data = open_detection(f"yolo:{yolo}", val_fraction=0.3)
     assert (len(data.train), len(data.val), data.has_val) == (2, 1, False)
+    assert sum(map(len, (*data.train.objects, *data.val.objects))) == 3
+
+
+def test_an_image_in_both_parts_is_held_out(yolo):
+    write(yolo / "data.yaml", "train: images\nval: images/val\nnames: [cat, dog]\n")
+    data = open_detection(f"yolo:{yolo}")
+    assert (names_of(data.train), names_of(data.val)) == (["a.png", "b.png"], ["c.png"])
+    assert data.repairs.healed
 
 
 def test_a_test_part_is_never_trained_on(yolo):

@@ -189,17 +189,19 @@ def explain(
 
 def _image_files(paths: list[Path]) -> list[Path]:
     """The files, and the images in the folders; RegardError for a path that is not there or a folder without images."""
-    from regard.data import IMAGE_EXTENSIONS
+    from regard.data import image_endings, image_files, passed_over_line
 
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
+        found, passed_over = image_files(path)
         if not found:
-            raise RegardError(f"{path}: holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+            raise RegardError(f"{path}: holds no image ({', '.join(sorted(image_endings()))})")
         files += found
+        if passed_over:
+            typer.echo(f"{path}: {passed_over_line(passed_over)}", err=True)
     return files
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regard.data.images.files import *
     from regard.data.images.sources import *
     from regard.data.images.transforms import *
+    from regard.data.images.walk import *
     from regard.data.open import *
     from regard.data.order import *
     from regard.data.text.batches import *
@@ -61,9 +62,10 @@ _OFFERED = {
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
-    "images.files": "BadImage IMAGE_EXTENSIONS OnBadImage check_header from_pil read_image",
+    "images.files": "BadImage OnBadImage check_header from_pil read_image",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
+    "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",
     "open": "default_root open_detection open_images open_pairs open_text",
     "order": "TrainingOrder seed_for",
     "text.batches": (

@@ -104,7 +104,7 @@ def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Issue],
     Text that cannot be opened is one error, with an empty summary.
     """
     try:
-        text = open_text(address, val_fraction=val_fraction)
+        text = open_text(address, val_fraction=val_fraction, on_bad_line="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], TextSummary(0, 0)
     return check_opened_text(text)

@@ -65,15 +65,16 @@ def open_pairs(
     return open_pair_lines(Path(parsed.location), val_fraction, split_seed, on_bad_line)
 
 
-def open_text(address: str, *, val_fraction: float = 0.1) -> TextData:
+def open_text(address: str, *, val_fraction: float = 0.1, on_bad_line: OnBadLine = "stop") -> TextData:
     """Open the text behind an address, for models of the next token; its last `val_fraction` is held out.
 
-    address: see `regard.data.KINDS`. Raises RegardError.
+    address: see `regard.data.KINDS`. on_bad_line: whether a file that cannot be read is an error, or left out and
+    listed in `skipped`. Raises RegardError.
     """
     parsed = parse_address_of("text", address)
     if parsed.kind == "pydoc":
         return open_pydoc(val_fraction)
-    return open_text_files(Path(parsed.location), val_fraction)
+    return open_text_files(Path(parsed.location), val_fraction, on_bad_line)
 
 
 def default_root() -> Path:

@@ -107,6 +107,8 @@ class ImageDataSection(DataSection):
 
 
 class TextDataSection(DataSection):
+    on_bad_line: Literal["stop", "skip"] = "stop"
+    """What happens at a line of a pairs file, or a file of texts, that cannot be read: an error, or it is left out."""
     tokenizer: Literal["bytes", "bpe"] = "bytes"
     """Text as its bytes, or as the tokens of a byte-level BPE that is trained on the training text."""
     vocab_size: Annotated[int, Ge(260)] = 1024

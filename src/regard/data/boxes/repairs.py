@@ -1,5 +1,6 @@
 """What a reader of annotations assumed, and what it could not use: counted by kind, with names."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
@@ -14,13 +15,14 @@ class Repairs:
 
     A kind is the end of a sentence that begins with a number: "boxes are not four finite numbers". `healed` are those
     with one meaning, which was taken; `left_out` those without, which no training sees; `passed_over` files that are
-    no part of the data, and why.
+    no part of the data, and why. `other_files` counts, by ending, those that are neither images nor annotations.
     """
 
     def __init__(self) -> None:
         self.healed: dict[str, list[str]] = {}
         self.left_out: dict[str, list[str]] = {}
         self.passed_over: dict[str, list[str]] = {}
+        self.other_files: Counter[str] = Counter()
 
     def heal(self, kind: str, where: object) -> None:
         self.healed.setdefault(kind, []).append(str(where))

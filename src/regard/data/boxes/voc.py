@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -14,7 +14,8 @@ import torch
 from regard.data.boxes.paths import FilesBelow
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
-from regard.data.images.files import IMAGE_EXTENSIONS, BadImage, check_header
+from regard.data.images.files import BadImage, check_header
+from regard.data.images.walk import files_below, image_files
 from regard.errors import RegardError
 from regard.reading import read_text, read_xml
 
@@ -141,10 +142,13 @@ def _read(path: Path, address: str, repairs: Repairs) -> dict[str, list[_Annotat
         raise RegardError(f"{address}: is not a folder" if path.exists() else f"{address}: does not exist")
     root, folders = _layout(path, address)
     xml_files = {
-        split: {file.relative_to(folder).with_suffix("").as_posix(): file for file in _files(folder, {".xml"})}
+        split: {file.relative_to(folder).with_suffix("").as_posix(): file for file in files_below(folder, ".xml")}
         for split, folder in folders.items()
     }
-    images = FilesBelow(root, _files(root, IMAGE_EXTENSIONS))
+    found, repairs.other_files = image_files(root)
+    for ending in (".xml", ".txt"):
+        del repairs.other_files[ending]
+    images = FilesBelow(root, found)
     splits = _splits(root, address, xml_files, repairs)
     read: dict[str, list[_Annotated]] = {}
     used: set[Path] = set()
@@ -169,17 +173,17 @@ def _layout(path: Path, address: str) -> tuple[Path, dict[str, Path]]:
     """The folder of the set, and the folders of its XML files: {"": ...} for all, or one for each part."""
     for root in sorted((path, *path.glob("VOC*"), *path.glob("VOCdevkit/VOC*"))):
         folder = _folder(root, ANNOTATIONS)
-        if folder is not None and _files(folder, {".xml"}):
+        if folder is not None and files_below(folder, ".xml"):
             return root, {"": folder}
     parts = {
         split: folder
         for split, names in SPLITS.items()
         for folder in [_folder(path, names)]
-        if folder is not None and _files(folder, {".xml"})
+        if folder is not None and files_below(folder, ".xml")
     }
     if "train" in parts or "trainval" in parts:
         return path, parts
-    if _files(path, {".xml"}):
+    if files_below(path, ".xml"):
         return path, {"": path}
     raise RegardError(
         f"{address}: has no folder Annotations with XML files, neither by itself nor in a folder VOC20xx, and no XML "
@@ -192,15 +196,6 @@ def _folder(parent: Path, names: tuple[str, ...]) -> Path | None:
         return None
     there = {entry.name.lower(): entry for entry in sorted(parent.iterdir(), reverse=True) if entry.is_dir()}
     return next((there[name] for name in names if name in there), None)
-
-
-def _files(folder: Path, endings: Iterable[str]) -> list[Path]:
-    """Files below a folder by their ending, sorted; hidden ones are left out."""
-    known, found = frozenset(endings), []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in found if file.suffix.lower() in known)
 
 
 def _splits(root: Path, address: str, xml_files: dict[str, dict[str, Path]], repairs: Repairs) -> dict[str, list[Path]]:

@@ -6,7 +6,7 @@ the image. A polygon or an oriented box becomes the box around it.
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import torch
 from regard.data.boxes.paths import FilesBelow, is_inside
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
-from regard.data.images.files import IMAGE_EXTENSIONS, BadImage, OnBadImage, check_header
+from regard.data.images.files import BadImage, OnBadImage, check_header
+from regard.data.images.walk import files_below, image_files
 from regard.errors import RegardError, first_few, first_of
 from regard.reading import read_text, read_yaml
 
@@ -125,7 +126,10 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) 
         raise RegardError(f"{address}: is not a folder" if path.exists() else f"{address}: does not exist")
     config_file, config = _config(path, address)
     names = _names(config_file, config, repairs)
-    files = FilesBelow(path, _files(path, IMAGE_EXTENSIONS))
+    found, repairs.other_files = image_files(path)
+    for ending in (".txt", ".yaml", ".yml"):
+        del repairs.other_files[ending]
+    files = FilesBelow(path, found)
     parts = {split: _images(path, config, config_file, split, files, repairs) for split in SPLITS}
     if parts["train"] is None:
         raise RegardError(f"{config_file}: names no folder of images under 'train'")
@@ -257,16 +261,6 @@ def _place(path: Path, config: dict[str, Any], stated: str) -> Path | None:
     return None
 
 
-def _files(folder: Path, endings: Iterable[str]) -> list[Path]:
-    """Files below a folder by their ending, sorted; hidden ones are left out."""
-    known = frozenset(endings)
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in found if file.suffix.lower() in known)
-
-
 def _below(folder: Path, files: FilesBelow) -> list[Path]:
     return [file for file in files.exact.values() if file.is_relative_to(folder)]
 
@@ -393,6 +387,6 @@ def _pass_over(path: Path, whole: _Yolo, files: FilesBelow, test: set[Path], rep
             repairs.pass_over("image files are in no part that is named, or cannot be used", file)
     label_files = {_label_file(file, path) for file in files.exact.values()}
     folders = {file.parent for file in label_files} - {path}
-    for file in _files(path, {".txt"}):
+    for file in files_below(path, ".txt"):
         if file.parent in folders and file not in label_files:
             repairs.pass_over("text files among the labels belong to no image", file)

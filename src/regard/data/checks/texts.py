@@ -77,8 +77,9 @@ def _first_of(pairs: list[tuple[int, int]], what: str, source: PairSource, other
 
 
 def check_opened_text(text: TextData) -> tuple[list[Issue], TextSummary]:
-    """Held-out paragraphs that are also trained on are a warning."""
-    return _repeated_paragraphs(text), TextSummary(len(text.train), len(text.val))
+    """A file that cannot be read is an error; held-out paragraphs that are also trained on are a warning."""
+    unreadable = [Issue("error", *reversed(message.split(": ", 1))) for message in text.skipped]
+    return unreadable + _repeated_paragraphs(text), TextSummary(len(text.train), len(text.val))
 
 
 def _repeated_paragraphs(text: TextData) -> list[Issue]:

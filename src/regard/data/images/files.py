@@ -12,11 +12,9 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from regard.data.images.walk import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
+from regard.data.images.walk import image_files as image_files
 from regard.errors import RegardError, one_line
-
-IMAGE_EXTENSIONS = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 # What happens at an image that cannot be read: an error, or it is left out and listed.
 OnBadImage = Literal["stop", "skip"]

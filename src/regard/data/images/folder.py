@@ -1,6 +1,6 @@
 """`folder:PATH`: your own images, one sub-folder a class."""
 
-import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from regard.data.images.files import IMAGE_EXTENSIONS, BadImage, OnBadImage, check_header, read_image
+from regard.data.images.files import BadImage, OnBadImage, check_header, read_image
 from regard.data.images.sources import ImageClasses, ImageSource, split_indices
+from regard.data.images.walk import image_endings, image_files, is_image_file, left_out
 from regard.errors import RegardError, first_of
 
 # Decoded images are cached if those of the whole folder fit into this many bytes, over all worker processes.
@@ -64,6 +65,7 @@ class _Scan:
     labels: list[int] = field(default_factory=list)
     pixels: int = 0
     bad: list[BadImage] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 def open_folder(
@@ -116,7 +118,7 @@ def _split_folders(path: Path, address: str) -> tuple[Path, Path | None]:
     held_out = [name for name in VAL_NAMES if name in names] or [name for name in ("test",) if name in names]
     if "train" not in names:
         return path, None
-    if any(_is_image(file) for file in (path / "train").iterdir()):
+    if any(is_image_file(file) for file in (path / "train").iterdir()):
         if held_out:  # otherwise "train" is a class, beside "bus" and "tram"
             raise RegardError(f"{address}: images lie in train/ itself, where one folder a class is needed; {LAYOUT}")
         return path, None
@@ -129,7 +131,7 @@ def _class_names(folder: Path, address: str) -> tuple[str, ...]:
     names = _subfolders(folder)
     if len(names) < 2:
         folders = f"one folder, {names[0]!r}," if names else "no folder"
-        loose = sum(_is_image(file) for file in folder.iterdir())
+        loose = sum(is_image_file(file) for file in folder.iterdir())
         raise RegardError(f"{address}: two classes are needed; {folder} holds {folders} and {loose} images; {LAYOUT}")
     return tuple(names)
 
@@ -150,7 +152,7 @@ def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str)
 def _require_images(train: _Scan, class_names: tuple[str, ...], address: str) -> None:
     if not train.paths:
         unreadable = f" that can be read ({len(train.bad)} cannot)" if train.bad else ""
-        known = " ".join(sorted(IMAGE_EXTENSIONS))
+        known = " ".join(sorted(image_endings()))
         raise RegardError(f"{address}: no images{unreadable} in {len(class_names)} folders; known endings: {known}")
     filled = set(train.labels)
     empty = [name for label, name in enumerate(class_names) if label not in filled]
@@ -162,7 +164,11 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Scan:
     """Read the header of every image below `folder/CLASS`. A class may have no folder here."""
     scan = _Scan()
     for label, name in enumerate(class_names):
-        for path in _image_files(folder / name):
+        if not (folder / name).is_dir():
+            continue
+        images, passed_over = image_files(folder / name)
+        scan.passed_over += passed_over
+        for path in images:
             try:
                 height, width = check_header(path)
             except BadImage as error:
@@ -174,17 +180,5 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Scan:
     return scan
 
 
-def _image_files(folder: Path) -> list[Path]:
-    paths = []
-    for parent, folders, files in os.walk(folder, followlinks=True):  # Path.walk needs Python 3.12
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(parent, name) for name in files]
-    return sorted(path for path in paths if _is_image(path))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".") and path.is_file()
-
-
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not left_out(entry.name))

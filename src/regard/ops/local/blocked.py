@@ -1,7 +1,6 @@
 """Local attention in blocks of queries, each with the keys around it: memory linear in the pixels, in plain PyTorch."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from regard.ops.attention import FEW, fused
 from regard.ops.local.arguments import Case, Prefix
 from regard.ops.local.definition import by_definition
 from regard.ops.local.windows import Blocks, blocks
+from regard.ops.tables import kept
 
 BLOCK = 7
 """Pixels along a side of a block of queries; with a window of 7 its keys are 13 × 13."""
@@ -59,8 +59,7 @@ def plan_on(device: torch.device, *options: Any) -> Plan:
     return Plan(*axes, *(part.to(device) for part in rest))  # type: ignore[arg-type] # the first two are no tensors
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a cached inference tensor could not be used in training
+@kept(64)
 def _plan(height: int, width: int, rows: int, cols: int, dilation: int, border: str) -> Plan:
     block = max(height, width) if height * width <= SMALL else BLOCK
     down = blocks(height, rows, dilation, border, block)

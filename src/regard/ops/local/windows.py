@@ -1,6 +1,5 @@
 """Which pixels a window holds, along one axis of a grid: the only file that knows borders and dilation."""
 
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from regard.errors import RegardError, unknown
 from regard.ops.arguments import require_odd, require_whole
+from regard.ops.tables import kept
 
 Border = Literal["clip", "shift"]
 
@@ -86,8 +86,7 @@ def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbou
     return _neighbours(length, window, dilation, border)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)  # a cached inference tensor could not be used in training
+@kept(256)
 def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
     position, radius = torch.arange(length, device="cpu"), window // 2
     residue, place = position % dilation, position // dilation
@@ -102,8 +101,7 @@ def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbo
     return Neighbours(pixels.where(there, 0), offset.where(there, 0), there)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+@kept(256)
 def blocks(length: int, window: int, dilation: int, border: str, block: int) -> Blocks:
     """Queries in blocks of up to `block` positions that lie `dilation` apart, with the keys around them.
 

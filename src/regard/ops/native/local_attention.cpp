@@ -283,9 +283,10 @@ void unpack(const Case& c, const Tokens& t, const Part& part, int from, int to, 
             vec& odd) {
   const int dil = c.dilation;
   const int64_t col = at.width > 1 ? t.col * dil : 0;
-  auto seen = [&](const float* p) {
+  vec odds[4] = {odd};  // four, so that none waits for another
+  auto seen = [&](const float* p, int i) {
     const vec x = load(p);
-    odd += x * 0.f;
+    odds[i % 4] += x * 0.f;
     return x;
   };
   in += at.start();
@@ -294,12 +295,13 @@ void unpack(const Case& c, const Tokens& t, const Part& part, int from, int to, 
     T* x0 = static_cast<T*>(t.data) + part.b * t.batch + part.h * t.head + (part.down + int64_t(y) * dil) * t.row + part.right * t.col;
     if (col == 1) {
       for (int ch = 0; ch < c.dim; ch++)
-        for (int x = 0; x < at.width; x += L) write(x0 + ch * t.dim + x, seen(row + ch * at.plane + x), at.width - x);
+        for (int x = 0; x < at.width; x += L) write(x0 + ch * t.dim + x, seen(row + ch * at.plane + x, 0), at.width - x);
     } else if (t.dim == 1) {
       for (int x = 0; x < at.width; x += L)
         for (int ch = 0; ch < c.dim; ch += L) {
           vec v[L];
-          for (int i = 0; i < L; i++) v[i] = ch + i < at.chans ? seen(row + (ch + i) * at.plane + x) : vec{};
+#pragma GCC unroll 16
+          for (int i = 0; i < L; i++) v[i] = ch + i < at.chans ? seen(row + (ch + i) * at.plane + x, i) : vec{};
           transpose(v);
           for (int i = 0; i < L && x + i < at.width; i++) write(x0 + (x + i) * col + ch, v[i], c.dim - ch);
         }
@@ -307,11 +309,12 @@ void unpack(const Case& c, const Tokens& t, const Part& part, int from, int to, 
       for (int ch = 0; ch < c.dim; ch++)
         for (int x = 0; x < at.width; x++) {
           const vec number = all(row[ch * at.plane + x]);
-          odd += number * 0.f;
+          odds[0] += number * 0.f;
           write(x0 + x * col + ch * t.dim, number, 1);
         }
     }
   }
+  odd = odds[0] + odds[1] + odds[2] + odds[3];
 }
 
 // One row of the others, and the rows of a tile that it concerns. cell[n] is where the weights of tile row first + n
