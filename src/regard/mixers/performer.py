@@ -46,7 +46,9 @@ class Performer(HeadMixer):
         check_kind(kind)
         self.kind, self.redraw_every, self.seed, self.causal = kind, redraw_every, seed, causal
         num_features = 2 * self.head_dim if num_features is None else num_features
-        self.register_buffer("projection", self._drawn(num_features, 0).to(self.proj.weight.device))
+        device = self.proj.weight.device
+        drawn = torch.empty(num_features, self.head_dim) if device.type == "meta" else self._drawn(num_features, 0)
+        self.register_buffer("projection", drawn.to(device))
 
     def forward(
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None

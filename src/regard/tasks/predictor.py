@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from regard.errors import RegardError
+from regard.data import Tokenizer, tokenizer_from_dict
+from regard.errors import RegardError, shown
 
 Item = TypeVar("Item")
 Own = TypeVar("Own", bound="Predictor")
@@ -60,6 +61,18 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def tokenizer_of(metadata: Mapping[str, Any], where: str, *vocabularies: str) -> Tokenizer:
+    """The tokenizer of a run's metadata.json. RegardError unless the model's `vocabularies` have as many tokens."""
+    tokenizer = tokenizer_from_dict(metadata["tokenizer"], where)
+    for key in vocabularies:
+        wanted = metadata["model"]["config"].get(key)
+        if wanted != tokenizer.vocab_size:
+            raise RegardError(
+                f"{where}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model's {key} is {shown(wanted)}"
+            )
+    return tokenizer
 
 
 def require_text(text: object, name: str) -> str:

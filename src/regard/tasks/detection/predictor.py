@@ -21,12 +21,13 @@ from regard.data import (
     detection_evaluation_transform,
     pad,
 )
-from regard.errors import RegardError
+from regard.errors import RegardError, shown
 from regard.layers import fused
 from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
+from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
 MOST = 100
@@ -52,11 +53,10 @@ class Detector(ImagePredictor[Detections]):
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Detector":
         """From a run's metadata.json. RegardError where the names are not as many as the model's classes."""
-        names, ids = metadata["class_names"], metadata["category_ids"]
-        wanted = metadata["model"]["config"]["num_classes"]
-        if not len(names) == len(ids) == wanted:
-            raise RegardError(f"{where}: {len(names)} class names, {len(ids)} category ids, {wanted} classes")
-        return cls(model, names, ids, DetectionPreprocessing.from_dict(metadata["preprocessing"]))
+        names, ids = class_names_of(metadata, where), metadata["category_ids"]
+        if not isinstance(ids, list) or not all(type(one) is int for one in ids) or len(set(ids)) != len(names):
+            raise RegardError(f"{where}: category_ids must be {len(names)} different whole numbers, got {shown(ids)}")
+        return cls(model, names, ids, DetectionPreprocessing.from_dict(preprocessing_table(metadata, where)))
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
@@ -108,9 +108,10 @@ class Detector(ImagePredictor[Detections]):
         """What all queries find in a source's images, or in the shard of process `rank`, beside the true objects.
 
         `class_names` are the source's classes, if they are not the detector's own.
-        Raises RegardError for a class that the detector does not know.
+        Raises RegardError for a class that has objects and that the detector does not know.
         """
-        own_label = self._class_indices(class_names)
+        used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
+        own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
         loader = detection_evaluation_loader(
             source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
