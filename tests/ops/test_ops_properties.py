@@ -18,7 +18,7 @@ from regard.ops import attention, favor_attention, local_attention, native_state
 
 NEAR = {torch.float64: 1e-7, torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 2e-2}
 SPECIAL = [math.nan, math.inf, -math.inf]
-QUICK, FULL = 40, 500
+QUICK, FULL = 30, 300
 
 
 def drawn(examples: int):
@@ -90,7 +90,9 @@ def outcome(run, parts: dict[str, Tensor]) -> tuple[list[Tensor], str]:
     draw = torch.Generator().manual_seed(1)
     upstream = [torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype) for out in outs]
     gradients = torch.autograd.grad(outs, [*leaves.values()], upstream, allow_unused=True)
-    made = [torch.zeros_like(leaf) if one is None else one for one, leaf in zip(gradients, leaves.values(), strict=True)]
+    made = [
+        torch.zeros_like(leaf) if one is None else one for one, leaf in zip(gradients, leaves.values(), strict=True)
+    ]
     return [out.detach() for out in outs] + made, ""
 
 

@@ -4,9 +4,10 @@ Tensors of numbers are float16, bfloat16, float32 or float64 and dense; those of
 Under `torch.autocast` they are first cast to its dtype, float64 excepted, as PyTorch casts its own attention's. Masks
 are bool. Integers are integers: True and 3.0 are none. Whatever does not fit is a RegardError of one line.
 
-No op looks at its inputs for NaN or infinity: what they give follows from its definition. A pair that a mask excludes
-does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel computes with such pairs all the
-same (0 · NaN is NaN); on a CPU a result of it that is not finite is therefore computed again by the definition.
+NaN and infinity are never refused: what comes of them follows from each op's definition. A pair that a mask excludes
+does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel multiplies such pairs with 0, and
+0 · NaN is NaN. On a CPU the sums of the inputs tell, for a hundredth of the time, whether all is finite; where it is
+not, the definition computes. On a GPU nobody looks, since the processor would have to wait for it.
 """
 
 import functools
@@ -152,8 +153,16 @@ def is_usable(scale: float) -> bool:
 
 
 def looks_at_values(x: Tensor) -> bool:
-    """Whether a result is looked at: not on a GPU, which would have to wait, and not in a compilation."""
+    """Whether values are looked at: not on a GPU, which would have to wait, and not in a compilation."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def holds_everywhere(condition: Tensor) -> bool:
+    """False where vmap, which cannot look at values, does not tell."""
+    try:
+        return bool(condition.all())
+    except RuntimeError:
+        return False
 
 
 def is_sound(*tensors: Tensor | None) -> bool:

@@ -150,14 +150,13 @@ def _heads(at: tuple[slice, slice], like: Tensor) -> list[tuple[slice, slice]]:
 
 
 def _is_right(plan: Plan, tensors: Sequence[Tensor | None], *results: Tensor | None) -> bool:
-    """Whether the kernel's results are those of the definition, because what they come from is finite.
+    """Whether the kernel's results are those of the definition, because they and what they come from are finite.
 
-    Where all logits of a query are -inf, or NaN with a few keys, the kernel gives zeros. A bias may be -inf.
+    A bias may be -inf, and shows a NaN in the results unless there are only a few keys.
     """
-    q, k, _, rel_rows, rel_cols, bias, *prefix = tensors
-    of_prefix = prefix[1] if prefix else None
-    num_keys = plan.near.shape[-1] + (0 if of_prefix is None else of_prefix.shape[2])
-    return is_sound(*results, q, k, rel_rows, rel_cols, of_prefix, bias if num_keys < FEW else None)
+    q, k, v, rel_rows, rel_cols, bias, *prefix = tensors
+    few = plan.near.shape[-1] + (prefix[1].shape[2] if prefix and prefix[1] is not None else 0) < FEW
+    return is_sound(*results, q, k, v, rel_rows, rel_cols, *prefix[1:], bias if few else None)
 
 
 def _defined(case: Case, some: Sequence[Any]) -> Tensor:

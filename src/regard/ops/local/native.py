@@ -102,7 +102,12 @@ def _forward(
     """
     out, lse = torch.empty_like(q), _denominators(q, in_part)
     case = _case(q, mask, rel_rows, rel_cols, bias, rows, cols, dilation, shifted, scale)
-    _call("local_attention_forward", case, *(_tokens(part) for part in (q, k, v, out)), lse.data_ptr() if in_part else None)
+    _call(
+        "local_attention_forward",
+        case,
+        *(_tokens(part) for part in (q, k, v, out)),
+        lse.data_ptr() if in_part else None,
+    )
     return out, lse
 
 
