@@ -1,6 +1,6 @@
 """Which pixels a window holds, along one axis of a grid: the only file that knows borders and dilation."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Int64
@@ -44,7 +44,7 @@ def num_offsets(window: int, border: str) -> int:
     return window if border == "clip" else 2 * window - 1
 
 
-def check_geometry(window: int, dilation: int, border: str) -> None:
+def check_geometry(window: Any, dilation: Any, border: Any) -> None:
     """RegardError for a window that is even, and for what is no integer or no border."""
     require_odd("local attention", "window", window)
     require_whole("local attention", "dilation", dilation, 1)
@@ -52,13 +52,13 @@ def check_geometry(window: int, dilation: int, border: str) -> None:
         raise unknown("border", border, get_args(Border), where="local attention")
 
 
-def check_table(op: str, window: int) -> None:
+def check_table(op: str, window: Any) -> None:
     """RegardError for a window that a module cannot hold embeddings for."""
     if require_odd(op, "window", window) >= LARGEST_TABLE:
         raise RegardError(f"{op}: window must be below {LARGEST_TABLE:,}, got {window}")
 
 
-def check_window(length: int, window: int, dilation: int, border: str) -> None:
+def check_window(length: int, window: Any, dilation: Any, border: Any) -> None:
     """RegardError as in `check_geometry`, and where a window has to be moved inside an axis that is too short."""
     check_geometry(window, dilation, border)
     largest = length // dilation
