@@ -276,6 +276,9 @@ def test_figures_that_are_not_finite_are_told_as_they_are(hostile_run, tmp_path)
     row = re.search(r'<th scope="row">(?:(?!</tr>).)*>b</th>(.*?)</tr>', text, re.DOTALL).group(1)
     cells = re.findall(r'<td data-value="([^"]*)"[^>]*>([^<]*)</td>', row)
     assert cells[:2] == [("", "nan"), ("", "–")]
+    assert "The loss of b is not finite on these samples" in text
+    write_report(tmp_path / "a.html", title="A", contenders=[one])
+    assert "is not finite" not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
