@@ -17,6 +17,8 @@ from regard.errors import RegardError
 # A name that is not UTF-8 is a string with such characters in Python: one for each byte that has no meaning.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+LOCK = ".lock"
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file beside `path`, flushes it to the disk, and puts it in the place of `path` at once.
@@ -97,9 +99,9 @@ def flush(path: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Within, `folder`, which must exist, belongs to this process; the lock ends with the process, however it ends.
 
-    RegardError where another process holds it.
+    The file `.lock` is removed at the end. RegardError where another process holds it.
     """
-    file = folder / ".lock"
+    file = folder / LOCK
     lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
@@ -118,7 +120,11 @@ def locked(folder: Path) -> Iterator[None]:
             file.write_text(f"process {os.getpid()}\n", encoding="utf-8")
         yield
     finally:
+        with suppress(OSError):  # while it is held: who opens the file after that makes a new one
+            file.unlink()
         lock.release()
+        with suppress(OSError):  # Windows removes no open file
+            file.unlink(missing_ok=True) if os.name == "nt" else None
 
 
 def cache_folder() -> Path:

@@ -73,21 +73,22 @@ def train_run(
     A report that cannot be made does not fail the training: `tell` gets a line that says why.
     """
     from regard.compare import Report, contender, reason_of
-    from regard.training import Run, default_run_folder, is_main_process
+    from regard.training import Run, default_run_folder
     from regard.training import train as run_training
 
     run = Run(default_run_folder(Path(name).stem) if out is None else Path(out).expanduser())
-    summary = run_training(recipe, run.path, resume=resume)
-    if is_main_process():
+
+    def report() -> None:
         found = contender(run.path.name, [run.path], with_cost=False)
-        report = Report(run.report_file, title=recipe.title or run.path.name, command=command, whole=False)
+        written = Report(run.report_file, title=recipe.title or run.path.name, command=command, whole=False)
         try:
-            not_shown = [failure.reason for failure in report.write([found])]
-        except Exception as error:  # the weights are there all the same
+            not_shown = [failure.reason for failure in written.write([found])]
+        except Exception as error:  # of any library that draws, after hours of training
             not_shown = [reason_of(error)]
         for reason in not_shown:
             tell(f"{run.path}: is trained, but its report is not whole: {reason}")
-    return run, summary
+
+    return run, run_training(recipe, run.path, resume=resume, then=report)
 
 
 def compare_mixers(

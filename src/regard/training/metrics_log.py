@@ -8,7 +8,7 @@ from typing import Any
 
 from regard.errors import RegardError
 from regard.files import json_text, write_whole
-from regard.training.run import Run
+from regard.training.run import Run, read_records
 
 
 class MetricsLog:
@@ -16,9 +16,12 @@ class MetricsLog:
 
     def __init__(self, run: Run, step: int, *, main: bool) -> None:
         self._file = self._board = None
+        self.unreadable = 0
+        """Lines of before that cannot be read; they are taken out, too."""
         if not main:
             return
-        kept = [record for record in run.history() if record["step"] <= step]
+        records, self.unreadable = read_records(run.metrics_file)
+        kept = [record for record in records if record["step"] <= step]
         lines = "".join(json_text(record) + "\n" for record in kept)
         write_whole(run.metrics_file, lambda beside: beside.write_text(lines, encoding="utf-8"))
         self._file = run.metrics_file.open("a", encoding="utf-8")

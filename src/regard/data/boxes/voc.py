@@ -15,6 +15,7 @@ from regard.data.boxes.paths import FilesBelow
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
 from regard.errors import RegardError
 from regard.reading import read_text, read_xml
@@ -282,7 +283,7 @@ def _size(element: Element, file: Path, image: Path, repairs: Repairs) -> tuple[
     if all(side is not None and side.is_integer() and 1 <= side < 2**31 for side in sides):
         return int(sides[0] or 0), int(sides[1] or 0)
     try:
-        size = check_header(image)
+        size = check_header(image, ANY_SIZE)
     except BadImage as error:
         repairs.leave_out("annotation files state no size, and their images cannot be read", f"{file}: {error}")
         return None

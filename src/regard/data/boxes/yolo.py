@@ -18,6 +18,7 @@ from regard.data.boxes.paths import FilesBelow, is_inside
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, OnBadImage, check_header
+from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
 from regard.errors import RegardError, first_few, first_of
 from regard.reading import read_text, read_yaml
@@ -312,7 +313,7 @@ def _image(path: Path, file: Path, whole: _Yolo, repairs: Repairs, bad: list[Bad
             return None
         image.lines = list(_lines(text, label_file, whole, repairs))
     try:
-        image.size = check_header(file)
+        image.size = check_header(file, ANY_SIZE)
     except BadImage as error:  # under "skip" the image is left out later, with its reason
         bad.append(error)
         image.lines = []
