@@ -57,7 +57,7 @@ SUBFLOORS = {
         ("boxes", "text"),
         ("checks",),
         ("fingerprints", "open"),
-        ("check", "write_examples"),
+        ("check", "fix", "write_examples"),
     ],
     "weights": [
         ("checkpoint", "checksum", "hub", "package_file", "rules"),

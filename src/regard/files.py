@@ -1,9 +1,10 @@
 """Files that are either whole or not there, names as they are written, and folders that belong to one process."""
 
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,24 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def json_text(values: Any, *, indent: int | None = None) -> str:
-    """JSON that every encoding can write and that loses nothing: a name that is not UTF-8 is read back as it was."""
-    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    """JSON that every reader reads and every encoding can write: a name that is not UTF-8 is read back as it was.
+
+    A number that is not finite, which JSON does not have, is null.
+    """
+    try:
+        text = json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(values), indent=indent, ensure_ascii=False, allow_nan=False)
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(values: Any) -> Any:
+    """The same with None for NaN and infinity."""
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def printable(name: object) -> str:

@@ -61,7 +61,10 @@ def train(
     if resume is not None and device is not None:  # where to go on; the run's own recipe stays as it is
         own = with_device(None, device)[0].partition("=")[2]
         resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
-    run, summary = train_run(str(recipe), resolved, out or resume, command=command, resume=resume is not None)
+    not_shown: list[str] = []
+    run, summary = train_run(
+        str(recipe), resolved, out or resume, command=command, resume=resume is not None, tell=not_shown.append
+    )
     if not is_main_process():
         return
     task = TASKS[resolved.task]
@@ -75,6 +78,8 @@ def train(
     typer.echo(f"run: {run.path}")
     if run.report_file.exists():
         typer.echo(f"report: {run.report_file}")
+    if not_shown:
+        raise RegardError(not_shown[0])
 
 
 def with_device(settings: list[str] | None, device: str | None) -> list[str]:

@@ -5,11 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from regard.data.addresses import parse_address_of
-from regard.data.boxes.coco import Annotations, open_coco
+from regard.data.boxes.coco import open_coco
+from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.digit_scenes import open_digit_scenes
 from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
-from regard.data.checks.image_files import without_bad_images
+from regard.data.checks.image_files import decoded_alike, without_bad_images
 from regard.data.images.digits import open_digits
 from regard.data.images.files import OnBadImage
 from regard.data.images.folder import open_folder, open_folder_to_measure
@@ -107,6 +108,8 @@ def open_detection(
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
     annotations: Annotations | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    decoding: Decoding | None = None,
 ) -> DetectionData:
     """Open the images with boxes behind an address.
 
@@ -118,6 +121,7 @@ def open_detection(
     on_bad_annotation: whether a box, label, entry or file of annotations without a meaning is an error, or left out
     here and counted in `repairs`.
     annotations: COCO's files, where they are not where they are looked for.
+    max_megapixels, decoding: as in `open_images`.
     Raises RegardError.
     """
     require_channels(channels)
@@ -157,6 +161,7 @@ def open_detection(
             split_seed=split_seed,
             on_bad_annotation=on_bad_annotation,
         )
+    data = decoded_alike(data, decoding, max_megapixels)
     return without_bad_images(data) if on_bad_image == "skip" else data
 
 

@@ -79,12 +79,14 @@ def require_alike(op: str, **tensors: Tensor | None) -> None:
                 f"{op}: {name} is {_name(tensor.dtype)}, but must be {_name(first.dtype)}, as {name_of_first} is"
             )
         if tensor.device != first.device:
-            raise RegardError(f"{op}: {name} is on {tensor.device}, but must be on {first.device}, as {name_of_first} is")
+            raise RegardError(
+                f"{op}: {name} is on {tensor.device}, but must be on {first.device}, as {name_of_first} is"
+            )
 
 
 def require_precise(op: str, like: Tensor, **tensors: Tensor | None) -> None:
-    """RegardError unless the tensors are in the dtype of `like`, or in that of its sums: float32 at least."""
-    allowed = dict.fromkeys((like.dtype, torch.promote_types(like.dtype, torch.float32)))
+    """RegardError unless the tensors are on the device of `like`, and in its dtype or in float32, as its sums are."""
+    allowed = dict.fromkeys((like.dtype, torch.float32))
     for name, tensor in tensors.items():
         if tensor is None:
             continue

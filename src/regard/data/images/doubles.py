@@ -6,8 +6,6 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
-from regard.errors import RegardError
-
 PROBE = 4096  # bytes from the middle of a file: of photographs no two are alike there
 
 
@@ -27,13 +25,12 @@ def kept_together(
     train: Sequence[int],
     val: Sequence[int],
     groups: Sequence[Sequence[int]],
-    where: str,
     labels: Sequence[int] | None = None,
 ) -> tuple[list[int], list[int]]:
     """A split in which no group is on both sides: it moves to the side of its first index. Both sides are sorted.
 
-    labels: where a class would have nothing to train on, its first held-out group is trained on. RegardError where
-    nothing is left on one side: `where` names the data.
+    labels: every class that was trained on still is. Where nothing would be left on one side, the last images that can
+    be spared move there; where all images are copies of one, the split stays as it is, and a check of the data says so.
     """
     whole, held_out = {*train, *val}, set(val)
     for group in groups:
@@ -41,17 +38,21 @@ def kept_together(
             held_out.update(group)
         else:
             held_out.difference_update(group)
-    group_of = {index: group for group in groups for index in group}
-    wanted = [] if labels is None else sorted({labels[index] for index in train})
-    for label in wanted:
-        own = [index for index in sorted(whole) if labels is not None and labels[index] == label]
-        if held_out.issuperset(own):
-            held_out.difference_update(group_of.get(own[0], own[:1]))
+    if held_out == set(val):
+        return sorted(train), sorted(val)
+    doubled = {index: group for group in groups for index in group}
+    classes = [0] * (max(whole) + 1) if labels is None else labels
+    lost = {classes[index] for index in train} - {classes[index] for index in whole - held_out}
+    for label in sorted(lost):
+        if label not in {classes[index] for index in whole - held_out}:
+            first = next(index for index in sorted(held_out) if classes[index] == label)
+            held_out.difference_update(doubled.get(first, [first]))
+    for index in sorted(whole, reverse=True):
+        unit, kept = set(doubled.get(index, [index])), whole - held_out
+        if not held_out and {classes[i] for i in unit} <= {classes[i] for i in kept - unit}:
+            held_out.update(unit)
     if not held_out or held_out == whole:
-        raise RegardError(
-            f"{where}: {len(whole)} images hold so many copies of the same files ({len(groups)} groups) that none can "
-            "be held out: the same file would be trained on and measured on"
-        )
+        return sorted(train), sorted(val)
     return sorted(whole - held_out), sorted(held_out)
 
 

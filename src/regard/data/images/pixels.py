@@ -60,6 +60,7 @@ class Decoding:
 
 
 AS_STORED = Decoding()
+ANY_SIZE = Decoding(max_megapixels=1e9)  # for headers alone
 
 
 def from_pil(

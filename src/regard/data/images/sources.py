@@ -135,7 +135,7 @@ def split_indices(
     if untrained:
         names = ", ".join(class_names[label] for label in sorted(untrained))
         raise RegardError(f"{where}: val_fraction {val_fraction} leaves nothing to train on of: {names}")
-    return kept_together(train, val, doubles(files), where, labels)
+    return kept_together(train, val, doubles(files), labels)
 
 
 def split_source(
