@@ -200,7 +200,7 @@ def evaluate(
     settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
     run's recipe says, or another `recipe`.
     """
-    from regard.data import Joined, open_images, open_pairs, open_text
+    from regard.data import open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights, device=device)
@@ -218,15 +218,12 @@ def evaluate(
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,
-        val_fraction=options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        root=None if options.root is None else Path(options.root),
+        **_opening(options),
+        decoding=predictor.preprocessing.decoding,
+        for_evaluation=_is_pretrained(run) or address != options.address,
     )
-    own = not _is_pretrained(run) and address == options.address
-    source = images.val if own or images.has_val else Joined([images.train, images.val])
     return predictor.evaluate(
-        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+        images.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
 
 
@@ -257,16 +254,21 @@ def evaluate_knn(
     images = open_images(
         data or options.address,
         channels=preprocessing.channels,
-        val_fraction=options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        root=None if options.root is None else Path(options.root),
+        **_opening(options),
+        decoding=preprocessing.decoding,
     )
     known, labels, _ = features_of(model, images.train, preprocessing)
     asked, wanted, _ = features_of(model, images.val, preprocessing)
     found = nearest_neighbours(known, labels, asked, k=k)
     accuracy = (found == wanted).float().mean().item()
     return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}
+
+
+def _opening(options: "DataSection") -> dict[str, Any]:
+    """What a recipe says of how images are opened."""
+    root = None if options.root is None else Path(options.root)
+    names = ("val_fraction", "split_seed", "on_bad_image")
+    return {**{name: getattr(options, name) for name in names}, "root": root}
 
 
 def _evaluate_boxes(
@@ -282,10 +284,11 @@ def _evaluate_boxes(
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
-        val_fraction=options.val_fraction,
+        val_fraction=options.val_fraction if is_own else None,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         annotations=None if own is None else annotations_of(own),
+        decoding=detector.preprocessing.decoding,
     )
     if own is not None:
         _, source = splits_of(found, own)

@@ -79,7 +79,9 @@ def require_alike(op: str, **tensors: Tensor | None) -> None:
                 f"{op}: {name} is {_name(tensor.dtype)}, but must be {_name(first.dtype)}, as {name_of_first} is"
             )
         if tensor.device != first.device:
-            raise RegardError(f"{op}: {name} is on {tensor.device}, but must be on {first.device}, as {name_of_first} is")
+            raise RegardError(
+                f"{op}: {name} is on {tensor.device}, but must be on {first.device}, as {name_of_first} is"
+            )
 
 
 def require_precise(op: str, like: Tensor, **tensors: Tensor | None) -> None:

@@ -23,7 +23,16 @@ from torch import Tensor
 from regard.errors import RegardError, unknown
 from regard.ops.arguments import floats, full_precision, require_bool
 from regard.ops.favor.chunked import chunks_are_faster, favor_in_chunks
-from regard.ops.favor.features import OP, check_heads, check_kind, divided, features_of, finite, log_features, relu_features
+from regard.ops.favor.features import (
+    OP,
+    check_heads,
+    check_kind,
+    divided,
+    features_of,
+    finite,
+    log_features,
+    relu_features,
+)
 from regard.ops.masked_products import products, sums
 
 FavorImpl = Literal["auto", "math", "chunked"]
@@ -99,9 +108,7 @@ def favor_weights(
 
 
 @full_precision
-def _estimated(
-    q: Tensor, k: Tensor, projection: Tensor, kind: str, is_causal: bool, mask: Tensor | None
-) -> Tensor:
+def _estimated(q: Tensor, k: Tensor, projection: Tensor, kind: str, is_causal: bool, mask: Tensor | None) -> Tensor:
     features_q = features_of(q, projection, kind, True, None)
     features_k = features_of(k, projection, kind, False, mask)
     kernel = features_q @ features_k.transpose(-2, -1)

@@ -57,9 +57,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) ->
             require_shape(op, name, part, (batch, heads, tokens, head_dim), "(batch, heads, prefix, head_dim)")
 
 
-def check_embeddings(
-    rel_rows: Tensor | None, rel_cols: Tensor | None, offsets: tuple[int, int], head_dim: int
-) -> None:
+def check_embeddings(rel_rows: Tensor | None, rel_cols: Tensor | None, offsets: tuple[int, int], head_dim: int) -> None:
     """RegardError unless there are both or none, with a row for each offset, and head_dim channels together."""
     if rel_rows is None and rel_cols is None:
         return
