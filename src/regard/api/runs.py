@@ -218,7 +218,10 @@ def evaluate(
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,
-        **_opening(options),
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        root=None if options.root is None else Path(options.root),
         decoding=predictor.preprocessing.decoding,
         for_evaluation=_is_pretrained(run) or address != options.address,
     )
@@ -254,7 +257,10 @@ def evaluate_knn(
     images = open_images(
         data or options.address,
         channels=preprocessing.channels,
-        **_opening(options),
+        val_fraction=options.val_fraction,
+        split_seed=options.split_seed,
+        on_bad_image=options.on_bad_image,
+        root=None if options.root is None else Path(options.root),
         decoding=preprocessing.decoding,
     )
     known, labels, _ = features_of(model, images.train, preprocessing)
@@ -262,13 +268,6 @@ def evaluate_knn(
     found = nearest_neighbours(known, labels, asked, k=k)
     accuracy = (found == wanted).float().mean().item()
     return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}
-
-
-def _opening(options: "DataSection") -> dict[str, Any]:
-    """What a recipe says of how images are opened."""
-    root = None if options.root is None else Path(options.root)
-    names = ("val_fraction", "split_seed", "on_bad_image")
-    return {**{name: getattr(options, name) for name in names}, "root": root}
 
 
 def _evaluate_boxes(
@@ -290,10 +289,8 @@ def _evaluate_boxes(
         annotations=None if own is None else annotations_of(own),
         decoding=detector.preprocessing.decoding,
     )
-    if own is not None:
-        _, source = splits_of(found, own)
-    else:
-        source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
+    held_out = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
+    source = held_out if own is None else splits_of(found, own)[1]
     return detector.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )

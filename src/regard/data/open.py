@@ -5,7 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from regard.data.addresses import parse_address_of
-from regard.data.boxes.coco import Annotations, open_coco
+from regard.data.boxes.coco import open_coco
+from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.digit_scenes import open_digit_scenes
 from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData

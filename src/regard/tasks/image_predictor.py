@@ -1,7 +1,7 @@
 """What classifiers and detectors share: they take images of every usual kind, in batches, and know their classes."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -97,18 +97,24 @@ class ImagePredictor(Predictor, Generic[Answer]):
             for image in loaded:
                 yield image if isinstance(image, BadImage) else next(answers)
 
-    def _class_indices(self, class_names: Sequence[str] | None) -> Tensor:
-        """The model's index of each class of a data set; None: they are the model's own."""
+    def _class_indices(self, class_names: Sequence[str] | None, used: Container[int] | None = None) -> Tensor:
+        """The model's index of each class of a data set, and -1 for an unknown one that is not `used`.
+
+        None: they are the model's own; all of them are used.
+        """
         names = self.class_names if class_names is None else class_names
-        own = {normal(name): index for index, name in reversed(list(enumerate(self.class_names)))}
-        unexpected = [name for name in names if normal(name) not in own]
+        numbered = list(reversed(list(enumerate(self.class_names))))
+        # As they are written, and else in Unicode's one form.
+        place = {normal(name): index for index, name in numbered} | {name: index for index, name in numbered}
+        places = [place.get(name, place.get(normal(name), -1)) for name in names]
+        unexpected = [names[i] for i, own in enumerate(places) if own < 0 and (used is None or i in used)]
         if unexpected:
             alike = told_alike([*unexpected, *self.class_names])
             raise RegardError(
                 f"the data have classes that the model does not know: {', '.join(unexpected)}; "
                 f"it knows: {', '.join(self.class_names)}{f'; {alike}' if alike else ''}"
             )
-        return torch.tensor([own[normal(name)] for name in names])
+        return torch.tensor(places)
 
 
 def pixels_of(

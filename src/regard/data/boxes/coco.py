@@ -2,14 +2,14 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
@@ -58,57 +58,83 @@ def open_coco(
 ) -> DetectionData:
     """A folder with annotations/instances_train[2017].json, instances_val[2017].json and folders of images, or a file.
 
-    Other usual names and places are found too (`coco_layout`), and `annotations` names files that lie elsewhere.
-    Without a file for `val`, a split is drawn by seed. Labels count the categories of both files in the order of their
-    ids. What has one meaning is mended; an entry that cannot be read is an error or left out, as `on_bad_annotation`
-    says; `repairs` counts both. Annotations that belong to no image or category, and boxes without extent in their
-    image, are left out; `check_detection` reports them. Raises RegardError for what cannot be read as COCO's.
+    Other usual names and places are found too (`coco_layout`), and `annotations` names files that lie elsewhere. Where
+    there is no file for `val`, one for `test` is held out if it has boxes; without both a split is drawn by seed. With
+    `val_fraction` None, for data that are only evaluated on, there may be no file for `train`.
+
+    Labels count the categories of both files in the order of their ids. What has one meaning is mended, and counted in
+    `repairs`. What has none is an error, or is left out, as `on_bad_annotation` says: entries that cannot be read are
+    counted in `repairs` too; annotations of no image or category, and boxes outside of their image or without extent,
+    stay in the columns, where `check_detection` finds them. Raises RegardError, also for what cannot be read as COCO's.
     """
     address = f"coco:{path}"
-    parts = find_parts(path, annotations or Annotations())
+    parts = find_parts(path, annotations or Annotations(), needs_train=val_fraction is not None)
     repairs = Repairs()
-    files = read_parts(path, {name: part for name, part in parts.items() if name != "test"}, repairs, on_bad_annotation)
-    repairs.require(address, on_bad_annotation)
-    names, (train, *others) = joined_categories(list(files.values()), repairs)
-    if "test" in parts:
+    test = None if "val" in parts else parts.get("test")
+    files = read_parts(path, {name: part for name, part in parts.items() if part is test or name != "test"}, repairs)
+    if test is not None and not len(files["test"].ids) and "train" in files:
+        del files["test"]  # its boxes are the author's secret
+    if not any(file.category_ids for file in files.values()):
+        raise RegardError(f"{next(iter(files.values())).path}: has no categories; at least one is needed")
+    told = Repairs()
+    told.left_out = {kind: list(places) for kind, places in repairs.left_out.items()}
+    for file in files.values():
+        leave_out_lost(file, told)
+    told.require(address, on_bad_annotation)
+    names, joined = joined_categories(list(files.values()), repairs)
+    if "test" in parts and "test" not in files:
         kind = "annotation files are of a test part, which is neither trained on nor held out"
         repairs.pass_over(kind, parts["test"].file)
-    for file in other_files(path, list(parts.values())):
-        repairs.pass_over("annotation files are not read", file)
+    for other in other_files(path, list(parts.values())):
+        repairs.pass_over("annotation files are not read", other)
     ids = tuple(sorted(names))
     class_names = tuple(names[identity] for identity in ids)
-    source: DetectionSource = CocoImages(train, ids, channels)
-    if others:
-        held_out: DetectionSource = CocoImages(others[0], ids, channels)
+    sources = [CocoImages(file, ids, channels) for file in joined]
+    whole, has_val = sources[0], len(sources) == 2 or "train" not in files
+    if has_val:
+        train: DetectionSource = whole if len(sources) == 2 else SelectedDetectionSource(whole, [])
+        val: DetectionSource = sources[-1]
     else:
-        files = [train.file(index) for index in range(len(source))]
+        paths = [joined[0].file(index) for index in range(len(whole))]
         kept, held = split_detection(
-            len(source), val_fraction=val_fraction, split_seed=split_seed, where=address, files=files
+            len(whole), val_fraction=val_fraction, split_seed=split_seed, where=address, files=paths
         )
-        source, held_out = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
-    return DetectionData(
-        address,
-        class_names,
-        ids,
-        source,
-        held_out,
-        has_val=bool(others),
-        can_flip=can_mirror(class_names),
-        repairs=repairs,
-    )
+        train, val = SelectedDetectionSource(whole, kept), SelectedDetectionSource(whole, held)
+    return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs=repairs)
 
 
-def read_parts(
-    path: Path, parts: dict[str, Part], repairs: Repairs, on_bad_annotation: OnBadAnnotation
-) -> dict[str, CocoFile]:
+def read_parts(path: Path, parts: Mapping[str, Part], repairs: Repairs) -> dict[str, CocoFile]:
     """The files of several parts, the categories of each with ids of its own."""
     base = path if path.is_dir() else path.parent
     read = {}
     for name, part in parts.items():
         inside = part.file.is_relative_to(base)
         label = str(part.file.relative_to(base) if inside else part.file)
-        read[name] = read_coco_file(part.file, part.folders, repairs, label=label, skip=on_bad_annotation == "skip")
+        read[name] = read_coco_file(part.file, part.folders, repairs, label=label)
     return read
+
+
+def leave_out_lost(file: CocoFile, repairs: Repairs) -> None:
+    """Counts annotations that can be read but not used: those of no image or category, and boxes that are nowhere."""
+    place = file.places()
+    extent = _extent(file, place)
+    start, sides = file.boxes_xywh[:, :2], file.boxes_xywh[:, 2:]
+    turned = (sides < 0).any(axis=1)
+    outside = ((start >= extent) | (start + sides <= 0)).any(axis=1)
+    kinds = {
+        "annotations name no image of the file": place < 0,
+        "annotations name no category of the file": ~np.isin(file.of_category, file.category_ids),
+        "boxes are turned inside out": turned,
+        "boxes lie wholly outside of their image": (place >= 0) & (sides > 0).all(axis=1) & outside,
+    }
+    for kind, chosen in kinds.items():
+        for index in np.flatnonzero(chosen).tolist():
+            repairs.leave_out(kind, f"{file.label} annotations[{file.rows[1][index]}]")
+
+
+def _extent(file: CocoFile, place: Int64[np.ndarray, " annotations"]) -> Int64[np.ndarray, "annotations 2"]:
+    """(width, height) of each annotation's image; 0 where there is no image."""
+    return np.append(file.sizes, [[0, 0]], axis=0)[place][:, ::-1]
 
 
 def can_mirror(class_names: Sequence[str]) -> bool:
@@ -147,8 +173,6 @@ def joined_categories(files: Sequence[CocoFile], repairs: Repairs) -> tuple[dict
             names |= own
         more = dict(zip(reversed(file.category_ids), reversed(file.more_of_categories), strict=True)) | more
         joined.append(file)
-    if not names:
-        raise RegardError(f"{files[0].path}: has no categories; at least one is needed")
     of_name = defaultdict(list)
     for identity in sorted(names):
         of_name[names[identity], json.dumps(more[identity], sort_keys=True)].append(identity)
@@ -179,9 +203,13 @@ def _renumbered(file: CocoFile, ids: dict[int, int]) -> CocoFile:
     of_category = np.where(was[order][near] == file.of_category, become[near], file.of_category)
     listed = [ids.get(own, own) for own in file.category_ids]
     first = [index for index, own in enumerate(listed) if listed.index(own) == index or own not in ids.values()]
-    columns = (listed, file.category_names, file.more_of_categories)
-    own_ids, names, more = ([column[index] for index in first] for column in columns)
-    return replace(file, of_category=of_category, category_ids=own_ids, category_names=names, more_of_categories=more)
+    return replace(
+        file,
+        of_category=of_category,
+        category_ids=[listed[index] for index in first],
+        category_names=[file.category_names[index] for index in first],
+        more_of_categories=[file.more_of_categories[index] for index in first],
+    )
 
 
 class _ObjectsOfImages(Sequence[Objects]):
@@ -201,15 +229,23 @@ class _ObjectsOfImages(Sequence[Objects]):
         return Objects(*(column[start:end] for column in self.columns))
 
 
-def _objects(file: CocoFile, category_ids: Sequence[int]) -> Sequence[Objects]:
-    """The usable annotations, image by image."""
+def usable(
+    file: CocoFile, category_ids: Sequence[int]
+) -> tuple[Float32[np.ndarray, "annotations 4"], Bool[np.ndarray, " annotations"]]:
+    """Corners of the boxes, clipped to their images, and which annotations are of a class and have an extent there."""
     place, known = file.places(), np.isin(file.of_category, category_ids)
-    extent = np.append(file.sizes, [[0, 0]], axis=0)[place][:, ::-1]  # no extent where there is no image
+    extent = _extent(file, place)
     start = np.clip(file.boxes_xywh[:, :2], 0, extent)
     end = np.clip(file.boxes_xywh[:, :2] + file.boxes_xywh[:, 2:], 0, extent)
     corners = np.concatenate([start, end], axis=1).astype(np.float32)
-    usable = np.flatnonzero((place >= 0) & known & (corners[:, 2:] > corners[:, :2]).all(axis=1))
-    order = usable[np.argsort(place[usable], kind="stable")]
+    return corners, (place >= 0) & known & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+
+
+def _objects(file: CocoFile, category_ids: Sequence[int]) -> Sequence[Objects]:
+    """The usable annotations, image by image."""
+    place, (corners, chosen) = file.places(), usable(file, category_ids)
+    kept = np.flatnonzero(chosen)
+    order = kept[np.argsort(place[kept], kind="stable")]
     columns = (
         torch.from_numpy(corners[order]),
         torch.from_numpy(np.searchsorted(category_ids, file.of_category[order]).astype(np.int64)),

@@ -28,6 +28,7 @@ from regard.data.boxes.coco_values import (
 from regard.data.boxes.paths import FilesBelow, are_there, stays_inside
 from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import image_files
 from regard.errors import RegardError, one_line
 from regard.reading import require_file
@@ -46,6 +47,8 @@ class CocoFile:
     lie outside of their image, and ids lead nowhere."""
 
     path: Path
+    label: str
+    """What the file is called where one of its entries is named."""
     folder: Path
     """Where the file names start from."""
     image_ids: Int64[np.ndarray, " images"]
@@ -60,7 +63,6 @@ class CocoFile:
     areas: Float64[np.ndarray, " annotations"]
     crowd: Bool[np.ndarray, " annotations"]
     category_ids: list[int]
-    """As listed, those that repeat under another name too."""
     category_names: list[str]
     more_of_categories: list[dict[str, Any]]
     """What else is stated of each category, its `supercategory` above all."""
@@ -78,13 +80,16 @@ class CocoFile:
     def file(self, index: int) -> Path:
         return self.folder / self.file_names[index]
 
+    def hint(self, index: int) -> str:
+        """What is there where an image is missing."""
+        return files_below_folder(self.folder).hint(self.file_names[index])
 
-def read_coco_file(path: Path, folders: Sequence[Path], repairs: Repairs, *, label: str, skip: bool) -> CocoFile:
+
+def read_coco_file(path: Path, folders: Sequence[Path], repairs: Repairs, *, label: str) -> CocoFile:
     """Reads an annotation file whose file names start from the first of `folders` that has some of them.
 
-    label: what to call the file in `repairs`. skip: whether images and categories of one id, of which annotations
-    cannot say which they mean, are left out; else they stay, for a check to find.
-    RegardError for what is no COCO file at all: an entry that cannot be used is counted in `repairs`.
+    label: what to call the file in `repairs`, where an entry that cannot be used is counted.
+    RegardError for what is no COCO file at all.
     """
     whole = read_json(path)
     for name in ("images", "categories"):
@@ -99,10 +104,10 @@ def read_coco_file(path: Path, folders: Sequence[Path], repairs: Repairs, *, lab
     image_ids = images.own_ids()
     folder, file_names = _file_names(images, folders)
     sizes = _sizes(images, folder, file_names)
-    images.settle(image_ids, file_names, "files", skip)
+    images.settle(image_ids, file_names, "files")
     category_ids = categories.own_ids()
     category_names = _category_names(categories, category_ids)
-    categories.settle(category_ids, category_names, "names", skip)
+    categories.settle(category_ids, category_names, "names")
     of_image = annotations.references("image_id", images)
     of_category = annotations.references("category_id", categories)
     boxes = _boxes(annotations)
@@ -112,6 +117,7 @@ def read_coco_file(path: Path, folders: Sequence[Path], repairs: Repairs, *, lab
     kept = annotations.kept
     return CocoFile(
         path=path,
+        label=label,
         folder=folder,
         image_ids=_int64(image_ids)[images.kept],
         file_names=list(compress(file_names, images.kept)),
@@ -227,7 +233,7 @@ class _Table:
                 self.leave_out(f"{self.name} have no id that can be read", index, "id")
         return ids
 
-    def settle(self, ids: list[int], values: Sequence[Any], what: str, skip: bool) -> None:
+    def settle(self, ids: list[int], values: Sequence[Any], what: str) -> None:
         """Entries of one id are one if they have the same value; where not, nobody knows which is meant."""
         if len(set(ids)) == len(ids):
             return
@@ -240,10 +246,9 @@ class _Table:
                 self.heal(f"{self.name} are listed twice", index, "id")
             elif other != index:
                 ambiguous.add(ids[index])
-        if skip and ambiguous:
-            for index in np.flatnonzero(self.kept).tolist():
-                if ids[index] in ambiguous:
-                    self.leave_out(f"{self.name} share their id with other {what}", index, "id")
+        for index in np.flatnonzero(self.kept).tolist() if ambiguous else ():
+            if ids[index] in ambiguous:
+                self.leave_out(f"{self.name} share their id with other {what}", index, "id")
 
     def references(self, key: str, other: "_Table") -> list[int]:
         """The ids that entries of another table have. What refers to an entry that is left out goes with it."""
@@ -308,7 +313,7 @@ def _sizes(images: _Table, folder: Path, file_names: Sequence[str]) -> Int64[np.
     sizes = np.array(columns, dtype=np.int64).reshape(2, -1).T
     for index in np.flatnonzero(images.kept & (sizes == 0).any(axis=1)).tolist():
         try:
-            sizes[index] = check_header(folder / file_names[index])
+            sizes[index] = check_header(folder / file_names[index], ANY_SIZE)
         except BadImage:
             images.leave_out("images have no usable width and height, and cannot be read", index, "width")
         else:
@@ -361,15 +366,12 @@ def _areas(annotations: _Table, boxes: Float64[np.ndarray, "annotations 4"]) -> 
         return otherwise
     areas = _float64(values, np.full(len(values), np.nan)) if types <= {int, float} else np.full(len(values), np.nan)
     for index in np.flatnonzero(~(is_sound(areas) & (areas >= 0))).tolist():
-        area = as_number(values[index])
-        if area is not None and area >= 0:
-            areas[index] = area
-            kind = "areas are written as text"
-        else:
-            areas[index] = otherwise[index]
-            kind = "areas are no numbers from 0 on: those of the boxes are taken"
-        if values[index] is not ABSENT and area != values[index] and annotations.kept[index]:
-            annotations.heal(kind, index, "area")
+        value, area = values[index], as_number(values[index])
+        usable = area is not None and area >= 0
+        areas[index] = area if usable else otherwise[index]
+        if value is not ABSENT and annotations.kept[index] and not (usable and area == value):
+            taken = "are no numbers from 0 on: those of the boxes are taken"
+            annotations.heal(f"areas {'are written as text' if usable else taken}", index, "area")
     return areas
 
 

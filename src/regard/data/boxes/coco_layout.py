@@ -68,10 +68,11 @@ class Part:
     folders: tuple[Path, ...]
 
 
-def find_parts(path: Path, given: Annotations) -> dict[str, Part]:
+def find_parts(path: Path, given: Annotations, *, needs_train: bool = True) -> dict[str, Part]:
     """The annotation files of `train`, and of `val` and `test` where there are such.
 
-    path: a folder, or one file for all. RegardError where nothing says what to train on; it names what there is.
+    path: a folder, or one file for all. needs_train: whether `train` may be missing where another part is there.
+    RegardError where nothing says what to train on; it names what there is.
     """
     address = f"coco:{path}"
     if path.is_file():
@@ -84,7 +85,7 @@ def find_parts(path: Path, given: Annotations) -> dict[str, Part]:
     else:
         usual = {part: next(_usual(path, part), None) for part in PARTS}
         usual["train"] = given.train_annotations or usual["train"]
-        if usual["train"] is None:
+        if usual["train"] is None and (needs_train or not (given.val_annotations or any(usual.values()))):
             usual["train"] = _file_of_all(path, [file for file in usual.values() if file is not None])
         usual["val"] = given.val_annotations or usual["val"]
         files = {part: file for part, file in usual.items() if file is not None}

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from regard.data.boxes.coco import CocoImages
+from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData, DetectionSource
 from regard.data.checks.box_geometry import check_boxes
 from regard.data.checks.coco_ids import check_ids
 from regard.data.checks.image_files import check_files, origin, shared_files
-from regard.data.checks.issue import Issue, shared_images
+from regard.data.checks.issue import Issue, Severity, shared_images
+from regard.data.checks.repairs import check_repairs, check_unlisted
 from regard.data.checks.suspect_images import Suspect
 from regard.errors import first_few
 
@@ -42,24 +44,31 @@ Checked = tuple[list[Issue], DetectionSummary, list[Suspect]]
 
 
 def check_opened_detection(
-    data: DetectionData, *, num_queries: int | None = None, pixels: bool = True, strict: bool = False
+    data: DetectionData,
+    *,
+    num_queries: int | None = None,
+    pixels: bool = True,
+    strict: bool = False,
+    on_bad_annotation: OnBadAnnotation = "stop",
 ) -> Checked:
     """The issues of opened data, errors first; a summary; and a few images to look at.
 
     num_queries: the most objects that the model can find in an image. pixels: whether every image is decoded; else
     only headers are read, which is quick enough before each training. strict: whether held-out files that are trained
-    on too, in a split that the data bring, are an error. All faults of one kind in a split are one issue,
-    with the first few examples.
+    on too, in a split that the data bring, are an error. on_bad_annotation: whether annotations that are left out are
+    an error or a warning. All faults of one kind in a split are one issue, with the first few examples.
     """
     splits = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
-    issues: list[Issue] = []
+    severity: Severity = "error" if on_bad_annotation == "stop" else "warning"
+    issues = check_repairs(data.repairs, data.address, severity)
     suspects: list[Suspect] = []
     wholes = {id(origin(source)[0]): (_where(data, split), origin(source)[0]) for split, source in splits.items()}
     for where, whole in wholes.values():  # once where both splits come from one file
         if isinstance(whole, CocoImages):
-            issues += check_ids(whole.file)
-        more_issues, more_suspects = check_boxes(where, whole)
+            issues += check_ids(whole.file, severity)
+        more_issues, more_suspects = check_boxes(where, whole, severity)
         issues, suspects = issues + more_issues, suspects + more_suspects
+    issues += check_unlisted([whole.file for _, whole in wholes.values() if isinstance(whole, CocoImages)])
     for split, source in splits.items():
         more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels)
         issues, suspects = issues + more_issues, suspects + more_suspects

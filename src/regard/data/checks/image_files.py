@@ -90,8 +90,11 @@ def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[l
         if not faulty:
             continue
         what = f"{len(faulty)} of {len(source)} images {kind}: {first_few([message for _, message in faulty])}"
-        if kind == MISSING and len(faulty) == len(source) and isinstance(origin(source)[0], CocoImages):
-            what += "; data.train_images and data.val_images say where they are"
+        whole, indices = origin(source)
+        if kind == MISSING and isinstance(whole, CocoImages):
+            if len(faulty) == len(source):
+                what += "; data.train_images and data.val_images say where they are"
+            what += f"; {whole.file.hint(indices[faulty[0][0]])}"
         issues.append(Issue("error", what, where))
         if kind == OTHER_SIZE:
             suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]

@@ -58,6 +58,7 @@ class DetectionTask:
             val_fraction=options.val_fraction,
             split_seed=options.split_seed,
             on_bad_image=options.on_bad_image,
+            on_bad_annotation=options.on_bad_annotation,
             annotations=annotations_of(options),
             max_megapixels=options.max_megapixels,
         )
@@ -95,7 +96,11 @@ class DetectionTask:
         """Issues of the data that can be found without decoding every image, and of the backbone's weights."""
         used = self.data if self.recipe.data.validate_on == "val" else replace(self.data, val=self.data.train)
         issues, _, _ = check_opened_detection(
-            used, num_queries=self.config.num_queries, pixels=False, strict=self.recipe.data.strict
+            used,
+            num_queries=self.config.num_queries,
+            pixels=False,
+            on_bad_annotation=self.recipe.data.on_bad_annotation,
+            strict=self.recipe.data.strict,
         )
         if self._not_cached:
             issues.append(Issue("warning", self._not_cached, "data.cache"))
