@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from regard.data.boxes.coco import joined_categories, leave_out_lost, read_parts, usable
-from regard.data.boxes.coco_json import CocoFile, read_json
+from regard.data.boxes.coco_json import CocoFile
 from regard.data.boxes.coco_layout import Annotations, find_parts
+from regard.data.boxes.coco_lists import read_json
 from regard.data.boxes.repairs import Repairs
 from regard.errors import RegardError
 from regard.files import json_text
