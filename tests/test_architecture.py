@@ -56,11 +56,11 @@ SUBFLOORS = {
         ("images",),
         ("boxes", "text"),
         ("checks",),
-        ("open",),
+        ("fingerprint", "open"),
         ("check", "fix", "write_examples"),
     ],
     "weights": [
-        ("checkpoint", "hub", "package_file", "rules"),
+        ("checkpoint", "checksum", "hub", "package_file", "rules"),
         ("files", "fit", "prefix_tokens"),
         ("formats",),
         ("wrapped",),

@@ -48,7 +48,7 @@ def unknown(what: str, name: object, known: Iterable[str], where: str = "", then
     near = nearest(str(name), names) or nearest(str(name), others)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     prefix = f"{where}: " if where else ""
-    return RegardError(f"{prefix}unknown {what} {str(name)!r}{hint} Known: {', '.join([*names, *others])}")
+    return RegardError(f"{prefix}unknown {what} {str(name)[:200]!r}{hint} Known: {', '.join([*names, *others])}")
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ from regard.models.image_model import cfg_of_metadata
 from regard.reading import read_json
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, find_pretrained
-from regard.weights.described import class_names_of, config_of, preprocessing_table, require_described
+from regard.weights.described import class_names_of, config_of, placed, preprocessing_table, require_described
 from regard.weights.hub import ADDRESS, HubFile
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.load import LOCAL, find_weights, load_found, load_weights
@@ -199,7 +199,7 @@ def _model_in(folder: Path, given: Mapping[str, Any]) -> nn.Module:
         name = timms["architecture"]
         config = _timm_config(name, timms, tensors, where)
         cfg = {"architecture": name, **pretrained_cfg_of(timms, where)}
-    require_described(config, tensors, found.where)
+    require_described(config, tensors, found.where, where)
     model = build(configure(name, {**vars(config), **_translated(given, config, name)}))
     load_found(model, found)
     if isinstance(model, ImageModel):
@@ -232,8 +232,13 @@ def _cfg_of_run(metadata: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     if "class_names" in metadata:
         class_names_of(metadata, where)
-    if "crop_fraction" in metadata.get("preprocessing", ()):
-        Preprocessing.from_dict(preprocessing_table(metadata, where))  # raises for what is none
+    if "preprocessing" in metadata:
+        table = preprocessing_table(metadata, where)
+        try:
+            if "crop_fraction" in table:
+                Preprocessing.from_dict(table)
+        except RegardError as error:
+            raise placed(error, where) from None
     return cfg_of_metadata(metadata)
 
 

@@ -1,5 +1,6 @@
 """The `regard` command: its sub-commands, and what becomes of errors."""
 
+import io
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -73,6 +74,8 @@ def _options(
 
 def main() -> None:
     """Runs the command line. What the user can mend is one line on stderr and exit status 1; a usage error is 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths that are not UTF-8 are told as the bytes that they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app(prog_name="regard")
     except RegardError as error:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from regard.errors import RegardError
 
@@ -20,10 +20,19 @@ def right(name: str) -> Column:
 
 
 def show(table: Table) -> None:
-    """Prints a table; names of files and classes stand as they are, and long ones are fused, not cut."""
+    """Prints a table; names of files and classes stand in one line each, and long ones are fused, not cut."""
     for column in table.columns:
         column.overflow = "fold"
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    _Plain(markup=False, emoji=False, highlight=False).print(table)
+
+
+class _Plain(Console):
+    """A console that a name cannot drive: in cells, what cannot be seen (escape codes, for one) becomes U+FFFD."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        from regard.draw.names import in_one_line
+
+        return super().render_str(in_one_line(text), **options)
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:
@@ -36,7 +45,9 @@ def printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
     if as_json and as_csv:
         raise RegardError("choose one of --json and --csv")
     if as_json:
-        typer.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+        from regard.files import json_text
+
+        typer.echo(json_text(whole, indent=2))
     elif as_csv:
         typer.echo(rows, nl=False)
     return as_json or as_csv
@@ -54,8 +65,14 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A header and a line for each row. What is not UTF-8 in a name is written as \\udcff; only JSON reads it back."""
+    from regard.files import printable
+
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
+    returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(text, columns, lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return printable(text.getvalue())

@@ -4,6 +4,7 @@
     open.py               an address -> opened data: training and validation split, each a source of numbered samples
     images/  boxes/  text/    how each kind of file is read, and how samples become batches
     memory.py             how much of it may be taken
+    fingerprint.py        opened data -> names and labels, which tell them from others
     order.py              which samples a step takes, and the seeds of what is random: the same on every machine
     checks/               opened data -> issues and a summary
     check.py              an address -> opened data -> checks; `regard data check` and the start of a training
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from regard.data.checks.issue import *
     from regard.data.checks.suspect_images import *
     from regard.data.checks.texts import *
+    from regard.data.fingerprint import *
     from regard.data.fix import *
     from regard.data.images.batches import *
     from regard.data.images.files import *
@@ -68,6 +70,7 @@ _OFFERED = {
     "checks.issue": "Issue",
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
+    "fingerprint": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
     "fix": "fix_data",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",

@@ -85,8 +85,8 @@ def require_alike(op: str, **tensors: Tensor | None) -> None:
 
 
 def require_precise(op: str, like: Tensor, **tensors: Tensor | None) -> None:
-    """RegardError unless the tensors are in the dtype of `like`, or in that of its sums: float32 at least."""
-    allowed = dict.fromkeys((like.dtype, torch.promote_types(like.dtype, torch.float32)))
+    """RegardError unless the tensors are on the device of `like`, and in its dtype or in float32, as its sums are."""
+    allowed = dict.fromkeys((like.dtype, torch.float32))
     for name, tensor in tensors.items():
         if tensor is None:
             continue

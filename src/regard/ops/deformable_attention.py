@@ -26,7 +26,7 @@ def deformable_attention(
     interpolated linearly; outside the map they are zero. It samples and sums in float32 at least, and the time does not
     depend on the sizes of the maps.
 
-    `locations` and `weights` are in the dtype of `value`, or in that of the sums; under autocast `value` alone is cast.
+    `locations` and `weights` are in the dtype of `value`, or in float32; under autocast `value` alone is cast.
     A value that is NaN reaches the points beside it, a location or a weight that is NaN its query. RegardError where
     shapes, dtypes and devices do not fit together.
     """

@@ -9,10 +9,11 @@ from torch import Tensor
 from regard.errors import RegardError, one_line, shown, unknown
 from regard.models import ImageModel, build
 from regard.models.image_model import cfg_of_metadata
+from regard.reading import read_json
 from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
 from regard.weights import read_safetensors, require_fit
-from regard.weights.described import config_of, require_weights_of
+from regard.weights.described import config_of, placed, require_weights_of
 from regard.weights.fit import as_wanted, require_finite
 
 
@@ -26,17 +27,27 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
     files = {"model": found.weights_file, "best": found.best_file}
     if weights not in files:
         raise RegardError(f"weights must be one of {', '.join(files)}, got {weights!r}")
-    metadata, where, file = found.metadata(), str(found.metadata_file), files[weights]
+    where, file = str(found.metadata_file), files[weights]
+    if not found.metadata_file.exists():
+        raise RegardError(f"{where}: is missing")
+    metadata = read_json(found.metadata_file)
+    if not isinstance(metadata, dict):
+        raise RegardError(f"{where}: should hold a table, holds {type(metadata).__name__}")
     name, config = config_of(metadata, where)
-    task = metadata.get("task")
+    if "task" not in metadata:
+        raise RegardError(f"{where}: lacks 'task'")
+    task = metadata["task"]
     if not isinstance(task, str) or task not in PREDICTORS:
         raise unknown("task", task if isinstance(task, str) else shown(task), PREDICTORS, where=where)
     if not file.exists():
         raise RegardError(f"{file}: is missing; the run has saved no weights yet")
-    require_weights_of(config, file)  # before anything of the described size is allocated
+    found.require_own(file)
+    require_weights_of(config, file, where)  # before anything of the described size is allocated
     model = build(config)
     try:
         predictor = PREDICTORS[task].from_metadata(model, metadata, where)
+    except RegardError as error:
+        raise placed(error, where) from None
     except KeyError as error:
         raise RegardError(f"{where}: lacks {error}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:

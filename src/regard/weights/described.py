@@ -23,12 +23,19 @@ LARGEST_NUMBER = 1_000_000
 
 def config_of(metadata: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
     """The preset's name of today, and the configuration. RegardError, which begins with `where`, for anything else."""
-    model = metadata.get("model")
-    name, saved = (model.get("name"), model.get("config")) if isinstance(model, Mapping) else (None, None)
-    if not isinstance(name, str) or not isinstance(saved, Mapping):
-        raise RegardError(f"{where}: lacks 'model', a table of a name and a config")
+    model = _part(metadata, "model", Mapping, where)
+    name, saved = _part(model, "name", str, where), _part(model, "config", Mapping, where)
     name = current_name(name)
     return name, configure(name, saved, where=f"{where}: model.config")
+
+
+def _part(table: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
+    if key not in table:
+        raise RegardError(f"{where}: lacks {key!r}")
+    if not isinstance(table[key], kind):
+        wanted = "a text" if kind is str else "a table"
+        raise RegardError(f"{where}: {key!r} must be {wanted}, got {shown(table[key])}")
+    return table[key]
 
 
 def class_names_of(metadata: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -53,9 +60,11 @@ def preprocessing_table(metadata: Mapping[str, Any], where: str) -> Mapping[str,
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not abs(number) <= LARGEST_NUMBER:
                 raise RegardError(f"{where}: preprocessing.{key[:60]} is {shown(number)}; no such image is prepared")
-    sides = table.get("img_size", [table.get("longest")] * 2)
-    if isinstance(sides, list) and all(type(side) is int for side in sides) and math.prod(sides) > MOST_PIXELS:
-        raise RegardError(f"{where}: preprocessing: images of {shown(sides)} pixels are more than {MOST_PIXELS:,}")
+    sides, crop = table.get("img_size", [table.get("longest")] * 2), table.get("crop_fraction", 1.0)
+    known = isinstance(sides, list) and all(type(value) in (int, float) for value in (*sides, crop))
+    if known and math.prod(sides) > MOST_PIXELS * min(crop, 1.0) ** 2:  # what the crop is taken from is larger
+        part = "" if crop >= 1 else f" in a crop of {shown(crop)}"
+        raise RegardError(f"{where}: preprocessing: {shown(sides)} pixels{part} ask for over {MOST_PIXELS:,}")
     if "channels" in table and table["channels"] != channels:
         raise RegardError(
             f"{where}: preprocessing: {shown(table['channels'])} channels, and the model takes {shown(channels)}"
@@ -63,19 +72,24 @@ def preprocessing_table(metadata: Mapping[str, Any], where: str) -> Mapping[str,
     return table
 
 
-def require_weights_of(config: ModelConfig, file: Path) -> None:
-    """RegardError unless a safetensors file holds exactly the tensors of this configuration."""
+def require_weights_of(config: ModelConfig, file: Path, where: str) -> None:
+    """RegardError unless a safetensors file holds exactly the tensors of the configuration that `where` describes."""
     header = read_header(file)
     require_layers(config, len(header), file)
-    require_fit(header, shapes_of(config, file), file)
+    require_fit(header, shapes_of(config, where), file)
 
 
-def require_described(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """RegardError unless these tensors, under any library's names, are those of this configuration."""
-    require_layers(config, len(tensors), where)
+def require_described(config: ModelConfig, tensors: Mapping[str, torch.Tensor], file: str, where: str) -> None:
+    """RegardError unless the tensors of `file`, under any library's names, are those of this configuration."""
+    require_layers(config, len(tensors), file)
     wanted = shapes_of(config, where)
     ours = understand(tensors, wanted, patches=_patches(config))
-    require_fit(ours.state, wanted, where, ours.unexpected)
+    require_fit(ours.state, wanted, file, ours.unexpected)
+
+
+def placed(error: RegardError, where: str) -> RegardError:
+    """The same error; its message begins with `where`."""
+    return error if str(error).startswith(where) else RegardError(f"{where}: {error}")
 
 
 def require_layers(config: ModelConfig, num_tensors: int, where: object) -> None:
@@ -93,12 +107,12 @@ def _patches(config: ModelConfig) -> int | None:
     return math.prod(side // config.patch_size for side in sides)
 
 
-def shapes_of(config: ModelConfig, where: object) -> dict[str, torch.Tensor]:
+def shapes_of(config: ModelConfig, where: str) -> dict[str, torch.Tensor]:
     """The state of the model of a configuration, without memory."""
     try:
         with torch.device("meta"):
             return build(config).state_dict()
-    except RegardError:
-        raise
+    except RegardError as error:
+        raise placed(error, where) from None
     except (RuntimeError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
         raise RegardError(f"{where}: the model that is described cannot be built: {one_line(error)}") from None

@@ -62,14 +62,15 @@ def require_finite(
     name = bad[0]
     tensor = found[name]
     if before is not None and name in before and is_finite(before[name]):
-        said = f"holds numbers beyond what {_short(tensor.dtype)} can"
+        said = f"holds numbers beyond those of {_short(tensor.dtype)}"
     else:
         count = int((~tensor.float().isfinite()).sum())
-        said = f"{'all' if count == tensor.numel() else count} of its {tensor.numel()} numbers are NaN or infinite"
+        whole = "all" if count == tensor.numel() else f"{count:,}"
+        said = f"holds NaN or infinity in {whole} of its {tensor.numel():,} numbers"
     more = f" (and {len(bad) - 1} more tensors)" if bad[1:] else ""
     raise RegardError(
-        f"{where}: {name[:_LONGEST_NAME]}: {said}{more}; with them each prediction would be NaN. "
-        "A training that diverged leaves such weights"
+        f"{where}: {name[:_LONGEST_NAME]} {said}{more}, which would spoil each prediction; "
+        "a training that diverged leaves such weights"
     )
 
 

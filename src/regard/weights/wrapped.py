@@ -184,14 +184,14 @@ def _notes(best: _Candidate, found: object, tables: Mapping[Entry, State], left:
     if best.prefix:
         yield f"names are taken without {best.prefix[:100]!r}"
     if left:
-        yield f"{len(left)} tensors with other names are left out: {first_few([name[:100] for name in left])}"
+        yield f"left out for their names: {first_few([name[:100] for name in left])}"
     table: object = found
     for key in best.entry:
         table = table[key]  # type: ignore[index]
     assert isinstance(table, Mapping)
     strange = [str(key)[:100] for key, value in table.items() if not isinstance(key, str) or not _is_entry(value)]
     if strange:
-        yield f"{len(strange)} entries that are no named tensors are left out: {first_few(strange)}"
+        yield f"left out, since they are no tensors with a name: {first_few(strange)}"
 
 
 def _path(entry: Entry) -> str:
@@ -205,12 +205,12 @@ def _is_entry(value: object) -> bool:
 def _said(found: object) -> str:
     """What a file holds instead of a state dict."""
     if not isinstance(found, Mapping):
-        return f"it holds a {type(found).__name__}"
+        return f"it is of the kind {type(found).__name__}"
     named = [key for key in found if isinstance(key, str)]
     if not found:
         return "it is empty"
     if not named:
-        return f"its keys are no names but of the kind {type(next(iter(found))).__name__}"
+        return f"its keys are of the kind {type(next(iter(found))).__name__}, not names"
     kinds = [f"{key[:100]} ({type(found[key]).__name__})" for key in named]
     return f'there are no tensors at its top, nor under "model" or another name; it holds {first_few(kinds)}'
 

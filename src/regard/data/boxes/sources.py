@@ -123,7 +123,8 @@ def split_detection(
 ) -> tuple[list[int], list[int]]:
     """Indices of a training and a validation split, both sorted, drawn by seed; for None nothing is held out.
 
-    `files`, one for each image, are kept on one side where they have the same bytes. RegardError with too few images.
+    `files`, one for each image, are kept on one side where they have the same bytes. RegardError with too few images
+    for two parts.
     """
     if val_fraction is None:
         return list(range(count)), []

@@ -153,4 +153,4 @@ def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:
 
 def _check_shared(data: DetectionData, strict: bool) -> list[Issue]:
     pairs = shared_files(data.train, data.val)
-    return shared_images(pairs, len(data.val), data.address, strict=strict if data.has_val else None)
+    return shared_images(pairs, len(data.val), data.address, has_val=data.has_val, strict=strict)

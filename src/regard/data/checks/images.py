@@ -65,7 +65,7 @@ def _hash(image: Tensor) -> str:
     return hashlib.blake2b(str(tuple(image.shape)).encode() + image.numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def _doubles(train: _Split, val: _Split, where: str, strict: bool | None) -> list[Issue]:
+def _doubles(images: ImageClasses, train: _Split, val: _Split, strict: bool) -> list[Issue]:
     """Images with the same pixels: one issue for those of the training split, for other classes, for both splits."""
     first: dict[str, int] = {}
     pairs: tuple[list[tuple[str, str]], list[tuple[str, str]]] = [], []
@@ -79,10 +79,11 @@ def _doubles(train: _Split, val: _Split, where: str, strict: bool | None) -> lis
             issues.append(Issue("warning", f"same pixels{other} as {found[0][1]}, also in train", found[0][0]))
         elif found:
             what = f"{len(found)} images in train have the same pixels{other} as another, for instance "
-            issues.append(Issue("warning", what + " and ".join(reversed(found[0])), where))
+            issues.append(Issue("warning", what + " and ".join(reversed(found[0])), images.address))
     held_out = zip(val.hashes, val.names, strict=True)
     both = [(name, train.names[first[digest]]) for digest, name in held_out if digest in first]
-    return issues + shared_images(both, len(val.names), both[0][0] if len(both) == 1 else where, strict=strict)
+    where = both[0][0] if len(both) == 1 else images.address
+    return issues + shared_images(both, len(val.names), where, has_val=images.has_val, strict=strict, same_files=False)
 
 
 def _class_sizes(images: ImageClasses, train: _Split, val: _Split) -> list[Issue]:
@@ -139,7 +140,7 @@ def check_image_files(images: ImageClasses, *, strict: bool = False) -> list[Iss
     if not (isinstance(train, FolderImages) and isinstance(val, FolderImages)):
         return issues
     pairs = [(val.name(index), train.name(twin)) for index, twin in shared(train.paths, val.paths)]
-    return issues + shared_images(pairs, len(val), images.address, strict=strict if images.has_val else None)
+    return issues + shared_images(pairs, len(val), images.address, has_val=images.has_val, strict=strict)
 
 
 def check_opened_images(images: ImageClasses, *, strict: bool = False) -> tuple[list[Issue], Summary]:
@@ -159,7 +160,7 @@ def check_opened_images(images: ImageClasses, *, strict: bool = False) -> tuple[
     issues = [
         *unreadable(train.bad + val.bad, "images", "--set data.on_bad_image=skip leaves such images out"),
         *(Issue("warning", remark, images.address) for remark in images.remarks),
-        *_doubles(train, val, images.address, strict if images.has_val else None),
+        *_doubles(images, train, val, strict),
         *_class_sizes(images, train, val),
         *_unusual_images(train, val),
     ]

@@ -50,14 +50,18 @@ def unreadable(messages: Iterable[str], things: str, way_on: str = "") -> list[I
     return issues
 
 
-def shared_images(pairs: Sequence[tuple[str, str]], num_val: int, where: str, *, strict: bool | None) -> list[Issue]:
-    """One issue for (held-out image, image that is trained on): a warning, and an error where `strict` is True.
+def shared_images(
+    pairs: Sequence[tuple[str, str]], num_val: int, where: str, *, has_val: bool, strict: bool, same_files: bool = True
+) -> list[Issue]:
+    """One issue for (held-out image, image that is trained on), with the same bytes or the same pixels alone.
 
-    strict: `data.strict`; None where the split was drawn by seed, and nothing can be asked of it.
+    In a split that the data bring (`has_val`) it is a warning, and an error under `data.strict`. A split by seed keeps
+    files of the same bytes on one side unless all are copies of one, which is an error; the same pixels are a warning.
     """
     if not pairs:
         return []
     few = first_few([f"{held_out} is {trained}" for held_out, trained in pairs])
-    switch = {True: "; data.strict=false lets it pass", False: "; data.strict=true makes this an error", None: ""}
-    what = f"{len(pairs)} of {num_val} held-out images are trained on too: {few}{switch[strict]}"
-    return [Issue("error" if strict else "warning", what, where)]
+    switch = "; data.strict=false lets it pass" if strict else "; data.strict=true makes this an error"
+    is_error = strict if has_val else same_files
+    what = f"{len(pairs)} of {num_val} held-out images are trained on too: {few}{switch if has_val else ''}"
+    return [Issue("error" if is_error else "warning", what, where)]

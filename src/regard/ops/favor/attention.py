@@ -9,7 +9,7 @@ For numerical stability a maximum is subtracted from the exponent of each featur
 causal form this maximum depends on a token's past only, because otherwise the rounding would depend on the future. All
 sums run in float32 at least, and autocast does not change that.
 
-q, k and v have one dtype and one device; `projection` is in their dtype, or in that of the sums. A query that is NaN
+q, k and v have one dtype and one device; `projection` is in their dtype, or in float32. A query that is NaN
 gets NaN, and so do all queries that see a key or a value that is. Masked tokens do not count, in values and gradients,
 whatever they hold.
 """

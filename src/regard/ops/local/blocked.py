@@ -165,7 +165,7 @@ def _defined(case: Case, some: Sequence[Any]) -> Tensor:
 def _add_defined_gradients(
     case: Case, some: Sequence[Any], needed: Sequence[bool], d_out: Tensor, grads: Sequence[Any]
 ) -> None:
-    leaves = [part if part is None else part.detach() for part in some]
+    leaves: list[Any] = [part if part is None else part.detach() for part in some]
     with torch.enable_grad():
         wanted = [part.requires_grad_() for part, asked in zip(leaves, needed, strict=True) if asked]
         out = _defined(case, leaves)

@@ -12,6 +12,9 @@ from regard.ops.arguments import require_odd, require_whole
 
 Border = Literal["clip", "shift"]
 
+LARGEST_TABLE = 2**16
+"""Windows of modules are smaller: their embeddings have a row for each offset."""
+
 
 class Neighbours(NamedTuple):
     """The neighbours of each position of an axis, in the order of their offsets."""
@@ -47,6 +50,12 @@ def check_geometry(window: int, dilation: int, border: str) -> None:
     require_whole("local attention", "dilation", dilation, 1)
     if border not in get_args(Border):
         raise unknown("border", border, get_args(Border), where="local attention")
+
+
+def check_table(op: str, window: int) -> None:
+    """RegardError for a window that a module cannot hold embeddings for."""
+    if require_odd(op, "window", window) >= LARGEST_TABLE:
+        raise RegardError(f"{op}: window must be below {LARGEST_TABLE:,}, got {window}")
 
 
 def check_window(length: int, window: int, dilation: int, border: str) -> None:
