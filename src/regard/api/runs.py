@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -211,7 +212,7 @@ def evaluate(
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
     if isinstance(predictor, Detector):
-        return _evaluate_boxes(predictor, options, data, pretrained_name=_is_pretrained(run))
+        return _evaluate_boxes(predictor, options, data, recipe, settings, pretrained_name=_is_pretrained(run))
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
         return predictor.evaluate(text.val if address == options.address else text.train + text.val)
@@ -270,27 +271,42 @@ def evaluate_knn(
 
 
 def _evaluate_boxes(
-    detector: "Detector", options: "DataSection", data: str | None, *, pretrained_name: bool
+    detector: "Detector",
+    options: "DataSection",
+    data: str | None,
+    recipe: str | Path | None,
+    settings: Sequence[str],
+    *,
+    pretrained_name: bool,
 ) -> "DetectionEvaluation":
-    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
-    from regard.data import JoinedDetectionSource, open_detection
+    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it.
+
+    What was mended in the annotations or left out is a warning.
+    """
+    from regard.api.training import data_section
+    from regard.data import open_detection, sentences
     from regard.recipes import DetectionDataSection
     from regard.tasks import annotations_of, splits_of
 
     is_own = not pretrained_name and data in (None, options.address)
     own = options if is_own and isinstance(options, DetectionDataSection) else None
+    # COCO's files that the run's recipe names are of its own data.
+    stated = own or data_section(data or options.address, recipe, settings)
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
-        val_fraction=options.val_fraction,
+        val_fraction=None if own is None else options.val_fraction,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
-        annotations=None if own is None else annotations_of(own),
+        on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+        annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
     )
+    for sentence in (*sentences(found.repairs.healed), *sentences(found.repairs.left_out)):
+        warnings.warn(f"{found.address}: {sentence}", stacklevel=3)
     if own is not None:
         _, source = splits_of(found, own)
     else:
-        source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
+        source = found.val if found.has_val else found.train
     return detector.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
-from regard.data.boxes.coco_layout import Annotations, Part, find_parts, other_files
+from regard.data.boxes.coco_layout import Annotations, CocoPart, find_parts, other_files
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
 from regard.data.images.files import BadImage, read_image
@@ -103,7 +103,7 @@ def open_coco(
     return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs=repairs)
 
 
-def read_parts(path: Path, parts: Mapping[str, Part], repairs: Repairs) -> dict[str, CocoFile]:
+def read_parts(path: Path, parts: Mapping[str, CocoPart], repairs: Repairs) -> dict[str, CocoFile]:
     """The files of several parts, the categories of each with ids of its own."""
     base = path if path.is_dir() else path.parent
     read = {}
