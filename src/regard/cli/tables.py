@@ -71,8 +71,9 @@ def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
     returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
-    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    writer = csv.DictWriter(text, columns, lineterminator="\n", quoting=quoting)
+    writer = csv.DictWriter(
+        text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    )
     writer.writeheader()
     writer.writerows(rows)
     return printable(text.getvalue())

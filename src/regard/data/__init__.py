@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regard.data.addresses import *
     from regard.data.boxes.batches import *
     from regard.data.boxes.cache import *
-    from regard.data.boxes.coco_layout import *
+    from regard.data.boxes.coco_layout import Annotations as Annotations
     from regard.data.boxes.mosaic import *
     from regard.data.boxes.repairs import *
     from regard.data.boxes.sources import *

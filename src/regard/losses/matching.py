@@ -62,7 +62,10 @@ def match_image(
     _check(logits[None, None], boxes_cxcywh[None, None], [labels], [target_boxes])
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
         raise RegardError(f"{OP}: labels must be from 0 to {logits.shape[1] - 1}, got {labels.tolist()}")
-    if not finite_predictions(logits[None, None], boxes_cxcywh[None, None]).all() or not (target_boxes.abs() <= LARGEST).all():
+    if (
+        not finite_predictions(logits[None, None], boxes_cxcywh[None, None]).all()
+        or not (target_boxes.abs() <= LARGEST).all()
+    ):
         raise RegardError(f"{OP}: match_image takes finite numbers only, of at most {LARGEST:g}")
     boxes, target_boxes = boxes_cxcywh.float(), target_boxes.float()
     score = _class_scores(logits.float(), costs)[:, labels]

@@ -72,8 +72,8 @@ class Origin:
             where = f"{state}: {DAMAGED}" if any(key.startswith("model.") for key in refused) else run
             raise RegardError(
                 f"{where}: was trained by another recipe so far (then -> now): {listed(refused)}; put recipe.toml "
-                f"back, or begin a new run; --resume can change {', '.join(CHANGEABLE)} by --set, and where the data are by "
-                "--data"
+                f"back, or begin a new run; --resume can change {', '.join(CHANGEABLE)} by --set, and where the data "
+                "are by --data"
             )
         return changes
 
