@@ -144,8 +144,9 @@ def test_one_odd_entry_of_many_never_refuses_the_set(fuzz_cases: Iterable[int], 
         file.write_text(json.dumps(values))
         data = open_detection(f"coco:{root}", on_bad_annotation="skip")
         require_usable(data)
-        assert len(data.train) >= 3, seed
-        assert sum(map(len, data.train.objects)) >= 12 - (1 if which == "annotations" else 3), seed
+        # An image that takes another's id takes it along: nobody knows whose the boxes are.
+        assert len(data.train) >= (2 if which == "images" else 4), seed
+        assert sum(map(len, data.train.objects)) >= (11 if which == "annotations" else 6), seed
         if seed % 5 == 0:  # and mended it needs no word
             _, address = fix_data(f"coco:{root}", tmp_path / f"mended-{seed}")
             again = open_detection(address)
