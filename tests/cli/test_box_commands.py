@@ -138,6 +138,7 @@ def test_exports_can_be_evaluated_on(regard, detector, scenes, tmp_path):
         assert json.loads(told.out)["ap"] == expected
         assert "warning: coco:" in told.err
     values["annotations"][0]["bbox"] = ["x"]
+    values["annotations"][1]["bbox"] = [1, 2, -3, 4]
     file.write_text(json.dumps(values), encoding="utf-8")
     regard("evaluate", detector, "--data", f"coco:{file}").fails(
         "1 boxes are not four finite numbers", "--set data.on_bad"
@@ -145,6 +146,8 @@ def test_exports_can_be_evaluated_on(regard, detector, scenes, tmp_path):
     told = regard("evaluate", detector, "--data", f"coco:{file}", "--set", "data.on_bad_annotation=skip")
     assert told.status == 0
     assert "1 boxes are not four finite numbers" in told.err
+    assert "1 boxes are turned inside out" in told.err
+    values["annotations"][1]["bbox"] = [1, 2, 3, 4]
     values["annotations"][0] |= {"bbox": [1, 2, 3, 4], "category_id": 10_001}
     file.write_text(json.dumps(values), encoding="utf-8")
     regard("evaluate", detector, "--data", f"coco:{file}").fails("classes that the model does not know: never used;")

@@ -83,7 +83,7 @@ def test_mended_annotations_need_no_word_and_give_the_same_boxes(odd, tmp_path):
     assert (
         (after.class_names, after.category_ids) == (before.class_names, before.category_ids) == (("cat", "dog"), (1, 2))
     )
-    assert (after.repairs.healed, after.repairs.left_out) == ({}, {})
+    assert (after.repairs.healed, after.repairs.left_out, after.repairs.unused) == ({}, {}, {})
     assert after.has_val
     for first, second in ((before.train, after.train), (before.val, after.val)):
         same(first, second)
@@ -91,7 +91,7 @@ def test_mended_annotations_need_no_word_and_give_the_same_boxes(odd, tmp_path):
         for index in range(len(first)):
             assert torch.equal(first.read(index), second.read(index))
     assert told(address) == []
-    kinds = {*repairs.healed, *repairs.left_out}
+    kinds = {*repairs.healed, *repairs.left_out, *repairs.unused}
     assert {"boxes are turned inside out", "boxes lie wholly outside of their image"} <= kinds
     assert {
         "boxes reach out of their image, and are cut at its edge",

@@ -76,7 +76,10 @@ def fix(
     table = Table("what was done", "where")
     rows = [
         *((f"mended: {len(places)} {kind}", places) for kind, places in repairs.healed.items()),
-        *((f"left out: {len(places)} {kind}", places) for kind, places in repairs.left_out.items()),
+        *(
+            (f"left out: {len(places)} {kind}", places)
+            for kind, places in {**repairs.left_out, **repairs.unused}.items()
+        ),
         *((f"passed over: {len(places)} {kind}", places) for kind, places in repairs.passed_over.items()),
     ]
     for what, places in rows:
