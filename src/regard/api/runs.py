@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -216,7 +217,8 @@ def evaluate(
         chosen = chosen if own is None else held_out_pairs(own, pairs)
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
     if isinstance(predictor, Detector):
-        return _evaluate_boxes(predictor, options, data, own, pretrained_name=_is_pretrained(run))
+        given = (recipe, settings)
+        return _evaluate_boxes(predictor, options, data, own, given, pretrained_name=_is_pretrained(run))
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
         chosen_text = text.val if address == options.address else text.train + text.val
@@ -231,14 +233,9 @@ def evaluate(
         decoding=predictor.preprocessing.decoding,
         for_evaluation=_is_pretrained(run) or address != options.address,
     )
-<<<<<<< HEAD
-    as_trained = not _is_pretrained(run) and address == options.address
-    source = images.val if as_trained or images.has_val else Joined([images.train, images.val])
-    source = source if own is None else held_out_images(own, images)
-=======
->>>>>>> images
+    source = images.val if own is None else held_out_images(own, images)
     return predictor.evaluate(
-        images.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
 
 
@@ -283,35 +280,46 @@ def evaluate_knn(
 
 
 def _evaluate_boxes(
-    detector: "Detector", options: "DataSection", data: str | None, run: "Run | None", *, pretrained_name: bool
+    detector: "Detector",
+    options: "DataSection",
+    data: str | None,
+    run: "Run | None",
+    given: tuple[str | Path | None, Sequence[str]],
+    *,
+    pretrained_name: bool,
 ) -> "DetectionEvaluation":
-    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
-    from regard.data import JoinedDetectionSource, open_detection
+    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it.
+
+    given: recipe and settings of this evaluation. What was mended in the annotations or left out is a warning.
+    """
+    from regard.api.training import data_section
+    from regard.data import open_detection, sentences
     from regard.recipes import DetectionDataSection
     from regard.tasks import annotations_of, splits_of
 
     is_own = not pretrained_name and data in (None, options.address)
     own = options if is_own and isinstance(options, DetectionDataSection) else None
+    # COCO's files that the run's recipe names are of its own data.
+    stated = own or data_section(data or options.address, *given)
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
-        val_fraction=options.val_fraction if is_own else None,
+        val_fraction=None if own is None else options.val_fraction,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
-        annotations=None if own is None else annotations_of(own),
+        on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+        annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
         decoding=detector.preprocessing.decoding,
     )
-<<<<<<< HEAD
+    repairs = found.repairs
+    for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):
+        warnings.warn(f"{found.address}: {sentence}", stacklevel=3)
     if own is not None and run is not None:
         source = held_out_boxes(run, found, own)
     elif own is not None:
         _, source = splits_of(found, own)
     else:
-        source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
-=======
-    held_out = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
-    source = held_out if own is None else splits_of(found, own)[1]
->>>>>>> images
+        source = found.val if found.has_val else found.train
     return detector.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )

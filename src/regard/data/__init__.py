@@ -57,7 +57,7 @@ _OFFERED = {
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
     "boxes.cache": "ResizedDetectionSource cached no_room_for",
     "boxes.coco_layout": "Annotations",
-    "boxes.repairs": "OnBadAnnotation Repairs",
+    "boxes.repairs": "OnBadAnnotation Repairs sentences",
     "boxes.mosaic": "MosaicAndJitter",
     "boxes.sources": "DetectionData DetectionSource JoinedDetectionSource Objects SelectedDetectionSource",
     "boxes.transforms": (
