@@ -5,8 +5,8 @@ Under `torch.autocast` they are first cast to its dtype, float64 excepted, as Py
 are bool. Integers are integers: True and 3.0 are none. Whatever does not fit is a RegardError of one line.
 
 NaN and infinity are never refused: what comes of them follows from each op's definition. A pair that a mask excludes
-does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel multiplies such pairs with 0, and
-0 · NaN is NaN. On a CPU the sums of the inputs tell, for a hundredth of the time, whether all is finite; where it is
+does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel multiplies such pairs with 0,
+and 0 · NaN is NaN. On a CPU the sums of the inputs tell, for a hundredth of the time, whether all is finite; where it is
 not, the definition computes. On a GPU nobody looks, since the processor would have to wait for it.
 """
 
