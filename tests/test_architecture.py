@@ -52,15 +52,15 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "order"),
+        ("addresses", "memory", "order"),
         ("images",),
         ("boxes", "text"),
         ("checks",),
-        ("open",),
-        ("check", "write_examples"),
+        ("fingerprints", "open"),
+        ("check", "fix", "write_examples"),
     ],
     "weights": [
-        ("checkpoint", "hub", "package_file", "rules"),
+        ("checkpoint", "checksum", "hub", "package_file", "rules"),
         ("files", "fit", "prefix_tokens"),
         ("formats",),
         ("wrapped",),

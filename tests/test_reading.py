@@ -66,7 +66,7 @@ def test_an_alias_that_repeats_little_is_read(tmp_path):
 
 def test_only_regular_files_of_bounded_size_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name, expected in {"pipe": "is no regular file", ".": "is a folder", "none": "does not exist"}.items():
+    for name, expected in {"pipe": "is no regular file", ".": "is a directory", "none": "No such file"}.items():
         with pytest.raises(RegardError, match=expected):
             read_text(tmp_path / name)
     (tmp_path / "large").write_bytes(b"x" * 11)

@@ -25,11 +25,9 @@ def require_file(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        missing = isinstance(error, FileNotFoundError)
-        reason = "does not exist" if missing else f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise RegardError(f"{path}: {reason}") from None
+        raise RegardError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not S_ISREG(status.st_mode):
-        raise RegardError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}; a file is needed")
+        raise RegardError(f"{path}: is {'a directory' if path.is_dir() else 'no regular file'}; a file is needed")
     return status.st_size
 
 
@@ -50,7 +48,7 @@ def read_text(path: Path, *, most: int = 16 * MB) -> str:
     try:
         return read_bytes(path, most=most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RegardError(f"{path}: is not UTF-8 text: {one_line(error)}") from None
+        raise RegardError(f"{path}: is not UTF-8 text (byte {error.start})") from None
 
 
 def read_json(path: Path, *, most: int = 256 * MB) -> Any:

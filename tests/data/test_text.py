@@ -1,10 +1,11 @@
 """`pydoc` and `text:PATH`: what is read, where it is split, and what is refused."""
 
+import os
 from pydoc_data.topics import topics
 
 import pytest
 
-from regard.data import open_text
+from regard.data import check_text, open_text
 from regard.data.text.corpus import paragraphs
 from regard.errors import RegardError
 
@@ -75,3 +76,19 @@ def test_what_cannot_be_opened(tmp_path):
 def test_a_fraction_that_is_none(fraction):
     with pytest.raises(RegardError, match=r"pydoc: val_fraction is .*between 0 and 1"):
         open_text("pydoc", val_fraction=fraction)
+
+
+def test_a_file_that_cannot_be_read_stops_and_can_be_skipped(tmp_path):
+    (tmp_path / "a.txt").write_text("one two three", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "._a.txt").write_bytes(b"\xff")
+    os.mkfifo(tmp_path / "c.txt")
+    with pytest.raises(RegardError, match=r"b\.txt: is not UTF-8.*and 1 more such files.*data\.on_bad_line=skip"):
+        open_text(f"text:{tmp_path}")
+    text = open_text(f"text:{tmp_path}", on_bad_line="skip")
+    assert text.train + text.val == "one two three"
+    assert len(text.skipped) == 2
+    issues, _ = check_text(f"text:{tmp_path}")
+    assert [issue.severity for issue in issues] == ["error", "error"]
+    with pytest.raises(RegardError, match="is no regular file"):
+        open_text(f"text:{tmp_path / 'c.txt'}", on_bad_line="skip")

@@ -1,6 +1,7 @@
 """How many cases a fuzzer tries: some dozens in `make test`, some hundreds in `.ci/run`, without end in `make fuzz`.
 
-A fuzzer takes `fuzz_cases` and loops over it; each number is the seed of one case, so that a failure names its case:
+Files are called test_fuzz_*.py, since no two files of the tests may have one name. A fuzzer takes `fuzz_cases` and
+loops over it; each number is the seed of one case, so that a failure names its case:
 
     def test_no_mutated_file_gives_a_traceback(fuzz_cases, tmp_path):
         for seed in fuzz_cases: ...

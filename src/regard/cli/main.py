@@ -1,5 +1,6 @@
 """The `regard` command: its sub-commands, and what becomes of errors."""
 
+import io
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -9,7 +10,7 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 import regard
-from regard.cli import about, compare, text, train, use, weights
+from regard.cli import about, compare, data, text, train, use, weights
 from regard.errors import RegardError
 
 
@@ -51,7 +52,7 @@ app.command()(weights.push)
 app.command(cls=_WithTorch)(about.models)
 app.command(cls=_WithTorch)(about.mixers)
 app.command(cls=_WithTorch)(about.recipes)
-app.add_typer(about.data, name="data")
+app.add_typer(data.data, name="data")
 app.command(cls=_WithTorch)(about.doctor)
 
 
@@ -73,6 +74,8 @@ def _options(
 
 def main() -> None:
     """Runs the command line. What the user can mend is one line on stderr and exit status 1; a usage error is 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths that are not UTF-8 are told as the bytes that they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app(prog_name="regard")
     except RegardError as error:

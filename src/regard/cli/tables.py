@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from regard.errors import RegardError
 
@@ -20,10 +20,19 @@ def right(name: str) -> Column:
 
 
 def show(table: Table) -> None:
-    """Prints a table; names of files and classes stand as they are, and long ones are fused, not cut."""
+    """Prints a table; names of files and classes stand in one line each, and long ones are fused, not cut."""
     for column in table.columns:
         column.overflow = "fold"
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    _Plain(markup=False, emoji=False, highlight=False).print(table)
+
+
+class _Plain(Console):
+    """A console that a name cannot drive: in cells, what cannot be seen (escape codes, for one) becomes U+FFFD."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        from regard.draw.names import in_one_line
+
+        return super().render_str(in_one_line(text), **options)
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:
@@ -36,7 +45,9 @@ def printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
     if as_json and as_csv:
         raise RegardError("choose one of --json and --csv")
     if as_json:
-        typer.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+        from regard.files import json_text
+
+        typer.echo(json_text(whole, indent=2))
     elif as_csv:
         typer.echo(rows, nl=False)
     return as_json or as_csv
@@ -54,8 +65,11 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A header and a line for each row. Names are written so that they can be read; JSON keeps every byte of them."""
+    from regard.draw.names import readable
+
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return readable(text.getvalue())

@@ -114,10 +114,9 @@ def show_text_evaluation(
 
 def _lines(file: Path) -> list[str]:
     """The lines of a UTF-8 file that are not empty."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RegardError(f"{file}: is not UTF-8 text (byte {error.start})") from None
+    from regard.reading import read_text
+
+    text = read_text(file)
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise RegardError(f"{file}: holds no text")

@@ -54,7 +54,7 @@ class Performer(HeadMixer):
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Tokens:
         self.check_grid(x, grid)
-        q, k, v = self.heads(x, positions)
+        q, k, v = self.heads(self.harmless(x, mask), positions)
         mixed = favor_attention(q, k, v, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
         return self.out(mixed)
 
@@ -62,7 +62,7 @@ class Performer(HeadMixer):
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
-        q, k, _ = self.heads(x, positions)
+        q, k, _ = self.heads(self.harmless(x, mask), positions)
         return favor_weights(q, k, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
 
     def step(

@@ -117,7 +117,7 @@ class DETR(nn.Module):
     ) -> DETROutput:
         """The model after the backbone. Features where `mask` is False change nothing."""
         memory, positions, keys = self.encode(features, mask)
-        queries = self.queries.weight.to(memory.dtype).expand(len(memory), -1, -1)
+        queries = self.queries.weight.to(memory.dtype).expand(memory.shape[0], -1, -1)
         x = self.decoder.every_layer(
             torch.zeros_like(queries), memory, memory_mask=keys, positions=queries, memory_positions=positions
         )

@@ -159,7 +159,8 @@ class DNDETR(nn.Module):
         check_pixels(images, mask)
         features = self.backbone.every_level(images)
         if mask is None:
-            mask = torch.ones(1, 1, 1, dtype=torch.bool, device=images.device).expand(len(images), *images.shape[2:])
+            every = torch.ones(1, 1, 1, dtype=torch.bool, device=images.device)
+            mask = every.expand(images.shape[0], *images.shape[2:])
             padded = False
         else:
             padded = torch.compiler.is_compiling() or not bool(mask.all())
@@ -191,7 +192,7 @@ class DNDETR(nn.Module):
         x, boxes, proposals = self._chosen(memory, sizes) if self.config.two_stage else self._learned(memory)
         positions = None
         if not self.decoder.refine:
-            positions = self.query_positions.weight[: x.shape[1]].expand(len(x), -1, -1)
+            positions = self.query_positions.weight[: x.shape[1]].expand(x.shape[0], -1, -1)
         count, attn_mask, start = x.shape[1], None, boxes
         if denoising is not None:
             x = torch.cat([x, self.label_embedding(denoising.labels).to(x.dtype)], dim=1)
@@ -216,12 +217,13 @@ class DNDETR(nn.Module):
             logits = logits.masked_fill(~memory.mask[..., None], NOTHING)
         boxes = self.proposed_boxes(tokens, anchors(memory.shapes, self.pyramid.strides, sizes))
         best = logits.amax(-1).topk(min(self.config.num_queries, logits.shape[1]), dim=1).indices[..., None]
-        x, start = (of_all.detach().take_along_dim(best, 1) for of_all in (tokens, boxes))
+        # Not take_along_dim: it compares the sizes of the batch, and would make them a constant of an export.
+        x, start = (of_all.detach().gather(1, best.expand(-1, -1, of_all.shape[2])) for of_all in (tokens, boxes))
         return x, start, Predictions(logits[None], boxes[None])
 
     def _learned(self, memory: Memory) -> tuple[Tensor, Tensor, Predictions | None]:
         """The contents and the boxes of learned queries, which are the same for every image."""
-        batch = len(memory.tokens)
+        batch = memory.tokens.shape[0]
         x = self.queries.weight.to(memory.tokens.dtype).expand(batch, -1, -1)
         return x, self.query_boxes.sigmoid().expand(batch, -1, -1), None
 

@@ -137,8 +137,9 @@ class RecurrentSeq2Seq(nn.Module):
 
     def _decode(self, tokens: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """The decoder's states h_t at the tokens, and the state after them."""
-        if len(tokens) != len(state.memory):
-            raise RegardError(f"target: {len(tokens)} rows do not go with {len(state.memory)} rows of the source")
+        if tokens.shape[0] != state.memory.shape[0]:
+            rows, of_source = tokens.shape[0], state.memory.shape[0]
+            raise RegardError(f"target: {rows} rows do not go with {of_source} rows of the source")
         x = self.tgt_embed(tokens, what="target")
         with torch.autocast("cpu", enabled=False):
             before = (state.h.transpose(0, 1).contiguous(), state.c.transpose(0, 1).contiguous())

@@ -168,7 +168,7 @@ class ViT(TokenModel):
         height, width = images.shape[-2:]
         grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
         x = self.patch_embed(images)
-        prefix = [token.expand(len(x), -1, -1) for token in self._prefix_tokens()]
+        prefix = [token.expand(x.shape[0], -1, -1) for token in self._prefix_tokens()]
         x = torch.cat([*prefix, x], dim=1) if prefix else x
         if self.pos_embed is not None:
             x = x + self.pos_embed(grid)

@@ -41,6 +41,7 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
         raise unknown("task", task if isinstance(task, str) else shown(task), PREDICTORS, where=where)
     if not file.exists():
         raise RegardError(f"{file}: is missing; the run has saved no weights yet")
+    found.require_own(file)
     require_weights_of(config, file, where)  # before anything of the described size is allocated
     model = build(config)
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from regard.errors import RegardError, one_line
 from regard.reading import MB, require_file
 from regard.weights.checkpoint import load_checkpoint
+from regard.weights.checksum import CHECKSUM, checksum
 
 # Weights hardly compress: an archive that unpacks to more than this many times its size was made to fill the memory,
 LARGEST_RATIO = 20
@@ -42,10 +43,23 @@ def read_contents(file: Path, *, wanted: int | None = None) -> object:
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. RegardError where it is cut short or another kind of file."""
+    """The tensors of a safetensors file. RegardError where it is cut short, damaged or another kind of file."""
     read_header(file)
     try:
-        return load_file(file)
+        tensors = load_file(file)
+    except _DAMAGE as error:
+        raise _no_safetensors(file, error) from None
+    written = read_notes(file).get(CHECKSUM)
+    if written is not None and written != checksum(tensors):
+        raise RegardError(f"{file}: is damaged: its checksum is not the one that was written with it")
+    return tensors
+
+
+def read_notes(file: Path) -> dict[str, str]:
+    """What whoever wrote a safetensors file put into its header beside the tensors. RegardError as there."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return opened.metadata() or {}
     except _DAMAGE as error:
         raise _no_safetensors(file, error) from None
 

@@ -1,5 +1,6 @@
 """Images with labels: the journey of one image file to a batch.
 
+walk.py           the image files below a folder, at any depth, and what was passed over
 folder.py         finds PATH/CLASS/image.jpg, which becomes sample i; reads its header, not yet its pixels
 torchvision.py, digits.py    the same for torchvision's sets and for scikit-learn's digits
 sources.py        `ImageSource`: read(i), labels[i], name(i); `ImageClasses`: a training and a validation split

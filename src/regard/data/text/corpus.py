@@ -1,13 +1,14 @@
 """`pydoc` and `text:PATH`: running text for models of the next token."""
 
 import math
-import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from regard.data.text.pairs import require_fraction
-from regard.errors import RegardError
+from regard.data.images.walk import files_below
+from regard.data.text.pairs import LARGEST_FILE, OnBadLine, require_fraction
+from regard.errors import RegardError, first_of
+from regard.reading import read_bytes
 
 TEXT_EXTENSIONS = (".txt", ".md")
 BETWEEN = "\n\n"  # what stands between topics, paragraphs and files
@@ -20,6 +21,8 @@ class TextData:
     address: str
     train: str
     val: str
+    skipped: tuple[str, ...] = ()
+    """The files that were left out because they cannot be read, each with the reason."""
 
 
 def open_pydoc(val_fraction: float) -> TextData:
@@ -41,19 +44,31 @@ def open_pydoc(val_fraction: float) -> TextData:
     return split_text("pydoc", BETWEEN.join(kept), val_fraction)
 
 
-def open_text_files(path: Path, val_fraction: float) -> TextData:
-    """Open a file, or all *.txt and *.md in a folder at any depth, in the order of their paths. Raises RegardError."""
+def open_text_files(path: Path, val_fraction: float, on_bad_line: OnBadLine = "stop") -> TextData:
+    """Open a file, or all *.txt and *.md in a folder at any depth, in the order of their paths.
+
+    A file that cannot be read is an error, or left out and listed in `skipped`. Raises RegardError.
+    """
     address = f"text:{path}"
     path = path.expanduser()
     if path.is_dir():
         files = _text_files(path)
         if not files:
             raise RegardError(f"{address}: no text in this folder; known endings: {' '.join(TEXT_EXTENSIONS)}")
-    elif path.is_file():
+    elif path.exists():
         files = [path]
     else:
         raise RegardError(f"{address}: no such file or folder; expected a text, or a folder of texts")
-    return split_text(address, BETWEEN.join(_read(file) for file in files), val_fraction)
+    texts, bad = [], []
+    for file in files:
+        try:
+            texts.append(_read(file))
+        except RegardError as error:
+            bad.append(str(error))
+    if bad and (on_bad_line == "stop" or not texts):
+        more = "; --set data.on_bad_line=skip leaves such files out" if len(files) > 1 else ""
+        raise RegardError(f"{first_of(bad, 'more such files')}{more}")
+    return replace(split_text(address, BETWEEN.join(texts), val_fraction), skipped=tuple(bad))
 
 
 def split_text(address: str, text: str, val_fraction: float) -> TextData:
@@ -73,7 +88,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    content = path.read_bytes()
+    content = read_bytes(path, most=LARGEST_FILE)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -82,8 +97,4 @@ def _read(path: Path) -> str:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    paths = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in paths if path.suffix.lower() in TEXT_EXTENSIONS and path.is_file())
+    return sorted(file for ending in TEXT_EXTENSIONS for file in files_below(folder, ending))

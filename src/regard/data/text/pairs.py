@@ -11,8 +11,11 @@ import torch
 
 from regard.data.order import seed_for
 from regard.errors import RegardError, first_of
+from regard.reading import read_bytes
 
 LAYOUT = "expected lines of SOURCE<TAB>TARGET, in a file or in PATH/train.tsv and PATH/val.tsv"
+
+LARGEST_FILE = 4 * 2**30  # bytes; a file is read whole
 
 # What an unreadable line does: end the opening with an error, or be left out and listed in `skipped`.
 OnBadLine = Literal["stop", "skip"]
@@ -85,6 +88,26 @@ class JoinedPairs(PairSource):
         return source.group(inner)
 
 
+class SelectedPairs(PairSource):
+    """Some pairs of another source, in the order of `indices`; they keep their names."""
+
+    def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pair(self, index: int) -> tuple[str, str]:
+        return self.source.pair(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.indices[index])
+
+    def group(self, index: int) -> str:
+        return self.source.group(self.indices[index])
+
+
 class LinePairs(PairSource):
     """The pairs of a file's lines; `lines` are their numbers, from 1."""
 
@@ -125,7 +148,7 @@ def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_lin
         if absent:
             raise RegardError(f"{address}: no {' and no '.join(absent)} in this folder; {LAYOUT}")
         train, val = (_read(path / name, on_bad_line) for name in ("train.tsv", "val.tsv"))
-    elif path.is_file():
+    elif path.exists():
         whole = _read(path, on_bad_line)
         train, val = _split(whole, address, val_fraction, split_seed)
     else:
@@ -135,7 +158,7 @@ def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_lin
 
 def _read(path: Path, on_bad_line: OnBadLine) -> LinePairs:
     pairs, lines, bad = [], [], []
-    content = path.read_bytes()
+    content = read_bytes(path, most=LARGEST_FILE)
     if not content.strip():
         raise RegardError(f"{path}: is empty; {LAYOUT}")
     offset = 0
@@ -147,7 +170,8 @@ def _read(path: Path, on_bad_line: OnBadLine) -> LinePairs:
             bad.append(f"{path}:{number}: {error}")
         offset += len(line) + 1
     if bad and (on_bad_line == "stop" or not pairs):
-        raise RegardError(first_of(bad, "more such lines"))
+        way = "" if on_bad_line == "skip" else "; --set data.on_bad_line=skip leaves them out"
+        raise RegardError(first_of(bad, "more such lines") + way)
     return LinePairs(path, pairs, lines, tuple(bad))
 
 

@@ -13,6 +13,8 @@ from regard.ops.local.merge_softmax import merged
 from regard.ops.native import NativeState, load_library
 
 DTYPES = (torch.float32, torch.bfloat16)
+NO_MEMORY = 1
+"""What the library returns then; 0 is success, and anything else a case that it does not take."""
 
 _pointer = ctypes.c_void_p
 _int = ctypes.c_int64
@@ -49,8 +51,12 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     """The mixed values, (batch, heads, height, width, head_dim). RegardError without the library, or for q's dtype."""
     _require_native(q)
     mask = None if case.mask is None else case.mask.contiguous()
-    shared = (None if part is None else part.float().contiguous() for part in (case.rel_rows, case.rel_cols, case.bias))
-    options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale)
+    shared = (
+        None if part is None else part.float().contiguous().resolve_neg()
+        for part in (case.rel_rows, case.rel_cols, case.bias)
+    )
+    q, k, v = (part.resolve_neg() for part in (q, k, v))  # the library reads memory, which a lazy minus has not changed
+    options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale, prefix is not None)
     # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
     out, lse = run(q, k, v, mask, *shared, *options)
@@ -87,14 +93,21 @@ def _forward(
     dilation: int,
     shifted: bool,
     scale: float,
+    in_part: bool,
 ) -> tuple[Tensor, Tensor]:
     """The mixed values, laid out as q is, and the logarithm of each softmax's denominator, in float32.
 
+    `in_part`: the softmax goes on over a prefix; without one the denominators are not needed, and the tensor is empty.
     q, k, v (batch, heads, height, width, head_dim) of any strides; the embeddings and the bias in float32.
     """
-    out, lse = torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
+    out, lse = torch.empty_like(q), _denominators(q, in_part)
     case = _case(q, mask, rel_rows, rel_cols, bias, rows, cols, dilation, shifted, scale)
-    _call("local_attention_forward", case, *(_tokens(part) for part in (q, k, v, out)), lse.data_ptr())
+    _call(
+        "local_attention_forward",
+        case,
+        *(_tokens(part) for part in (q, k, v, out)),
+        lse.data_ptr() if in_part else None,
+    )
     return out, lse
 
 
@@ -104,7 +117,6 @@ def _backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    lse: Tensor,
     mask: Tensor | None,
     rel_rows: Tensor | None,
     rel_cols: Tensor | None,
@@ -114,6 +126,7 @@ def _backward(
     dilation: int,
     shifted: bool,
     scale: float,
+    in_part: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k and v, and those of rel_rows, rel_cols and bias in one vector, one after another."""
     grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
@@ -124,7 +137,6 @@ def _backward(
         "local_attention_backward",
         case,
         *(_tokens(part) for part in (q, k, v)),
-        lse.data_ptr(),
         _tokens(d_out),
         None if d_lse is None else d_lse.data_ptr(),
         *(_tokens(part) for part in grads),
@@ -135,14 +147,14 @@ def _backward(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q, k, v, mask, rel_rows, rel_cols, bias, *ctx.options = inputs
-    ctx.save_for_backward(q, k, v, output[1], mask, rel_rows, rel_cols, bias)
+    ctx.save_for_backward(q, k, v, mask, rel_rows, rel_cols, bias)
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, backward: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, lse, mask, *shared = ctx.saved_tensors
-    d_out = torch.zeros_like(q) if d_out is None else d_out
-    *d_tokens, d_shared = backward(d_out, d_lse, q, k, v, lse, mask, *shared, *ctx.options)
+    q, k, v, mask, *shared = ctx.saved_tensors
+    d_out = torch.zeros_like(q) if d_out is None else d_out.resolve_neg()
+    *d_tokens, d_shared = backward(d_out, d_lse, q, k, v, mask, *shared, *ctx.options)
     parts = iter(d_shared.split([part.numel() for part in shared if part is not None]))
     of_shared = [None if part is None else next(parts).view(part.shape) for part in shared]
     return *d_tokens, None, *of_shared, *(None for _ in ctx.options)
@@ -156,14 +168,12 @@ _compiled_backward = torch.library.custom_op(
 
 
 @_compiled_op.register_fake
-def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
+def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(q), _denominators(q, rest[-1])
 
 
 @_compiled_backward.register_fake
-def _(
-    d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, lse: Any, mask: Any, *rest: Any
-) -> tuple[Tensor, ...]:
+def _(d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, *rest: Any) -> tuple[Tensor, ...]:
     d_shared = q.new_empty(_num_shared(*rest[:3]), dtype=torch.float32)
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), d_shared
 
@@ -173,6 +183,10 @@ def _compiled_gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) ->
 
 
 _compiled_op.register_autograd(_compiled_gradients, setup_context=_setup_context)
+
+
+def _denominators(q: Tensor, in_part: bool) -> Tensor:
+    return q.new_empty(q.shape[:-1] if in_part else (0,), dtype=torch.float32)
 
 
 def _num_shared(*parts: Tensor | None) -> int:
@@ -207,8 +221,10 @@ def _call(name: str, case: _Case, *arguments: _Tokens | int | None) -> None:
     native = native_state().library
     assert native is not None  # `_require_native` has checked it
     passed = [ctypes.byref(part) if isinstance(part, _Tokens) else _pointer(part) for part in arguments]
-    if getattr(native, name)(ctypes.byref(case), *passed):
-        raise MemoryError("local attention: no memory left for the native path")
+    if problem := getattr(native, name)(ctypes.byref(case), *passed):
+        if problem == NO_MEMORY:
+            raise MemoryError("local attention: no memory left for the native path")
+        raise RegardError("local attention: impl 'native' does not take these sizes")
 
 
 def _require_native(q: Tensor) -> None:

@@ -108,9 +108,10 @@ class Detector(ImagePredictor[Detections]):
         """What all queries find in a source's images, or in the shard of process `rank`, beside the true objects.
 
         `class_names` are the source's classes, if they are not the detector's own.
-        Raises RegardError for a class that the detector does not know.
+        Raises RegardError for a class that has objects and that the detector does not know.
         """
-        own_label = self._class_indices(class_names)
+        used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
+        own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
         loader = detection_evaluation_loader(
             source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size

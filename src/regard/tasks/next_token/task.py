@@ -27,14 +27,14 @@ class NextTokenTask:
     def __init__(self, recipe: NextTokenRecipe) -> None:
         self.recipe = recipe
         data = recipe.data
-        self.data = open_text(data.address, val_fraction=data.val_fraction)
+        self.data = open_text(data.address, val_fraction=data.val_fraction, on_bad_line=data.on_bad_line)
         self.tokenizer = create_tokenizer(data.tokenizer, data.vocab_size, [self.data.train])
         self.config = recipe.model.config(vocab_size=self.tokenizer.vocab_size)
         self._tokens = torch.tensor(self.tokenizer.encode(self.data.train))
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        return ()
+        return self.data.skipped
 
     def check(self) -> Sequence[Issue]:
         """No issues beyond those that opening the data raises."""

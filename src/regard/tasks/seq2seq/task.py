@@ -31,7 +31,12 @@ class Seq2SeqTask:
     def __init__(self, recipe: Seq2SeqRecipe) -> None:
         self.recipe = recipe
         data = recipe.data
-        self.data: TextPairs = open_pairs(data.address, val_fraction=data.val_fraction, split_seed=data.split_seed)
+        self.data: TextPairs = open_pairs(
+            data.address,
+            val_fraction=data.val_fraction,
+            split_seed=data.split_seed,
+            on_bad_line=data.on_bad_line,
+        )
         train = self.data.train
         # At random, since every n-th pair may be of one language.
         drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:SAMPLE].tolist()
