@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from regard.api.held_out import data_options, held_out_boxes, held_out_images, held_out_pairs, held_out_text, own_run
 from regard.api.models import create_model, preprocessing_for
 from regard.api.names import Named, device_named, find, unknown_source
 from regard.errors import RegardError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Predictor,
         TextEvaluation,
     )
+    from regard.training import Run
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
@@ -193,10 +196,11 @@ def evaluate(
     weights: str = "model",
     device: Device = None,
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    """Measures a run on its own held-out data, or on another data set.
+    """Measures a run on what it held out in its training, or on another data set.
 
-    Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
-    matched by name: a class that the model does not know is a RegardError.
+    Of its own data, samples that are gone, or new and not measured, are said on stderr. Of another set it takes the
+    part that the set itself holds out, where it has one, and else all of it. Classes are matched by name: a class that
+    the model does not know is a RegardError.
     settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
     run's recipe says, or another `recipe`.
     """
@@ -204,17 +208,21 @@ def evaluate(
     from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights, device=device)
-    options = _options(run, data, recipe, settings)
+    options = data_options(run, data, recipe, settings)
     address = data or options.address
+    own = own_run(run, address, recipe, settings)
     if isinstance(predictor, Translator):
         pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
+        chosen = chosen if own is None else held_out_pairs(own, pairs)
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
     if isinstance(predictor, Detector):
-        return _evaluate_boxes(predictor, options, data, pretrained_name=_is_pretrained(run))
+        given = (recipe, settings)
+        return _evaluate_boxes(predictor, options, data, own, given, pretrained_name=_is_pretrained(run))
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
-        return predictor.evaluate(text.val if address == options.address else text.train + text.val)
+        chosen_text = text.val if address == options.address else text.train + text.val
+        return predictor.evaluate(chosen_text if own is None else held_out_text(own, text))
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,
@@ -225,8 +233,9 @@ def evaluate(
         decoding=predictor.preprocessing.decoding,
         for_evaluation=_is_pretrained(run) or address != options.address,
     )
+    source = images.val if own is None else held_out_images(own, images)
     return predictor.evaluate(
-        images.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
 
 
@@ -241,7 +250,7 @@ def evaluate_knn(
     from regard.data import open_images
     from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
 
-    chosen, named, options = device_named(device), find(run), _options(run, data)
+    chosen, named, options = device_named(device), find(run), data_options(run, data)
     if named.entry is not None:
         name = named.name
         if not isinstance(PRESETS.get(named.entry.model), ViTConfig):
@@ -271,26 +280,46 @@ def evaluate_knn(
 
 
 def _evaluate_boxes(
-    detector: "Detector", options: "DataSection", data: str | None, *, pretrained_name: bool
+    detector: "Detector",
+    options: "DataSection",
+    data: str | None,
+    run: "Run | None",
+    given: tuple[str | Path | None, Sequence[str]],
+    *,
+    pretrained_name: bool,
 ) -> "DetectionEvaluation":
-    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
-    from regard.data import JoinedDetectionSource, open_detection
+    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it.
+
+    given: recipe and settings of this evaluation. What was mended in the annotations or left out is a warning.
+    """
+    from regard.api.training import data_section
+    from regard.data import open_detection, sentences
     from regard.recipes import DetectionDataSection
     from regard.tasks import annotations_of, splits_of
 
     is_own = not pretrained_name and data in (None, options.address)
     own = options if is_own and isinstance(options, DetectionDataSection) else None
+    # COCO's files that the run's recipe names are of its own data.
+    stated = own or data_section(data or options.address, *given)
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
-        val_fraction=options.val_fraction if is_own else None,
+        val_fraction=None if own is None else options.val_fraction,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
-        annotations=None if own is None else annotations_of(own),
+        on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+        annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
         decoding=detector.preprocessing.decoding,
     )
-    held_out = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
-    source = held_out if own is None else splits_of(found, own)[1]
+    repairs = found.repairs
+    for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):
+        warnings.warn(f"{found.address}: {sentence}", stacklevel=3)
+    if own is not None and run is not None:
+        source = held_out_boxes(run, found, own)
+    elif own is not None:
+        _, source = splits_of(found, own)
+    else:
+        source = found.val if found.has_val else found.train
     return detector.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
     )
@@ -379,21 +408,3 @@ def _classifier(run: "str | Path | Classifier", weights: str, device: Device) ->
 def _is_pretrained(run: str | Path) -> bool:
     """Whether it is a name of the catalogue, and not a folder that is called so."""
     return find(run).entry is not None
-
-
-def _options(
-    run: str | Path, data: str | None, recipe: str | Path | None = None, settings: Sequence[str] = ()
-) -> "DataSection":
-    """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
-    from regard.api.training import data_section
-    from regard.recipes import parse_settings
-    from regard.training import Run
-
-    named = find(run)
-    if named.entry is None and recipe is None:
-        opened = Run(_folder(named))
-        if opened.recipe_file.exists() or not opened.metadata_file.exists():
-            return Run.open(opened.path).recipe(parse_settings(settings)).data
-    if data is None and recipe is None:
-        raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
-    return data_section(data, recipe, settings)
