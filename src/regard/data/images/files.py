@@ -229,7 +229,7 @@ def _require_size(image: Image.Image, decoding: Decoding) -> None:
 
 
 def _limit(decoding: Decoding) -> str:
-    return f"up to {decoding.max_megapixels:g} megapixels are read (data.max_megapixels)"
+    return f"up to {decoding.max_megapixels:g} megapixels are read (data.max_megapixels, predict --max-megapixels)"
 
 
 def _is_deep(image: Image.Image) -> bool:
