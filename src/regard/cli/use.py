@@ -97,6 +97,9 @@ def predict(
     attention: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
     ] = None,
+    max_megapixels: Annotated[
+        float | None, typer.Option(help="Read images of up to so many megapixels; 64, or as in training, unless given.")
+    ] = None,
     weights: Weights = "model",
     device: Device = None,
     out: OutFolder = None,
@@ -120,6 +123,8 @@ def predict(
         raise RegardError(f"{run}: reads images; --text and --attention are for runs that read text")
     if not files:
         raise RegardError("predict: name an image file, or a folder of them")
+    if max_megapixels is not None:
+        predictor.max_megapixels = max_megapixels
     if isinstance(predictor, Detector):
         predict_boxes(predictor.fused(), _image_files(files), threshold, out, as_json=as_json, as_csv=as_csv)
         return

@@ -95,6 +95,8 @@ def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[l
             if len(faulty) == len(source):
                 what += "; data.train_images and data.val_images say where they are"
             what += f"; {whole.file.hint(indices[faulty[0][0]])}"
+        if kind != MISSING:
+            what += "; --set data.on_bad_image=skip leaves them out"
         issues.append(Issue("error", what, where))
         if kind == OTHER_SIZE:
             suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]

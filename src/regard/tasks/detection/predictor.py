@@ -60,7 +60,9 @@ class Detector(ImagePredictor[Detections]):
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
-        return Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
+        faster = Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
+        faster.max_megapixels = self.max_megapixels
+        return faster
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
