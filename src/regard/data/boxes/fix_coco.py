@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.boxes.coco import joined_categories, count_unused, read_parts, usable
+from regard.data.boxes.coco import count_unused, joined_categories, read_parts, usable
 from regard.data.boxes.coco_json import CocoFile
 from regard.data.boxes.coco_layout import Annotations, find_parts
 from regard.data.boxes.coco_lists import read_json
