@@ -204,7 +204,7 @@ def evaluate(
     settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
     run's recipe says, or another `recipe`.
     """
-    from regard.data import Joined, open_images, open_pairs, open_text
+    from regard.data import open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights, device=device)
@@ -230,10 +230,10 @@ def evaluate(
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
+        decoding=predictor.preprocessing.decoding,
+        for_evaluation=_is_pretrained(run) or address != options.address,
     )
-    as_trained = not _is_pretrained(run) and address == options.address
-    source = images.val if as_trained or images.has_val else Joined([images.train, images.val])
-    source = source if own is None else held_out_images(own, images)
+    source = images.val if own is None else held_out_images(own, images)
     return predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
@@ -270,6 +270,7 @@ def evaluate_knn(
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
+        decoding=preprocessing.decoding,
     )
     known, labels, _ = features_of(model, images.train, preprocessing)
     asked, wanted, _ = features_of(model, images.val, preprocessing)
@@ -308,6 +309,7 @@ def _evaluate_boxes(
         on_bad_image=options.on_bad_image,
         on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
         annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
+        decoding=detector.preprocessing.decoding,
     )
     repairs = found.repairs
     for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):

@@ -11,7 +11,17 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from regard.data import BadImage, DetectionPreprocessing, Preprocessing, from_pil, read_image
+from regard.data import (
+    AS_STORED,
+    BadImage,
+    Decoding,
+    DetectionPreprocessing,
+    Preprocessing,
+    from_pil,
+    normal,
+    read_image,
+    told_alike,
+)
 from regard.errors import RegardError
 from regard.tasks.predictor import Predictor, batched, many
 
@@ -39,6 +49,7 @@ class ImagePredictor(Predictor, Generic[Answer]):
         super().__init__(model)
         self.class_names = tuple(class_names)
         self._channels = preprocessing.channels
+        self._decoding = preprocessing.decoding
 
     @abstractmethod
     def _preprocess(
@@ -51,7 +62,7 @@ class ImagePredictor(Predictor, Generic[Answer]):
         return self._load(image, "image").prepared
 
     def _load(self, image: object, name: str) -> LoadedImage:
-        pixels, is_file = pixels_of(image, self._channels, name), isinstance(image, str | Path)
+        pixels, is_file = pixels_of(image, self._channels, name, self._decoding), isinstance(image, str | Path)
         size = (pixels.shape[1], pixels.shape[2])
         return LoadedImage(str(image) if is_file else name, size, self._preprocess(pixels), None if is_file else pixels)
 
@@ -92,26 +103,32 @@ class ImagePredictor(Predictor, Generic[Answer]):
         None: they are the model's own; all of them are used.
         """
         names = self.class_names if class_names is None else class_names
-        place = {name: index for index, name in reversed(list(enumerate(self.class_names)))}
-        unexpected = [name for i, name in enumerate(names) if name not in place and (used is None or i in used)]
+        numbered = list(reversed(list(enumerate(self.class_names))))
+        # As they are written, and else in Unicode's one form.
+        place = {normal(name): index for index, name in numbered} | {name: index for index, name in numbered}
+        places = [place.get(name, place.get(normal(name), -1)) for name in names]
+        unexpected = [names[i] for i, own in enumerate(places) if own < 0 and (used is None or i in used)]
         if unexpected:
+            alike = told_alike([*unexpected, *self.class_names])
             raise RegardError(
                 f"the data have classes that the model does not know: {', '.join(unexpected)}; "
-                f"it knows: {', '.join(self.class_names)}"
+                f"it knows: {', '.join(self.class_names)}{f'; {alike}' if alike else ''}"
             )
-        return torch.tensor([place.get(name, -1) for name in names])
+        return torch.tensor(places)
 
 
-def pixels_of(image: object, channels: int, name: str) -> UInt8[Tensor, "channels height width"]:
+def pixels_of(
+    image: object, channels: int, name: str, decoding: Decoding = AS_STORED
+) -> UInt8[Tensor, "channels height width"]:
     """An image as uint8 on the CPU, grey (`channels` 1) or RGB (3), in its stored size.
 
     Files, Pillow images and arrays are brought to that many channels as `from_pil` says; a tensor must have them.
     Raises BadImage for a file that cannot be read, and RegardError, which begins with `name`, for any other kind.
     """
     if isinstance(image, str | Path):
-        return read_image(image, channels)
+        return read_image(image, channels, decoding)
     if isinstance(image, Image.Image):
-        return from_pil(image, channels)
+        return from_pil(image, channels, decoding)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))):
             wanted = "(height, width) or (height, width, 1, 3 or 4 channels)"
