@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         TextEvaluation,
     )
 
+Measured = TypeVar("Measured", bound="Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation")
+
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
 Device = str | torch.device | None
@@ -53,10 +55,12 @@ def load(run: str | Path, *, weights: str = "model", device: Device = None) -> "
     if named.entry is not None:
         from regard.tasks import pretrained_predictor
 
-        predictor = pretrained_predictor(named.name, create_model(named.name, pretrained=True))
+        predictor: Predictor = pretrained_predictor(named.name, create_model(named.name, pretrained=True))
         predictor.model.to(chosen)
-        return predictor
-    return load_predictor(_folder(named), weights=weights, device=chosen)
+    else:
+        predictor = load_predictor(_folder(named), weights=weights, device=chosen)
+    predictor.source = str(run)
+    return predictor
 
 
 def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Sequence[str] | None = None) -> Path:
@@ -183,28 +187,39 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
 
 
 def evaluate(
-    run: str | Path, data: str | None = None, *, weights: str = "model", device: Device = None
+    run: str | Path,
+    data: str | None = None,
+    *,
+    weights: str = "model",
+    device: Device = None,
+    max_detections: int | None = None,
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
     """Measures a run on its own held-out data, or on another data set.
 
     Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
     matched by name: a class that the model does not know is a RegardError.
+    max_detections: of a detector, how many objects of an image count; see `Detector.evaluate`. RegardError also where
+    the model's numbers are not finite.
     """
     from regard.data import Joined, open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights, device=device)
+    if max_detections is not None and not isinstance(predictor, Detector):
+        raise RegardError(f"{run}: max_detections is for runs of detection")
     options = _options(run, data)
     address = data or options.address
     if isinstance(predictor, Translator):
         pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
-        return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
+        found = predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
+        return _finite(found, run)
     if isinstance(predictor, Detector):
-        return _evaluate_boxes(predictor, options, data, pretrained_name=_is_pretrained(run))
+        pretrained_name = _is_pretrained(run)
+        return _finite(_evaluate_boxes(predictor, options, data, max_detections, pretrained_name=pretrained_name), run)
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
-        return predictor.evaluate(text.val if address == options.address else text.train + text.val)
+        return _finite(predictor.evaluate(text.val if address == options.address else text.train + text.val), run)
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,
@@ -215,9 +230,20 @@ def evaluate(
     )
     own = not _is_pretrained(run) and address == options.address
     source = images.val if own or images.has_val else Joined([images.train, images.val])
-    return predictor.evaluate(
+    measured = predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
+    return _finite(measured, run)
+
+
+def _finite(evaluation: Measured, run: str | Path) -> Measured:
+    """The evaluation itself. RegardError where the model's numbers are not finite, so that its figures say nothing."""
+    from regard.errors import first_few
+    from regard.tasks.predictor import NOT_FINITE
+
+    if evaluation.not_finite:
+        raise RegardError(f"{run}: {NOT_FINITE} to {first_few(evaluation.not_finite)}; there are no figures to tell")
+    return evaluation
 
 
 def evaluate_knn(
@@ -260,7 +286,12 @@ def evaluate_knn(
 
 
 def _evaluate_boxes(
-    detector: "Detector", options: "DataSection", data: str | None, *, pretrained_name: bool
+    detector: "Detector",
+    options: "DataSection",
+    data: str | None,
+    max_detections: int | None,
+    *,
+    pretrained_name: bool,
 ) -> "DetectionEvaluation":
     """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
     from regard.data import JoinedDetectionSource, open_detection
@@ -282,7 +313,12 @@ def _evaluate_boxes(
     else:
         source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
     return detector.evaluate(
-        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
+        source,
+        num_workers=options.num_workers,
+        on_bad_image=options.on_bad_image,
+        class_names=found.class_names,
+        category_ids=found.category_ids,
+        max_detections=max_detections,
     )
 
 

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from regard.cli.boxes import write_suspects
 from regard.cli.tables import right, show
+from regard.cli.terminal import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -152,7 +153,7 @@ def check(
     errors = sum(issue.severity == "error" for issue in issues)
     if out is not None and suspects:
         write_suspects(suspects, out)
-    typer.echo(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
+    say(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
     if errors:
         raise typer.Exit(1)
 
@@ -169,7 +170,7 @@ def make(
     from regard.data import make_folder
 
     count, address = make_folder(name, folder, size)
-    typer.echo(f"{count} images in {folder}; train on them with --data {address}")
+    say(f"{count} images in {folder}; train on them with --data {address}")
 
 
 def doctor() -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from regard.cli.tables import right, show
+from regard.cli.terminal import say
 from regard.cli.train import Device, Settings, with_device, words
 from regard.errors import RegardError
 
@@ -70,7 +71,7 @@ def demo(
     comparison = _compare("all", None, DEMO_RECIPE, 1, folder, settings, device, title=title, with_dinov2=True)
     if detector_minutes:
         comparison.write_report(second=_train_detector(folder / "detector", detector_minutes, device))
-        typer.echo(f"{comparison.report_file} now holds both parts")
+        say(f"{comparison.report_file} now holds both parts")
 
 
 def _train_detector(folder: Path, minutes: float, device: str | None) -> "SecondPart":
@@ -81,12 +82,10 @@ def _train_detector(folder: Path, minutes: float, device: str | None) -> "Second
 
     settings = [f"train.max_minutes={minutes:g}"]
     recipe = load_recipe(DETECTOR_RECIPE, with_device(settings, device))
-    typer.echo(f"now a detector, for {minutes:g} minutes", err=True)
+    say(f"now a detector, for {minutes:g} minutes", err=True)
     command = words(["regard", "train", DETECTOR_RECIPE], None, settings, device)
     run, summary = train_run(DETECTOR_RECIPE, recipe, folder, command=command)
-    typer.echo(
-        f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}"
-    )
+    say(f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}")
     return SecondPart("Objects in images, by a detector", contender(folder.name, [folder], with_cost=False), command)
 
 
@@ -113,11 +112,11 @@ def _compare(
     names = "all" if mixers == "all" else [name.strip() for name in mixers.split(",") if name.strip()]
     comparison = Comparison(resolved, names, seeds, out)
     if comparison.left_out:
-        typer.echo(comparison.left_out, err=True)
+        say(comparison.left_out, err=True)
     options = shlex.split(words([], data, settings, device))
     contenders = comparison.run(recipe, options, title=title, with_dinov2=with_dinov2)
     _show_table(contenders, TASKS[resolved.task].unit)
-    typer.echo(f"report: {comparison.report_file}")
+    say(f"report: {comparison.report_file}")
     return comparison
 
 
@@ -141,7 +140,7 @@ def _show_table(contenders: "Sequence[Contender]", unit: str) -> None:
             f"{found.training_seconds:.0f}",
         )
     show(table)
-    typer.echo(
+    say(
         f"{metric.words} on held-out data; MFLOP and µs/{sample} of inference; peak MB of a training step; "
         "s of training"
     )
