@@ -300,9 +300,12 @@ def test_images_that_lie_elsewhere(tmp_path, sound):
 def test_parts_that_share_images(tmp_path, sound):
     (tmp_path / "val/13.png").write_bytes((tmp_path / "train/5.png").read_bytes())
     for pixels in (True, False):
-        what = only(tmp_path, sound, "error", None, pixels=pixels)
+        what = only(tmp_path, sound, "warning", None, pixels=pixels)
         pair = f"{tmp_path / 'val/13.png'} is {tmp_path / 'train/5.png'}"
-        assert what == f"1 of 3 held-out images are trained on too: {pair}"
+        assert what == f"1 of 3 held-out images are trained on too: {pair}; data.strict=true makes this an error"
+        (issue,), _, _ = check_opened_detection(open_detection(f"coco:{tmp_path}"), pixels=pixels, strict=True)
+        assert issue.severity == "error"
+        assert issue.what == f"1 of 3 held-out images are trained on too: {pair}; data.strict=false lets it pass"
 
 
 def test_one_shared_image_among_many_is_a_warning(tmp_path, sound):

@@ -14,8 +14,7 @@ from regard.models import PRESETS
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.hub import HubFile, fetch_folder
-
-LOCAL = "local-dir:"
+from regard.weights.load import LOCAL
 
 # What other libraries call models that are here under another name.
 ELSEWHERE = {

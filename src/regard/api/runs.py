@@ -168,15 +168,17 @@ def convert(
     *,
     to: str,
     format: str | None = None,
+    use_ema: bool = True,
 ) -> str:
     """Writes the weights of a run, a file, a name of the catalogue or of the hub in another format, and says how.
 
     to: one of `regard.weights.FORMATS`; the destination's suffix says which kind of file: .safetensors, .npz (google),
-    or .pth, .pt and .bin, in which `detr` keeps them under "model". RegardError where the format has no such model.
+    or .pth, .pt and .bin, in which `detr` keeps them under "model". use_ema: of several state dicts in a file, the
+    averaged one. RegardError where the format has no such model.
     """
     from regard.weights.convert import convert_weights
 
-    return convert_weights(source, Path(destination), to=to, format=format)
+    return convert_weights(source, Path(destination), to=to, format=format, use_ema=use_ema)
 
 
 def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
@@ -190,6 +192,8 @@ def evaluate(
     run: str | Path,
     data: str | None = None,
     *,
+    recipe: str | Path | None = None,
+    settings: Sequence[str] = (),
     weights: str = "model",
     device: Device = None,
     max_detections: int | None = None,
@@ -198,6 +202,8 @@ def evaluate(
 
     Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
     matched by name: a class that the model does not know is a RegardError.
+    settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
+    run's recipe says, or another `recipe`.
     max_detections: of a detector, how many objects of an image count; see `Detector.evaluate`. RegardError also where
     the model's numbers are not finite.
     """
@@ -207,7 +213,7 @@ def evaluate(
     predictor = load(run, weights=weights, device=device)
     if max_detections is not None and not isinstance(predictor, Detector):
         raise RegardError(f"{run}: max_detections is for runs of detection")
-    options = _options(run, data)
+    options = _options(run, data, recipe, settings)
     address = data or options.address
     if isinstance(predictor, Translator):
         pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
@@ -407,16 +413,19 @@ def _is_pretrained(run: str | Path) -> bool:
     return find(run).entry is not None
 
 
-def _options(run: str | Path, data: str | None) -> "DataSection":
+def _options(
+    run: str | Path, data: str | None, recipe: str | Path | None = None, settings: Sequence[str] = ()
+) -> "DataSection":
     """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
-    from regard.recipes import DataSection
+    from regard.api.training import data_section
+    from regard.recipes import parse_settings
     from regard.training import Run
 
     named = find(run)
-    if named.entry is None:
+    if named.entry is None and recipe is None:
         opened = Run(_folder(named))
         if opened.recipe_file.exists() or not opened.metadata_file.exists():
-            return Run.open(opened.path).recipe().data
-    if data is None:
+            return Run.open(opened.path).recipe(parse_settings(settings)).data
+    if data is None and recipe is None:
         raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
-    return DataSection(address=data)
+    return data_section(data, recipe, settings)

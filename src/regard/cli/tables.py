@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from regard.cli.terminal import plain, plain_text, write_csv, write_json
 from regard.errors import RegardError
@@ -25,8 +26,18 @@ def show(table: Table, *, in_lines: bool = False) -> None:
     """
     for column in table.columns:
         column.overflow = "fold"
-        column._cells = [plain_text(str(cell)) if in_lines else plain(cell) for cell in column.cells]
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    _Plain(in_lines).print(table)
+
+
+class _Plain(Console):
+    """A console that a name cannot drive."""
+
+    def __init__(self, in_lines: bool) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False)
+        self._plain = plain_text if in_lines else plain
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(self._plain(text), **options)
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:
@@ -58,8 +69,15 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A header and a line for each row. What is not UTF-8 in a name is written as \\udcff; only JSON reads it back."""
+    from regard.files import printable
+
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
+    returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
+    writer = csv.DictWriter(
+        text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    )
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return printable(text.getvalue())

@@ -15,11 +15,14 @@ def convert(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="FORMAT", help="The source's format; recognised unless given.")
     ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema/--no-ema", help="Of several in a file, take the averaged weights.")
+    ] = True,
 ) -> None:
     """Write weights under another library's names."""
     from regard.api import convert as convert_weights
 
-    say(convert_weights(source, destination, to=to, format=from_))
+    say(convert_weights(source, destination, to=to, format=from_, use_ema=ema))
 
 
 def push(

@@ -1,9 +1,11 @@
 """`regard data check`: from a data address to the issues that would spoil a training on it."""
 
+from functools import partial
 from pathlib import Path
 
 from regard.data.addresses import SORTS, parse_address
-from regard.data.boxes.coco import Annotations
+from regard.data.boxes.coco_layout import Annotations
+from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
 from regard.data.checks.boxes import Checked, DetectionSummary, check_opened_detection
 from regard.data.checks.images import Summary, check_opened_images
@@ -64,26 +66,32 @@ def check_detection(
     val_fraction: float = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
+    on_bad_annotation: OnBadAnnotation = "stop",
     pixels: bool = True,
 ) -> Checked:
     """Read all images and boxes of an address, or of opened data, as `check_opened_detection` does.
 
-    annotations, val_fraction, split_seed, on_bad_image: how an address is opened. Data that cannot be opened at all are
-    one error, with an empty summary.
+    annotations, val_fraction, split_seed, on_bad_image: how an address is opened. Annotations that cannot be used are
+    left out, so that all faults are found at once; they are errors unless `on_bad_annotation` is "skip". Data that
+    cannot be opened at all are one error, with an empty summary.
     """
+    as_wanted = partial(
+        check_opened_detection, num_queries=num_queries, pixels=pixels, on_bad_annotation=on_bad_annotation
+    )
     if isinstance(address, DetectionData):
-        return check_opened_detection(address, num_queries=num_queries, pixels=pixels)
+        return as_wanted(address)
     try:
         data = open_detection(
             address,
             val_fraction=val_fraction,
             split_seed=split_seed,
             on_bad_image=on_bad_image,
+            on_bad_annotation="skip",
             annotations=annotations,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], DetectionSummary(0, 0, 0, 0, 0, {}), []
-    return check_opened_detection(data, num_queries=num_queries, pixels=pixels)
+    return as_wanted(data)
 
 
 def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0) -> tuple[list[Issue], PairSummary]:

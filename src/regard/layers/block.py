@@ -52,7 +52,7 @@ class DropPath(nn.Module):
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         if not self.training or not self.rate:
             return x
-        kept = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device) >= self.rate
+        kept = torch.rand(x.shape[0], *(1,) * (x.ndim - 1), device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 
 

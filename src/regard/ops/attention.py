@@ -8,9 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
+from regard.ops.arguments import floats, is_sound, is_usable, looks_at_values, require_alike, require_bool, scale_of
+from regard.ops.masked_products import products, sums
 
 SHORT = 512
 """Up to so many keys, bfloat16 with gradients is computed in float32 on a CPU."""
+FEW = 16
+"""With fewer keys than a vector has lanes, PyTorch's kernel gives zeros to a query whose logits are all NaN."""
 
 AttentionImpl = Literal["auto", "math", "sdpa"]
 
@@ -29,18 +33,9 @@ def attention_weights(
     The arguments are those of `attention`. The softmax runs in float32 at least. A query that may look nowhere has a
     row of zeros.
     """
-    _check(q, k, None, mask, bias)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    logits = (q * scale) @ k.transpose(-2, -1)
-    logits = logits.to(torch.promote_types(q.dtype, torch.float32))
-    if bias is not None:
-        logits = logits + bias
-    mask = _allowed(mask, bias, q, k, is_causal)
-    if mask is None:
-        return logits.softmax(-1).to(q.dtype)
-    # The finite fill keeps the softmax and the gradient of a row without any key finite; the second fill sets it to 0.
-    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
-    return weights.masked_fill(~mask, 0).to(q.dtype)
+    q, k, bias = floats("attention", q=q, k=k, bias=bias)
+    scale = _checked(q, k, None, mask, bias, scale)
+    return _weights(q, k, _allowed(mask, bias, q, k, is_causal), bias, scale)
 
 
 def attention(
@@ -58,36 +53,66 @@ def attention(
 
     `mask` is True where a query may look at a key, and `bias` is added to the logits; both broadcast to
     (batch, heads, queries, keys). `is_causal` lets query i see the keys up to i. `scale` is 1/√head_dim unless given.
-    A query that may look nowhere gets zeros, and finite gradients.
+    A query that may look nowhere gets zeros, and finite gradients. A bias of -inf is a mask.
+
+    q, k, v and bias have one dtype and one device, as in `regard.ops.arguments`. A NaN in a query, in the scale, or in
+    a key or value that a query may look at makes the query's output NaN; what it may not look at does not count, in
+    values and gradients. On a GPU the fused kernel may carry it to other queries of its head, but not from keys that no
+    query looks at.
 
     `impl`: "math" is the definition, "sdpa" is PyTorch's fused kernel, "auto" the faster one.
-    Raises RegardError for shapes that do not fit together, and for an unknown `impl`.
+    Raises RegardError for shapes, dtypes and devices that do not fit together, and for an unknown `impl`.
     """
-    _check(q, k, v, mask, bias)
+    q, k, v, bias = floats("attention", q=q, k=k, v=v, bias=bias)
+    scale = _checked(q, k, v, mask, bias, scale)
     if impl not in get_args(AttentionImpl):
         raise unknown("impl", impl, get_args(AttentionImpl), where="attention")
-    if impl == "math":
-        return attention_weights(q, k, mask=mask, bias=bias, is_causal=is_causal, scale=scale) @ v
-    return _fused(q, k, v, mask, bias, is_causal, scale)
+    if impl != "math" and is_usable(scale):
+        looks = looks_at_values(q)
+        if not (looks and k.shape[2] < FEW) or is_sound(q, k):
+            out = fused(q, k, v, mask, bias, is_causal, scale)
+            every_pair = mask is None and bias is None and not is_causal
+            if every_pair or not looks or is_sound(out, k):
+                return out
+    allowed = _allowed(mask, bias, q, k, is_causal)
+    return sums(_weights(q, k, allowed, bias, scale), v, allowed)
 
 
-def _fused(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, is_causal: bool, scale: float | None
+def _weights(q: Tensor, k: Tensor, allowed: Tensor | None, bias: Tensor | None, scale: float) -> Tensor:
+    logits = products(q * scale, k, allowed)
+    logits = logits.to(torch.promote_types(q.dtype, torch.float32))
+    if bias is not None:
+        logits = logits + bias
+    return (logits.softmax(-1) if allowed is None else masked_softmax(logits, allowed)).to(q.dtype)
+
+
+def masked_softmax(logits: Float[Tensor, "*shape"], allowed: Bool[Tensor, "..."]) -> Float[Tensor, "*shape"]:
+    """Softmax over the pairs that are allowed, and 0 for the others; a row without any has zeros and no gradient."""
+    nowhere = ~allowed.any(-1, keepdim=True)  # a softmax over nothing but -inf would be NaN
+    return logits.masked_fill(~allowed, float("-inf")).masked_fill(nowhere, 0).softmax(-1).masked_fill(~allowed, 0)
+
+
+def fused(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, is_causal: bool, scale: float
 ) -> Tensor:
+    """PyTorch's kernel. What is not finite in q, k or v may reach queries that do not look at it."""
     if _short_in_bf16(q, k, v):
         with torch.autocast("cpu", enabled=False):  # autocast would cast them to bfloat16 again
-            return _fused(q.float(), k.float(), v.float(), mask, bias, is_causal, scale).to(q.dtype)
+            wide = None if bias is None else bias.float()
+            return fused(q.float(), k.float(), v.float(), mask, wide, is_causal, scale).to(q.dtype)
     # With a last stride other than one the kernel falls back to a path that is quadratic in memory.
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     if mask is None and bias is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scale)
     mask = _allowed(mask, bias, q, k, is_causal)
-    if mask is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=_expanded(bias, q, k), scale=scale)
+    assert mask is not None
+    if q.device.type != "cpu":  # where nobody looks at the result: at least keys that no query looks at do not count
+        unseen = ~torch.atleast_2d(mask).any(-2).unsqueeze(-1)
+        k, v = k.masked_fill(unseen, 0), v.masked_fill(unseen, 0)
     # Kernels differ in what a query without any key gets: here it looks everywhere, and is set to zero afterwards.
     somewhere = mask.any(-1, keepdim=True)
     mask = mask | ~somewhere
-    logit_mask = mask if bias is None else bias.to(q.dtype).masked_fill(~mask, float("-inf"))
+    logit_mask = mask if bias is None else bias.masked_fill(~mask, float("-inf"))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=_expanded(logit_mask, q, k), scale=scale)
     return out.masked_fill(~somewhere, 0)
 
@@ -98,10 +123,7 @@ def _short_in_bf16(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return q.dtype == torch.bfloat16 and q.device.type == "cpu" and with_gradient and k.shape[2] <= SHORT
 
 
-def _expanded(logit_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
-    if logit_mask is None:
-        return None
-    logit_mask = logit_mask if logit_mask.dtype == torch.bool else logit_mask.to(q.dtype)
+def _expanded(logit_mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
     return logit_mask.expand(*q.shape[:2], q.shape[2], k.shape[2])
 
 
@@ -116,22 +138,28 @@ def _allowed(mask: Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor, is_
     return mask
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None, bias: Tensor | None) -> None:
+def _checked(
+    q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None, bias: Tensor | None, scale: float | None
+) -> float:
+    """The scale. RegardError for what does not fit together."""
     if q.ndim != 4 or k.ndim != 4 or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
         raise RegardError(
             f"attention: q {tuple(q.shape)} and k {tuple(k.shape)} must be (batch, heads, tokens, head_dim) "
             "and agree in all but tokens"
         )
-    if v is not None and v.shape[:3] != k.shape[:3]:
+    if v is not None and (v.ndim != 4 or v.shape[:3] != k.shape[:3]):
         raise RegardError(f"attention: v {tuple(v.shape)} must have k's batch, heads and keys, {tuple(k.shape[:3])}")
-    logits = (*q.shape[:3], k.shape[2])
-    for name, tensor in (("mask", mask), ("bias", bias)):
-        if tensor is not None and not _broadcasts(tuple(tensor.shape), logits):
-            raise RegardError(
-                f"attention: {name} {tuple(tensor.shape)} does not broadcast to (batch, heads, queries, keys) {logits}"
-            )
-    if mask is not None and mask.dtype != torch.bool:
-        raise RegardError(f"attention: mask must be bool, True where a query may look; got {mask.dtype}. See also bias")
+    require_bool("attention", mask, q, "a query may look")
+    if mask is not None or bias is not None:
+        logits = (*q.shape[:3], k.shape[2])
+        for name, tensor in (("mask", mask), ("bias", bias)):
+            if tensor is not None and not _broadcasts(tuple(tensor.shape), logits):
+                raise RegardError(
+                    f"attention: {name} {tuple(tensor.shape)} does not broadcast to "
+                    f"(batch, heads, queries, keys) {logits}"
+                )
+    require_alike("attention", q=q, k=k, v=v, bias=bias)
+    return scale_of("attention", scale, q.shape[3])
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

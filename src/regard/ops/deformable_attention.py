@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.errors import RegardError
+from regard.ops.arguments import floats, full_precision, require_precise, require_shape, require_whole
+
+OP = "deformable attention"
 
 
 def deformable_attention(
@@ -21,13 +24,23 @@ def deformable_attention(
     `value` holds the tokens of all maps, one map after the other, each read row by row; `shapes` are the maps'
     (height, width). A location is (x, y) in its map, each from 0 to 1. Values between the centres of tokens are
     interpolated linearly; outside the map they are zero. It samples and sums in float32 at least, and the time does not
-    depend on the sizes of the maps. Raises RegardError where `shapes` do not fit the tokens or the locations.
+    depend on the sizes of the maps.
+
+    `locations` and `weights` are in the dtype of `value`, or in float32; under autocast `value` alone is cast.
+    A value that is NaN reaches the points beside it, a location or a weight that is NaN its query. RegardError where
+    shapes, dtypes and devices do not fit together.
     """
-    sizes = [height * width for height, width in shapes]
-    _check(value, shapes, sizes, locations)
+    (value,) = floats(OP, value=value)
+    require_precise(OP, value, locations=locations, weights=weights)
+    shapes = _checked(value, shapes, locations, weights)
+    return _sampled(value, shapes, locations, weights)
+
+
+@full_precision
+def _sampled(value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
     dtype = torch.promote_types(value.dtype, torch.float32)
     places = (2 * locations.to(dtype) - 1).flatten(0, 1)  # grid_sample's corners are (-1, -1) and (1, 1)
-    maps = value.to(dtype).transpose(2, 3).flatten(0, 1).split(sizes, dim=2)
+    maps = value.to(dtype).transpose(2, 3).flatten(0, 1).split([height * width for height, width in shapes], dim=2)
     sampled = [
         F.grid_sample(of_level.unflatten(2, shape), places[:, :, level], align_corners=False)
         for level, (of_level, shape) in enumerate(zip(maps, shapes, strict=True))
@@ -37,9 +50,23 @@ def deformable_attention(
     return (points * weights[:, None]).sum(3).transpose(1, 2).unflatten(0, value.shape[:2]).to(value.dtype)
 
 
-def _check(value: Tensor, shapes: Sequence[tuple[int, int]], sizes: list[int], locations: Tensor) -> None:
-    if sum(sizes) != value.shape[2] or len(shapes) != locations.shape[3]:
+def _checked(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> list[tuple[int, int]]:
+    """The maps' sizes. RegardError for what does not fit together."""
+    sizes = [tuple(shape) for shape in shapes]
+    if not sizes or any(len(shape) != 2 for shape in sizes):
+        raise RegardError(f"{OP}: shapes must be (height, width) of each map, at least one, got {list(shapes)}")
+    maps = [(require_whole(OP, "height", height, 1), require_whole(OP, "width", width, 1)) for height, width in sizes]
+    tokens = sum(height * width for height, width in maps)
+    if value.ndim != 4 or locations.ndim != 6 or tokens != value.shape[2] or len(maps) != locations.shape[3]:
         raise RegardError(
-            f"deformable attention: maps of {list(shapes)} have {sum(sizes)} tokens on {len(shapes)} levels, "
-            f"got {value.shape[2]} tokens and locations on {locations.shape[3]} levels"
+            f"{OP}: maps of {maps} have {tokens} tokens on {len(maps)} levels, "
+            f"got {value.shape[2] if value.ndim == 4 else tuple(value.shape)} tokens "
+            f"and locations on {locations.shape[3] if locations.ndim == 6 else tuple(locations.shape)} levels"
         )
+    (batch, heads), (queries, levels, points) = value.shape[:2], locations.shape[2:5]
+    wanted = (batch, heads, queries, levels, points, 2)
+    require_shape(OP, "locations", locations, wanted, "(batch, heads, queries, levels, points, 2)")
+    require_shape(OP, "weights", weights, wanted[:-1], "(batch, heads, queries, levels, points)")
+    return maps

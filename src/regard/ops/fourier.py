@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.errors import unknown
+from regard.errors import RegardError, unknown
+from regard.ops.arguments import full_precision, require_floats
 
 FourierImpl = Literal["auto", "math", "fft", "matmul"]
 
@@ -19,14 +20,26 @@ def fourier_mixing(
     """Re(F_tokens(F_channels(x))), the real part of the 2-D Fourier transform (Lee-Thorp et al. 2021, eq. 3).
 
     The transform is not normalised: its output is √(tokens · embed_dim) times as large as its input.
-    It runs in float32 at least, since the FFT does not support half precision.
+    It runs in float32 at least, since the FFT does not support half precision, and autocast does not change that.
+    Every output depends on every input of its image: one NaN makes all of them NaN.
 
     impl: "math" is the definition. "fft" is the FFT of real numbers: it computes half of the frequencies, and the other
     half is their mirror image. "matmul" multiplies with matrices of cosines and sines, without complex numbers: slower,
-    but it can be exported. "auto" is "fft", or "matmul" in an export. RegardError for another name.
+    but it can be exported. "auto" is "fft", or "matmul" in an export. RegardError for another name, and for x that is
+    not three-dimensional, empty in a transformed dimension, or not of floating numbers.
     """
+    require_floats("fourier mixing", x=x)
+    if x.ndim != 3 or 0 in x.shape[1:]:
+        raise RegardError(
+            f"fourier mixing: x must be (batch, tokens, embed_dim) with at least one of both, got {tuple(x.shape)}"
+        )
     if impl not in get_args(FourierImpl):
         raise unknown("impl", impl, get_args(FourierImpl), where="fourier mixing")
+    return _mixed(x, impl)
+
+
+@full_precision
+def _mixed(x: Tensor, impl: str) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     if impl == "math":
         return torch.fft.fft2(wide, dim=(-2, -1)).real.to(x.dtype)

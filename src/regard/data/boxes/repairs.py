@@ -33,6 +33,12 @@ class Repairs:
     def pass_over(self, kind: str, where: object) -> None:
         self.passed_over.setdefault(kind, []).append(str(where))
 
+    def add(self, other: "Repairs") -> None:
+        """Counts what another reader found, too."""
+        for own, found in ((self.healed, other.healed), (self.left_out, other.left_out)):
+            for kind, places in found.items():
+                own.setdefault(kind, []).extend(places)
+
     def require(self, address: str, on_bad_annotation: OnBadAnnotation) -> None:
         """RegardError, with every kind, where something had to be left out and this is not allowed."""
         if self.left_out and on_bad_annotation == "stop":

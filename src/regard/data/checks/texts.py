@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from regard.data.checks.issue import Issue
+from regard.data.checks.issue import Issue, unreadable
 from regard.data.text.corpus import TextData, paragraphs
 from regard.data.text.numbers import NumberPairs
 from regard.data.text.pairs import PairSource, TextPairs
@@ -42,8 +42,7 @@ def check_opened_pairs(pairs: TextPairs) -> tuple[list[Issue], PairSummary]:
     if isinstance(pairs.train, NumberPairs):
         return [], summary
     skipped = (*pairs.train.skipped, *pairs.val.skipped)
-    unreadable = [Issue("error", *reversed(message.split(": ", 1))) for message in skipped]
-    return unreadable + _several_targets(pairs.train) + _in_both_splits(pairs), summary
+    return unreadable(skipped, "lines") + _several_targets(pairs.train) + _in_both_splits(pairs), summary
 
 
 def _several_targets(train: PairSource) -> list[Issue]:
@@ -78,8 +77,7 @@ def _first_of(pairs: list[tuple[int, int]], what: str, source: PairSource, other
 
 def check_opened_text(text: TextData) -> tuple[list[Issue], TextSummary]:
     """A file that cannot be read is an error; held-out paragraphs that are also trained on are a warning."""
-    unreadable = [Issue("error", *reversed(message.split(": ", 1))) for message in text.skipped]
-    return unreadable + _repeated_paragraphs(text), TextSummary(len(text.train), len(text.val))
+    return unreadable(text.skipped, "files") + _repeated_paragraphs(text), TextSummary(len(text.train), len(text.val))
 
 
 def _repeated_paragraphs(text: TextData) -> list[Issue]:

@@ -7,7 +7,11 @@ unbiased for the kernel, not for the attention, which is a ratio of two estimate
 
 For numerical stability a maximum is subtracted from the exponent of each feature; it cancels in the ratio. In the
 causal form this maximum depends on a token's past only, because otherwise the rounding would depend on the future. All
-sums run in float32 at least.
+sums run in float32 at least, and autocast does not change that.
+
+q, k and v have one dtype and one device; `projection` is in their dtype, or in float32. A query that is NaN
+gets NaN, and so do all queries that see a key or a value that is. Masked tokens do not count, in values and gradients,
+whatever they hold.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -17,16 +21,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
+from regard.ops.arguments import floats, full_precision, require_bool
 from regard.ops.favor.chunked import chunks_are_faster, favor_in_chunks
 from regard.ops.favor.features import (
+    OP,
+    check_heads,
     check_kind,
     divided,
-    favor_features,
+    features_of,
     finite,
-    full_precision,
     log_features,
     relu_features,
 )
+from regard.ops.masked_products import products, sums
 
 FavorImpl = Literal["auto", "math", "chunked"]
 
@@ -36,14 +43,13 @@ CHUNK = 64
 
 def _by_definition(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
     """φ(q) (φ(k)ᵀ v) / φ(q) Σ φ(k): the keys are summed up once, for all queries."""
-    features_q = favor_features(q, projection, kind=kind, is_query=True)
-    features_k = favor_features(k, projection, kind=kind, is_query=False, mask=mask)
+    features_q = features_of(q, projection, kind, True, None)
+    features_k = features_of(k, projection, kind, False, mask)
     summary = features_k.transpose(-2, -1) @ v.to(features_k.dtype)
     total = features_q @ features_k.sum(-2).unsqueeze(-1)
     return divided(features_q @ summary, total).to(v.dtype)
 
 
-@full_precision
 def favor_attention(
     q: Float[Tensor, "batch heads queries head_dim"],
     k: Float[Tensor, "batch heads keys head_dim"],
@@ -62,11 +68,22 @@ def favor_attention(
 
     impl: "math" is the definition. "chunked" works on some tokens at a time, so that their features stay in the
     processor's cache, and computes the features again for the gradients. "auto" takes the faster one. RegardError for
-    an unknown `kind` or `impl`, and in the causal form where there are not as many queries as keys.
+    an unknown `kind` or `impl`, for shapes, dtypes and devices that do not fit together, and in the causal form where
+    there are not as many queries as keys.
     """
     check_kind(kind)
     if impl not in get_args(FavorImpl):
-        raise unknown("impl", impl, get_args(FavorImpl), where="favor attention")
+        raise unknown("impl", impl, get_args(FavorImpl), where=OP)
+    q, k, v = floats(OP, q=q, k=k, v=v)
+    check_heads(q, k, projection, v)
+    k, v = _real(k, mask), _real(v, mask)
+    return _attended(q, k, v, projection, kind, is_causal, mask, impl)
+
+
+@full_precision
+def _attended(
+    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, is_causal: bool, mask: Tensor | None, impl: str
+) -> Tensor:
     if is_causal:
         return _favor_causal(q, k, v, projection, kind, mask)
     if impl == "chunked" or (impl == "auto" and chunks_are_faster(q, k, projection)):
@@ -74,7 +91,6 @@ def favor_attention(
     return _by_definition(q, k, v, projection, kind, mask)
 
 
-@full_precision
 def favor_weights(
     q: Float[Tensor, "batch heads queries head_dim"],
     k: Float[Tensor, "batch heads keys head_dim"],
@@ -85,12 +101,28 @@ def favor_weights(
     mask: Bool[Tensor, "batch keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     """The attention matrix that `favor_attention` never builds: φ(q_i)·φ(k_j) / Σ_j φ(q_i)·φ(k_j)."""
-    features_q = favor_features(q, projection, kind=kind, is_query=True)
-    features_k = favor_features(k, projection, kind=kind, is_query=False, mask=mask)
+    check_kind(kind)
+    q, k = floats(OP, q=q, k=k)
+    check_heads(q, k, projection)
+    return _estimated(q, _real(k, mask), projection, kind, is_causal, mask)
+
+
+@full_precision
+def _estimated(q: Tensor, k: Tensor, projection: Tensor, kind: str, is_causal: bool, mask: Tensor | None) -> Tensor:
+    features_q = features_of(q, projection, kind, True, None)
+    features_k = features_of(k, projection, kind, False, mask)
     kernel = features_q @ features_k.transpose(-2, -1)
     if is_causal:
         kernel = kernel.tril()
     return divided(kernel, kernel.sum(-1, keepdim=True)).to(q.dtype)
+
+
+def _real(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x (batch, heads, tokens, dim) with zeros for the tokens that `mask` hides, whatever they hold."""
+    if mask is None:
+        return x
+    require_bool(OP, mask, x, "a token is real", (x.shape[0], x.shape[2]))
+    return x.masked_fill(~mask[:, None, :, None], 0)
 
 
 class FavorState(NamedTuple):
@@ -101,7 +133,6 @@ class FavorState(NamedTuple):
     top: Float[Tensor, "batch heads"]  # the largest exponent of any key so far
 
 
-@full_precision
 def favor_step(
     q: Float[Tensor, "batch heads tokens head_dim"],
     k: Float[Tensor, "batch heads tokens head_dim"],
@@ -113,6 +144,17 @@ def favor_step(
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> tuple[Float[Tensor, "batch heads tokens value_dim"], FavorState]:
     """Causal attention of new tokens to themselves and the tokens in `state`; the output and the new state."""
+    check_kind(kind)
+    q, k, v = floats(OP, q=q, k=k, v=v)
+    check_heads(q, k, projection, v)
+    _require_as_many(q, k)
+    return _stepped(q, _real(k, mask), _real(v, mask), state, projection, kind, mask)
+
+
+@full_precision
+def _stepped(
+    q: Tensor, k: Tensor, v: Tensor, state: FavorState | None, projection: Tensor, kind: str, mask: Tensor | None
+) -> tuple[Tensor, FavorState]:
     values = v.to(torch.promote_types(v.dtype, torch.float32))
     if state is None:
         state = _empty_state(values, projection.shape[0] * (2 if kind == "softmax_hyperbolic" else 1))
@@ -132,9 +174,10 @@ def favor_step(
         features_k = (exponents_k - safe.unsqueeze(-1)).exp()
     # Key j was scaled with its own tops[j]; query i wants it scaled with tops[i].
     decay = (safe.unsqueeze(-2) - safe.unsqueeze(-1)).clamp(max=0).exp().tril()
-    kernel = (features_q @ features_k.transpose(-2, -1)) * decay
+    past = torch.ones(decay.shape[-2:], dtype=torch.bool, device=decay.device).tril()
+    kernel = (products(features_q, features_k, past) * decay).tril()
     before = (state.top.unsqueeze(-1) - safe).exp().unsqueeze(-1)
-    mixed = kernel @ values + before * (features_q @ state.summary)
+    mixed = sums(kernel, values, past) + before * (features_q @ state.summary)
     total = kernel.sum(-1, keepdim=True) + before * (features_q @ state.total.unsqueeze(-1))
 
     last = safe[..., -1:]
@@ -158,16 +201,18 @@ def _empty_state(values: Tensor, num_features: int) -> FavorState:
 
 
 def _favor_causal(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, kind: str, mask: Tensor | None) -> Tensor:
+    _require_as_many(q, k)
+    state, outs = None, [v[:, :, :0]]
+    for start in range(0, q.shape[2], CHUNK):
+        chunk = slice(start, start + CHUNK)
+        chunk_mask = None if mask is None else mask[:, chunk]
+        out, state = _stepped(q[:, :, chunk], k[:, :, chunk], v[:, :, chunk], state, projection, kind, chunk_mask)
+        outs.append(out)
+    return torch.cat(outs, dim=2)
+
+
+def _require_as_many(q: Tensor, k: Tensor) -> None:
     if q.shape[2] != k.shape[2]:
         raise RegardError(
             f"performer: the causal form needs as many queries as keys, got {q.shape[2]} and {k.shape[2]}"
         )
-    state, outs = None, []
-    for start in range(0, q.shape[2], CHUNK):
-        chunk = slice(start, start + CHUNK)
-        chunk_mask = None if mask is None else mask[:, chunk]
-        out, state = favor_step(
-            q[:, :, chunk], k[:, :, chunk], v[:, :, chunk], state, projection=projection, kind=kind, mask=chunk_mask
-        )
-        outs.append(out)
-    return torch.cat(outs, dim=2)

@@ -79,7 +79,7 @@ def _maps(x: Tensor, projection: Tensor) -> Tensor:
 
 
 def _chunks(x: Tensor, maps: Tensor) -> list[slice]:
-    size = max(64, FEATURES // (x.shape[0] * x.shape[1] * maps.shape[1]))
+    size = max(64, FEATURES // max(1, x.shape[0] * x.shape[1] * maps.shape[1]))
     return [slice(first, first + size) for first in range(0, x.shape[2], size)]
 
 

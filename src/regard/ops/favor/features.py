@@ -1,18 +1,14 @@
 """Random features whose products estimate a kernel (Choromanski et al. 2020, sections 2.3 and 2.4)."""
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Literal, ParamSpec, TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from regard.ops.arguments import full_precision, require_alike, require_bool, require_floats, require_precise
 
 FavorKind = Literal["softmax_positive", "softmax_hyperbolic", "relu"]
 
@@ -20,19 +16,9 @@ RELU_EPSILON = 1e-3
 """Added to ReLU features, so that every query has a key with a weight above zero."""
 
 
-def full_precision(op: Callable[P, R]) -> Callable[P, R]:
-    """Switches autocast off in an op: sums of exponentials need the range and the precision of float32."""
-
-    @functools.wraps(op)
-    def wide(*args: P.args, **kwargs: P.kwargs) -> R:
-        device = next(value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        with torch.autocast(device.type, enabled=False):
-            return op(*args, **kwargs)
-
-    return wide
+OP = "favor attention"
 
 
-@full_precision
 def favor_features(
     x: Float[Tensor, "batch heads tokens head_dim"],
     projection: Float[Tensor, "num_features head_dim"],
@@ -48,14 +34,29 @@ def favor_features(
     - "relu": max(w·x', 0), plus a small number: another kernel, not an estimate of softmax.
 
     For numerical stability, features of the softmax kinds are divided by the maximum of each query, or by the maximum
-    over all keys of a head; this cancels in the quotient of attention. Tokens whose `mask` is False get zero features.
-    The result is in float32 at least. RegardError for another kind.
+    over all keys of a head; this cancels in the quotient of attention. Tokens whose `mask` is False get zero features,
+    whatever they hold. A NaN in a query makes its features NaN, one in a key those of all keys of the head.
+    The result is in float32 at least. RegardError for another kind, and for what does not fit together: `projection` is
+    in x's dtype or in float32.
     """
     check_kind(kind)
+    require_floats(OP, x=x)
+    check_heads(x, x, projection)
+    if mask is not None:
+        require_bool(OP, mask, x, "a token is real", (x.shape[0], x.shape[2]))
+        x = x.masked_fill(~mask[:, None, :, None], 0)
+    return features_of(x, projection, kind, is_query, mask)
+
+
+@full_precision
+def features_of(x: Tensor, projection: Tensor, kind: str, is_query: bool, mask: Tensor | None) -> Tensor:
+    """`favor_features` of what has been checked."""
     if kind == "relu":
         features = relu_features(x, projection)
         return features if mask is None else features.masked_fill(~mask[:, None, :, None], 0)
     exponents = log_features(x, projection, kind)
+    if not x.shape[2]:
+        return exponents
     if is_query:
         top = exponents.amax(-1, keepdim=True)
     else:
@@ -111,6 +112,24 @@ def divided(mixed: Tensor, total: Tensor) -> Tensor:
     """mixed / total; zero, with a gradient of zero, where there is no key or where all features underflowed."""
     nothing = total <= torch.finfo(total.dtype).tiny ** 0.8  # a smaller divisor's gradient would overflow
     return (mixed / total.masked_fill(nothing, 1)).masked_fill(nothing, 0)
+
+
+def check_heads(q: Tensor, k: Tensor, projection: Tensor, v: Tensor | None = None) -> None:
+    """RegardError for shapes, dtypes and devices that do not fit together."""
+    if q.ndim != 4 or k.ndim != 4 or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3] or not q.shape[3]:
+        raise RegardError(
+            f"{OP}: q {tuple(q.shape)} and k {tuple(k.shape)} must be (batch, heads, tokens, head_dim), "
+            "agree in all but tokens, and have a channel"
+        )
+    if v is not None and (v.ndim != 4 or v.shape[:3] != k.shape[:3]):
+        raise RegardError(f"{OP}: v {tuple(v.shape)} must have k's batch, heads and keys, {tuple(k.shape[:3])}")
+    require_alike(OP, q=q, k=k, v=v)
+    require_precise(OP, q, projection=projection)
+    if projection.ndim != 2 or projection.shape[1] != q.shape[3] or not len(projection):
+        raise RegardError(
+            f"{OP}: projection must be (num_features, head_dim) with head_dim {q.shape[3]}, "
+            f"got {tuple(projection.shape)}"
+        )
 
 
 def check_kind(kind: str) -> None:

@@ -8,47 +8,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from regard.errors import unknown
+from regard.errors import RegardError, unknown
+from regard.ops.arguments import floats, is_usable, require_alike, scale_of
 from regard.ops.attention import attention
-from regard.ops.local.arguments import Case, Prefix, check
+from regard.ops.local.arguments import PREFIX, Case, Prefix, check, cut_to_grid
 from regard.ops.local.blocked import blocked
+from regard.ops.local.definition import by_definition
 from regard.ops.local.flex import flex, flex_serves
 from regard.ops.local.native import native, native_serves
 from regard.ops.local.natten import natten, natten_serves
-from regard.ops.local.windows import neighbours
 
 LocalImpl = Literal["auto", "math", "blocked", "native", "flex", "natten"]
-
-
-def by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
-    """The equation of `local_attention`; each pixel's keys are (…, height, width, rows, cols, head_dim)."""
-    height, width = q.shape[2:4]
-    down = neighbours(height, case.rows, case.dilation, case.border)
-    right = neighbours(width, case.cols, case.dilation, case.border)
-    y, x = down.pixel.to(q.device)[:, None, :, None], right.pixel.to(q.device)[None, :, None, :]
-    keys, values = k[:, :, y, x], v[:, :, y, x]
-    logits = torch.einsum("bhyxd,bhyxrcd->bhyxrc", q, keys)
-    if case.rel_rows is not None and case.rel_cols is not None:
-        to_rows, to_cols = q.split([case.rel_rows.shape[1], case.rel_cols.shape[1]], dim=-1)
-        logits = logits + torch.einsum("bhyxd,yrd->bhyxr", to_rows, case.rel_rows[down.offset])[..., None]
-        logits = logits + torch.einsum("bhyxd,xcd->bhyxc", to_cols, case.rel_cols[right.offset])[..., None, :]
-    logits = logits * case.scale
-    if case.bias is not None:
-        by_offset = case.bias[:, down.offset[:, None, :, None], right.offset[None, :, None, :]]
-        logits = logits + by_offset
-    seen = (down.there[:, None, :, None] & right.there[None, :, None, :]).to(q.device).expand(len(q), 1, -1, -1, -1, -1)
-    if case.mask is not None:
-        seen = seen & case.mask[:, y, x][:, None]
-    logits, seen = logits.flatten(-2), seen.flatten(-2).expand(-1, q.shape[1], -1, -1, -1)
-    values = values.flatten(-3, -2)
-    if prefix is not None:
-        to_prefix = torch.einsum("bhyxd,bhpd->bhyxp", q, prefix.k) * case.scale
-        logits, seen = torch.cat([to_prefix, logits], -1), F.pad(seen, (prefix.k.shape[2], 0), value=True)
-        before = prefix.v[:, :, None, None].expand(-1, -1, height, width, -1, -1)
-        values = torch.cat([before, values], dim=-2)
-    logits = logits.to(torch.promote_types(q.dtype, torch.float32))
-    weights = logits.masked_fill(~seen, torch.finfo(logits.dtype).min).softmax(-1).masked_fill(~seen, 0)
-    return torch.einsum("bhyxn,bhyxnd->bhyxd", weights.to(q.dtype), values)
 
 
 def local_attention(
@@ -73,29 +43,51 @@ def local_attention(
     column offset (`rel_cols`) along head_dim; heads share them. `bias` is a number for each head and offset, as in
     neighbourhood attention. `scale` is 1/√head_dim unless given.
 
-    window: odd; (rows, columns) where they differ. Its pixels lie `dilation` apart. border: with "clip", pixels beyond
-    the border do not exist; with "shift", the window is moved inside the image. Embeddings and bias have a row for each
-    offset: `window` rows with "clip", 2 · window - 1 with "shift".
+    window: odd; (rows, columns) where they differ. Its pixels lie `dilation` apart. Both are integers of any size; what
+    lies beyond the image costs nothing. border: with "clip", pixels beyond the border do not exist; with "shift", the
+    window is moved inside the image. Embeddings and bias have a row for each offset: `window` rows with "clip",
+    2 · window - 1 with "shift".
     mask: True where a pixel is real; no pixel looks at the others. A pixel that may look nowhere gets zeros.
     prefix: (q, k, v) of tokens, each (batch, heads, prefix, head_dim), that see all and are seen by all, without r and
     b. With a prefix the function returns (pixels, prefix).
 
+    q, k, v, embeddings, bias and prefix have one dtype and one device, as in `regard.ops.arguments`. NaN and infinity
+    count as in the equation: a pixel gets NaN if its query, the scale, or what it looks at is NaN. A pair that is
+    masked, beyond the border, or has a bias of -inf does not exist: what its key holds changes nothing, in values and
+    gradients. (On a GPU, NaN may reach other pixels of the block that is computed at once.)
+
     impl: "math" is the definition; the others are faster. "blocked": blocks of queries with the keys around them, in
     plain PyTorch. "native": C++ for CPUs, compiled on first use if there is a compiler. "flex": FlexAttention, for
     CUDA. "natten": the package of that name, for border "shift" without embeddings, bias or mask. "auto" takes the
-    fastest for the device and the arguments. Raises RegardError for shapes that do not fit together, for a window that
-    is even or does not fit the image, and for an `impl` that cannot compute the case here.
+    fastest for the device and the arguments. Raises RegardError for shapes, dtypes and devices that do not fit
+    together, for a window that is even or does not fit the image, and for an `impl` that cannot compute the case here.
     """
-    rows, cols = (window, window) if isinstance(window, int) else window
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    case = Case(rows, cols, dilation, border, mask, rel_rows, rel_cols, bias, scale)
-    extra = None if prefix is None else Prefix(*prefix)
+    pair = tuple(window) if isinstance(window, (tuple, list)) else (window, window)
+    if len(pair) != 2:
+        raise RegardError(f"local attention: window must be one odd integer or two, got {window}")
+    named = {"q": q, "k": k, "v": v, "rel_rows": rel_rows, "rel_cols": rel_cols, "bias": bias, **_named(prefix)}
+    q, k, v, rel_rows, rel_cols, bias, *parts = floats("local attention", **named)
+    extra = Prefix(*parts) if parts else None
+    case = Case(*pair, dilation, border, mask, rel_rows, rel_cols, bias, 1.0)
     check(q, k, v, case, extra)
+    require_alike("local attention", **dict(zip(named, (q, k, v, rel_rows, rel_cols, bias, *parts), strict=True)))
+    case = case._replace(scale=scale_of("local attention", scale, q.shape[4]))
     if impl not in get_args(LocalImpl):
         raise unknown("impl", impl, get_args(LocalImpl), where="local attention")
+    case = cut_to_grid(case, *q.shape[2:4])
     chosen = _fastest(q, case) if impl == "auto" else IMPLEMENTATIONS[impl]
-    pixels = chosen.run(q, k, v, case, extra) if q.numel() else v.clone()
+    run = chosen.run if is_usable(case.scale) else by_definition
+    seen_by_all = extra if extra is not None and extra.k.shape[2] else None
+    pixels = run(q, k, v, case, seen_by_all) if q.numel() else v.clone()
     return pixels if extra is None else (pixels, _prefix_attention(k, v, case, extra))
+
+
+def _named(prefix: tuple[Tensor, Tensor, Tensor] | None) -> dict[str, Tensor]:
+    if prefix is None:
+        return {}
+    if len(prefix) != 3:
+        raise RegardError(f"local attention: prefix must be (q, k, v), got {len(prefix)} parts")
+    return dict(zip(PREFIX, prefix, strict=True))
 
 
 def _prefix_attention(k: Tensor, v: Tensor, case: Case, prefix: Prefix) -> Tensor:

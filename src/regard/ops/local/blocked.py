@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regard.ops.attention import attention
+from regard.ops.arguments import is_sound
+from regard.ops.attention import FEW, fused
 from regard.ops.local.arguments import Case, Prefix
+from regard.ops.local.definition import by_definition
 from regard.ops.local.windows import Blocks, blocks
 
 BLOCK = 7
@@ -38,6 +40,9 @@ class Plan(NamedTuple):
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
     """Attention within each block, all blocks at once."""
+    if case.mask is not None:  # what padding holds would have all computed again
+        hidden = ~case.mask[:, None, :, :, None]
+        k, v = k.masked_fill(hidden, 0), v.masked_fill(hidden, 0)
     height, width = q.shape[2:4]
     options = height, width, case.rows, case.cols, case.dilation, case.border
     return _Blocked.apply(
@@ -84,6 +89,9 @@ class _Blocked(torch.autograd.Function):
 
     Each pixel is among the keys of about three blocks. If these were saved, or computed all at once, they would need
     more memory than everything else, and not fit in the processor's cache.
+
+    In a block all queries are multiplied with all keys, so that a NaN reaches queries that do not look at it. A
+    micro-batch whose results are not finite is therefore computed again by the definition, one head at a time.
     """
 
     @staticmethod
@@ -95,6 +103,10 @@ class _Blocked(torch.autograd.Function):
             some_case, tensors = _some(at, case, [q, k, v, *rest])
             parts = _blocks_of(plan, *tensors[:3])
             out[at] = _returned(_mixed(plan, some_case, *parts, *tensors[6:]), plan, out[at].shape)
+            if not (is_sound(out[at]) and _shows_nan(plan, tensors)):
+                for one in _heads(at, out):
+                    one_case, some = _some(one, case, [q, k, v, *rest])
+                    out[one] = _defined(one_case, some)
         return out
 
     @staticmethod
@@ -117,7 +129,12 @@ class _Blocked(torch.autograd.Function):
             d_mixed = torch.zeros_like(mixed).flatten(0, 2)
             place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
             d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
-            computed = iter(torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True))
+            found = torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True)
+            if not (is_sound(*found) and _shows_nan(plan, some)):
+                for one in _heads(at, d_out):
+                    _add_defined_gradients(*_some(one, case, tensors), needed, d_out[one], _some(one, case, grads)[1])
+                continue
+            computed = iter(found)
             for i, (_, into) in enumerate(zip(some, _some(at, case, grads)[1], strict=True)):
                 grad = next(computed) if needed[i] else None
                 if grad is None or into is None:
@@ -125,6 +142,37 @@ class _Blocked(torch.autograd.Function):
                 shape = into.shape
                 into += _returned(grad, plan, shape) if i == 0 else _summed(grad, plan, shape) if i < 3 else grad
         return None, None, *grads
+
+
+def _heads(at: tuple[slice, slice], like: Tensor) -> list[tuple[slice, slice]]:
+    """Each image and head of a micro-batch."""
+    images, heads = (range(size)[part] for size, part in zip(like.shape[:2], at, strict=True))
+    return [(slice(b, b + 1), slice(h, h + 1)) for b in images for h in heads]
+
+
+def _shows_nan(plan: Plan, tensors: Sequence[Tensor | None]) -> bool:
+    """Whether the kernel would have shown a NaN in q, k or the additions: with a few keys it gives zeros instead."""
+    num_keys = plan.near.shape[-1] + (tensors[7].shape[2] if len(tensors) > 6 and tensors[7] is not None else 0)
+    return num_keys >= FEW or is_sound(*(part for i, part in enumerate(tensors) if i not in (2, 8)))
+
+
+def _defined(case: Case, some: Sequence[Any]) -> Tensor:
+    q, k, v, rel_rows, rel_cols, bias, *prefix = some
+    case = case._replace(rel_rows=rel_rows, rel_cols=rel_cols, bias=bias)
+    return by_definition(q, k, v, case, Prefix(*prefix) if prefix else None)
+
+
+def _add_defined_gradients(
+    case: Case, some: Sequence[Any], needed: Sequence[bool], d_out: Tensor, grads: Sequence[Any]
+) -> None:
+    leaves: list[Any] = [part if part is None else part.detach() for part in some]
+    with torch.enable_grad():
+        wanted = [part.requires_grad_() for part, asked in zip(leaves, needed, strict=True) if asked]
+        out = _defined(case, leaves)
+    into = [grad for grad, asked in zip(grads, needed, strict=True) if asked]
+    for grad, more in zip(into, torch.autograd.grad(out, wanted, d_out, allow_unused=True), strict=True):
+        if more is not None:
+            grad += more
 
 
 def _micro_batches(plan: Plan, q: Tensor) -> list[tuple[slice, slice]]:
@@ -173,30 +221,36 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
         in_col = torch.eye(num_cols, dtype=queries.dtype, device=queries.device).repeat(num_rows, 1)
         added = torch.cat([of_rows, of_cols], dim=-1).view(*queries.shape[:3], -1)
         longer.append((added, torch.cat([in_row, in_col], dim=1)))
+    seen, scale = plan.near[None], case.scale  # the fused kernel does not take a mask of three dimensions
+    all_see = case.mask is None
     if case.bias is not None:
         pairs = case.bias[:, down.offset[:, None, :, None, :, None], right.offset[None, :, None, :, None, :]]
         pairs = pairs.flatten(5, 6).flatten(3, 4).flatten(1, 2)  # (heads, blocks, queries, keys)
+        if (case.bias == float("-inf")).any():  # 0 · -inf would be NaN
+            all_see = False
+            seen = (seen & (pairs != float("-inf"))).repeat(len(queries) // len(pairs), 1, 1, 1)
+            pairs = pairs.masked_fill(pairs == float("-inf"), 0)
         which = torch.eye(queries.shape[2], dtype=queries.dtype, device=queries.device)
-        of_key = (pairs.transpose(-2, -1) / case.scale).to(queries.dtype)
-        longer.append((which, of_key.repeat(len(queries) // len(of_key), 1, 1, 1)))
+        longer = [(of_query * scale, of_key) for of_query, of_key in longer]
+        queries, scale = queries * scale, 1.0  # the bias is not scaled
+        longer.append((which, pairs.transpose(-2, -1).repeat(len(queries) // len(pairs), 1, 1, 1)))
     for of_query, of_key in longer:
         queries = torch.cat([queries, of_query.expand(*queries.shape[:3], -1)], dim=-1)
         keys = torch.cat([keys, of_key.expand(*keys.shape[:3], -1)], dim=-1)
     added_dim = queries.shape[-1] - head_dim
-    seen = plan.near[None]  # the fused kernel does not take a mask of three dimensions
     if case.mask is not None:
         real = case.mask.flatten(1)[:, plan.keys].view(len(case.mask), len(plan.near), 1, -1)
-        seen = (seen[0] & real).repeat_interleave(len(queries) // len(real), 0)
+        seen = seen & real.repeat_interleave(len(queries) // len(real), 0)
     if prefix:
         before = [part.flatten(0, 1)[:, None].expand(-1, queries.shape[1], -1, -1) for part in prefix[1:]]
         keys = torch.cat([F.pad(before[0], (0, added_dim)), keys], dim=2)
         values = torch.cat([before[1], values], dim=2)
         seen = F.pad(seen, (before[0].shape[2], 0), value=True)
     values = F.pad(values, (0, added_dim))  # the fused kernel needs values as wide as keys
-    if case.mask is None:
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, scale=case.scale)
+    if all_see:
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, scale=scale)
     else:
-        mixed = attention(queries, keys, values, mask=seen, scale=case.scale)
+        mixed = fused(queries, keys, values, seen, None, False, scale)
     return mixed[..., :head_dim]
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from regard.errors import RegardError
+from regard.ops.arguments import is_sound
 from regard.ops.local.arguments import Case, Prefix
+from regard.ops.local.definition import by_definition
 from regard.ops.local.windows import neighbours
 
 
@@ -23,6 +25,9 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> 
     if q.device.type == "cpu":  # it refuses tensors that require a gradient, even under torch.no_grad
         q, k, v = q.detach(), k.detach(), v.detach()
         prefix = None if prefix is None else Prefix(*(part.detach() for part in prefix))
+    if case.mask is not None:
+        hidden = ~case.mask[:, None, :, :, None]
+        k, v = k.masked_fill(hidden, 0), v.masked_fill(hidden, 0)
     batch, heads, height, width, head_dim = q.shape
     pixels = height * width
     keys, values = k.flatten(2, 3), v.flatten(2, 3)
@@ -38,6 +43,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> 
         # A kernel may return any values for a query without a key.
         sees_nothing = ~_looks_somewhere(geometry, case.mask)
         out = out.masked_fill(sees_nothing[:, None, :, None], 0)
+    if q.device.type == "cpu" and not is_sound(out):  # a NaN reaches queries that do not look at it
+        return by_definition(q, k, v, case, prefix)
     return out.view(batch, heads, height, width, head_dim)
 
 
@@ -69,7 +76,8 @@ def _additions(q: Tensor, case: Case, geometry: Any, pixels: int) -> Callable[..
         if of_rows is not None and of_cols is not None:
             more = more + of_rows[b, h, i, row] + of_cols[b, h, i, col]
         if bias is not None:
-            more = more + bias[h, row, col]
+            of_pair = bias[h, row, col]
+            more = torch.where(of_pair == float("-inf"), of_pair, more + of_pair)  # whatever the key holds
         return torch.where(j < pixels, more, score)
 
     return lambda score, b, h, i, j: add(score, b, h, i, j)

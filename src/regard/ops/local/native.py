@@ -13,6 +13,8 @@ from regard.ops.local.merge_softmax import merged
 from regard.ops.native import NativeState, load_library
 
 DTYPES = (torch.float32, torch.bfloat16)
+NO_MEMORY = 1
+"""What the library returns then; 0 is success, and anything else a case that it does not take."""
 
 _pointer = ctypes.c_void_p
 _int = ctypes.c_int64
@@ -49,7 +51,11 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     """The mixed values, (batch, heads, height, width, head_dim). RegardError without the library, or for q's dtype."""
     _require_native(q)
     mask = None if case.mask is None else case.mask.contiguous()
-    shared = (None if part is None else part.float().contiguous() for part in (case.rel_rows, case.rel_cols, case.bias))
+    shared = (
+        None if part is None else part.float().contiguous().resolve_neg()
+        for part in (case.rel_rows, case.rel_cols, case.bias)
+    )
+    q, k, v = (part.resolve_neg() for part in (q, k, v))  # the library reads memory, which a lazy minus has not changed
     options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale)
     # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
@@ -104,7 +110,6 @@ def _backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    lse: Tensor,
     mask: Tensor | None,
     rel_rows: Tensor | None,
     rel_cols: Tensor | None,
@@ -124,7 +129,6 @@ def _backward(
         "local_attention_backward",
         case,
         *(_tokens(part) for part in (q, k, v)),
-        lse.data_ptr(),
         _tokens(d_out),
         None if d_lse is None else d_lse.data_ptr(),
         *(_tokens(part) for part in grads),
@@ -135,14 +139,14 @@ def _backward(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q, k, v, mask, rel_rows, rel_cols, bias, *ctx.options = inputs
-    ctx.save_for_backward(q, k, v, output[1], mask, rel_rows, rel_cols, bias)
+    ctx.save_for_backward(q, k, v, mask, rel_rows, rel_cols, bias)
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, backward: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, lse, mask, *shared = ctx.saved_tensors
-    d_out = torch.zeros_like(q) if d_out is None else d_out
-    *d_tokens, d_shared = backward(d_out, d_lse, q, k, v, lse, mask, *shared, *ctx.options)
+    q, k, v, mask, *shared = ctx.saved_tensors
+    d_out = torch.zeros_like(q) if d_out is None else d_out.resolve_neg()
+    *d_tokens, d_shared = backward(d_out, d_lse, q, k, v, mask, *shared, *ctx.options)
     parts = iter(d_shared.split([part.numel() for part in shared if part is not None]))
     of_shared = [None if part is None else next(parts).view(part.shape) for part in shared]
     return *d_tokens, None, *of_shared, *(None for _ in ctx.options)
@@ -161,9 +165,7 @@ def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 
 @_compiled_backward.register_fake
-def _(
-    d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, lse: Any, mask: Any, *rest: Any
-) -> tuple[Tensor, ...]:
+def _(d_out: Tensor, d_lse: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, *rest: Any) -> tuple[Tensor, ...]:
     d_shared = q.new_empty(_num_shared(*rest[:3]), dtype=torch.float32)
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), d_shared
 
@@ -207,8 +209,10 @@ def _call(name: str, case: _Case, *arguments: _Tokens | int | None) -> None:
     native = native_state().library
     assert native is not None  # `_require_native` has checked it
     passed = [ctypes.byref(part) if isinstance(part, _Tokens) else _pointer(part) for part in arguments]
-    if getattr(native, name)(ctypes.byref(case), *passed):
-        raise MemoryError("local attention: no memory left for the native path")
+    if problem := getattr(native, name)(ctypes.byref(case), *passed):
+        if problem == NO_MEMORY:
+            raise MemoryError("local attention: no memory left for the native path")
+        raise RegardError("local attention: impl 'native' does not take these sizes")
 
 
 def _require_native(q: Tensor) -> None:

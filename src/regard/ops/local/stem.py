@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.errors import RegardError
+from regard.ops.arguments import floats, require_alike, require_shape, scale_of
 
 
 def stem_attention(
@@ -25,17 +26,19 @@ def stem_attention(
     border do not exist. `scale` is 1/√head_dim unless given.
 
     Since the maps W are linear, x is averaged first and mapped afterwards, which is cheaper for few channels.
-    RegardError for shapes that do not fit together.
+    All tensors have one dtype and one device, as in `regard.ops.arguments`. NaN and infinity count as in the equation,
+    and reach the pixels whose windows hold them. RegardError for what does not fit together.
     """
+    q, k, x, value_maps, mixture = floats("stem attention", q=q, k=k, x=x, value_maps=value_maps, mixture=mixture)
     _check(q, k, x, value_maps, mixture)
     head_dim, height, width = q.shape[2:]
     rows, cols = mixture.shape[:2]
     reach = (cols // 2, (cols - 1) // 2, rows // 2, (rows - 1) // 2)
-    scale = head_dim**-0.5 if scale is None else scale
+    scale = scale_of("stem attention", scale, head_dim)
     keys, pixels = F.pad(k, reach), F.pad(x, reach)
     there = F.pad(x.new_ones(height, width, dtype=torch.bool), reach)
     window = [(..., slice(row, row + height), slice(col, col + width)) for row in range(rows) for col in range(cols)]
-    logits = torch.stack([(q * keys[at]).sum(2).masked_fill(~there[at], -torch.inf) for at in window], dim=2) * scale
+    logits = torch.stack([((q * keys[at]).sum(2) * scale).masked_fill(~there[at], -torch.inf) for at in window], dim=2)
     weights = logits.softmax(2)  # (batch, heads, window, height, width); a pixel always sees itself
     attended = torch.stack([weights[:, :, i, None] * pixels[at][:, None] for i, at in enumerate(window)], dim=2)
     maps = torch.einsum("om,mhdc->ohdc", mixture.flatten(0, 1).softmax(-1), value_maps)
@@ -43,14 +46,15 @@ def stem_attention(
 
 
 def _check(q: Tensor, k: Tensor, x: Tensor, value_maps: Tensor, mixture: Tensor) -> None:
-    if k.shape != q.shape or x.shape[0] != q.shape[0] or x.shape[2:] != q.shape[3:]:
+    if q.ndim != 5 or k.shape != q.shape or x.ndim != 4 or x.shape[0] != q.shape[0] or x.shape[2:] != q.shape[3:]:
         raise RegardError(
             f"stem attention: q, k and x must be images of one size, got {tuple(q.shape)}, {tuple(k.shape)} and "
             f"{tuple(x.shape)}"
         )
-    wanted = (mixture.shape[2], *q.shape[1:3], x.shape[1])
-    if value_maps.shape != wanted:
+    if mixture.ndim != 3 or 0 in mixture.shape:
         raise RegardError(
-            f"stem attention: value_maps must be (mixtures, heads, head_dim, channels) {wanted}, "
-            f"got {tuple(value_maps.shape)}"
+            f"stem attention: mixture must be (rows, cols, mixtures), each at least 1, got {tuple(mixture.shape)}"
         )
+    wanted = (mixture.shape[2], *q.shape[1:3], x.shape[1])
+    require_shape("stem attention", "value_maps", value_maps, wanted, "(mixtures, heads, head_dim, channels)")
+    require_alike("stem attention", q=q, k=k, x=x, value_maps=value_maps, mixture=mixture)

@@ -8,8 +8,12 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
+from regard.ops.arguments import require_odd, require_whole
 
 Border = Literal["clip", "shift"]
+
+LARGEST_TABLE = 2**16
+"""Windows of modules are smaller: their embeddings have a row for each offset."""
 
 
 class Neighbours(NamedTuple):
@@ -40,14 +44,23 @@ def num_offsets(window: int, border: str) -> int:
     return window if border == "clip" else 2 * window - 1
 
 
-def check_window(length: int, window: int, dilation: int, border: str) -> None:
-    """RegardError for a window that is even, or that is larger than the axis where it has to be moved inside."""
-    if window < 1 or window % 2 == 0 or dilation < 1:
-        raise RegardError(
-            f"local attention: window must be odd and at least 1, got {window}; dilation {dilation} from 1"
-        )
+def check_geometry(window: int, dilation: int, border: str) -> None:
+    """RegardError for a window that is even, and for what is no integer or no border."""
+    require_odd("local attention", "window", window)
+    require_whole("local attention", "dilation", dilation, 1)
     if border not in get_args(Border):
         raise unknown("border", border, get_args(Border), where="local attention")
+
+
+def check_table(op: str, window: int) -> None:
+    """RegardError for a window that a module cannot hold embeddings for."""
+    if require_odd(op, "window", window) >= LARGEST_TABLE:
+        raise RegardError(f"{op}: window must be below {LARGEST_TABLE:,}, got {window}")
+
+
+def check_window(length: int, window: int, dilation: int, border: str) -> None:
+    """RegardError as in `check_geometry`, and where a window has to be moved inside an axis that is too short."""
+    check_geometry(window, dilation, border)
     largest = length // dilation
     if border == "shift" and window > largest:
         odd = largest - (largest + 1) % 2
@@ -56,6 +69,11 @@ def check_window(length: int, window: int, dilation: int, border: str) -> None:
             f"local attention: a window of {window} with dilation {dilation} cannot be moved inside of "
             f"{length} pixels; {can}"
         )
+
+
+def cut_window(length: int, window: int, dilation: int) -> int:
+    """The part of a window that reaches from one end of an axis to the other: beyond, with "clip", no pixel exists."""
+    return min(window, max(1, 2 * -(-length // dilation) - 1))
 
 
 def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:

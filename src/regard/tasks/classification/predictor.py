@@ -14,6 +14,7 @@ from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.result import Prediction
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
 from regard.tasks.predictor import require_count
+from regard.weights.described import class_names_of, preprocessing_table
 
 
 class Classifier(ImagePredictor[Prediction]):
@@ -27,11 +28,8 @@ class Classifier(ImagePredictor[Prediction]):
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Classifier":
         """From a run's metadata.json. RegardError where the names are not as many as the model's classes."""
-        names = metadata["class_names"]
-        wanted = metadata["model"]["config"]["num_classes"]
-        if len(names) != wanted:
-            raise RegardError(f"{where}: {len(names)} class names, {wanted} classes")
-        return cls(model, names, Preprocessing.from_dict(metadata["preprocessing"]))
+        preprocessing = Preprocessing.from_dict(preprocessing_table(metadata, where))
+        return cls(model, class_names_of(metadata, where), preprocessing)
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well

@@ -23,13 +23,14 @@ from regard.data import (
     pad,
     queries_for,
 )
-from regard.errors import RegardError
+from regard.errors import RegardError, shown
 from regard.layers import fused
 from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
 from regard.tasks.predictor import require_count, require_fraction
+from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
 COCOS_MOST = 100
@@ -55,11 +56,10 @@ class Detector(ImagePredictor[Detections]):
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Detector":
         """From a run's metadata.json. RegardError where the names are not as many as the model's classes."""
-        names, ids = metadata["class_names"], metadata["category_ids"]
-        wanted = metadata["model"]["config"]["num_classes"]
-        if not len(names) == len(ids) == wanted:
-            raise RegardError(f"{where}: {len(names)} class names, {len(ids)} category ids, {wanted} classes")
-        return cls(model, names, ids, DetectionPreprocessing.from_dict(metadata["preprocessing"]))
+        names, ids = class_names_of(metadata, where), metadata["category_ids"]
+        if not isinstance(ids, list) or not all(type(one) is int for one in ids) or len(set(ids)) != len(names):
+            raise RegardError(f"{where}: category_ids must be {len(names)} different whole numbers, got {shown(ids)}")
+        return cls(model, names, ids, DetectionPreprocessing.from_dict(preprocessing_table(metadata, where)))
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
@@ -132,12 +132,13 @@ class Detector(ImagePredictor[Detections]):
         max_detections: how many of an image count, the most certain ones. Unless given it is COCO's 100; where an image
         of the source holds more objects than that, as many as the queries that `regard data check` advises for them.
         Where a model's numbers are not finite the loss is NaN, and `not_finite` names the images.
-        Raises RegardError for a class that the detector does not know.
+        Raises RegardError for a class that has objects and that the detector does not know.
         """
-        own_label = self._class_indices(class_names)
         require_count("batch_size", batch_size)
         counted = counted_detections(source.objects) if max_detections is None else max_detections
         require_count("max_detections", counted)
+        used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
+        own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
         loader = detection_evaluation_loader(
             source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size

@@ -57,6 +57,7 @@ class DetectionTask:
             val_fraction=options.val_fraction,
             split_seed=options.split_seed,
             on_bad_image=options.on_bad_image,
+            on_bad_annotation=options.on_bad_annotation,
             annotations=annotations_of(options),
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
@@ -89,7 +90,12 @@ class DetectionTask:
     def check(self) -> list[Issue]:
         """Issues of the data that can be found without decoding every image, and of the backbone's weights."""
         used = self.data if self.recipe.data.validate_on == "val" else replace(self.data, val=self.data.train)
-        issues, _, _ = check_opened_detection(used, num_queries=self.config.num_queries, pixels=False)
+        issues, _, _ = check_opened_detection(
+            used,
+            num_queries=self.config.num_queries,
+            pixels=False,
+            on_bad_annotation=self.recipe.data.on_bad_annotation,
+        )
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
             what = (
                 "the backbone starts from random weights with norms that never learn; "

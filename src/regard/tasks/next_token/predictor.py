@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from regard.data import PAD, Tokenizer, seed_for, tokenizer_from_dict
+from regard.data import PAD, Tokenizer, seed_for
 from regard.errors import RegardError
 from regard.models.decoding import greedy, sample
 from regard.tasks.next_token.metrics import TextEvaluation
-from regard.tasks.predictor import Predictor, many, require_count, require_number, require_text
+from regard.tasks.predictor import Predictor, many, require_count, require_number, require_text, tokenizer_of
 
 
 class Writer(Predictor):
@@ -29,7 +29,7 @@ class Writer(Predictor):
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Writer":
         """From a run's metadata.json. RegardError for a tokenizer that cannot be read."""
-        return cls(model, tokenizer_from_dict(metadata["tokenizer"], where))
+        return cls(model, tokenizer_of(metadata, where, "vocab_size"))
 
     @overload
     def __call__(self, prompt: str, /, **options: Any) -> str: ...

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regard.data import BOS, EOS, PAD, PairSource, Tokenizer, evaluation_pairs, pair_batch, tokenizer_from_dict
-from regard.errors import RegardError
+from regard.data import BOS, EOS, PAD, PairSource, Tokenizer, evaluation_pairs, pair_batch
+from regard.errors import RegardError, shown
 from regard.models.decoding import Generated, beam_search, greedy
-from regard.tasks.predictor import Predictor, batched, many, require_count, require_number, require_text
+from regard.tasks.predictor import Predictor, batched, many, require_count, require_number, require_text, tokenizer_of
 from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.result import Alignment, Translation
 
@@ -26,7 +26,11 @@ class Translator(Predictor):
     @classmethod
     def from_metadata(cls, model: nn.Module, metadata: Mapping[str, Any], where: str) -> "Translator":
         """From a run's metadata.json. RegardError for a tokenizer that cannot be read."""
-        return cls(model, tokenizer_from_dict(metadata["tokenizer"], where), metadata["max_new_tokens"])
+        tokenizer = tokenizer_of(metadata, where, "src_vocab", "tgt_vocab")
+        most = metadata["max_new_tokens"]
+        if type(most) is not int or not 1 <= most <= 1_000_000:
+            raise RegardError(f"{where}: max_new_tokens must be 1 to 1,000,000, got {shown(most)}")
+        return cls(model, tokenizer, most)
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
