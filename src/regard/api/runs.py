@@ -207,7 +207,7 @@ def evaluate(
     max_detections: of a detector, how many objects of an image count; see `Detector.evaluate`. RegardError also where
     the model's numbers are not finite.
     """
-    from regard.data import Joined, open_images, open_pairs, open_text
+    from regard.data import open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
 
     predictor = load(run, weights=weights, device=device)
@@ -233,11 +233,11 @@ def evaluate(
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
+        decoding=predictor.preprocessing.decoding,
+        for_evaluation=_is_pretrained(run) or address != options.address,
     )
-    own = not _is_pretrained(run) and address == options.address
-    source = images.val if own or images.has_val else Joined([images.train, images.val])
     measured = predictor.evaluate(
-        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+        images.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
     return _finite(measured, run)
 
@@ -283,6 +283,7 @@ def evaluate_knn(
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
+        decoding=preprocessing.decoding,
     )
     known, labels, _ = features_of(model, images.train, preprocessing)
     asked, wanted, _ = features_of(model, images.val, preprocessing)
@@ -309,15 +310,14 @@ def _evaluate_boxes(
     found = open_detection(
         options.address if data is None else data,
         channels=detector.preprocessing.channels,
-        val_fraction=options.val_fraction,
+        val_fraction=options.val_fraction if is_own else None,
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         annotations=None if own is None else annotations_of(own),
+        decoding=detector.preprocessing.decoding,
     )
-    if own is not None:
-        _, source = splits_of(found, own)
-    else:
-        source = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
+    held_out = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
+    source = held_out if own is None else splits_of(found, own)[1]
     return detector.evaluate(
         source,
         num_workers=options.num_workers,

@@ -75,7 +75,7 @@ _OFFERED = {
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
     "images.names": "normal told_alike",
-    "images.pixels": "Decoding MAX_MEGAPIXELS from_pil",
+    "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",

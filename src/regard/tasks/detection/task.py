@@ -29,6 +29,7 @@ from regard.data import (
     check_opened_detection,
     detection_training_loader,
     detection_training_transform,
+    no_room_for,
     open_detection,
 )
 from regard.errors import RegardError
@@ -59,6 +60,7 @@ class DetectionTask:
             on_bad_image=options.on_bad_image,
             on_bad_annotation=options.on_bad_annotation,
             annotations=annotations_of(options),
+            max_megapixels=options.max_megapixels,
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         self.train, self.val = splits_of(self.data, options)
@@ -73,12 +75,15 @@ class DetectionTask:
             channels=wanted.in_chans,
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
+            decoding=self.data.decoding,
         )
         if recipe.augment.varies:
             closer = max(recipe.augment.scale_jitter[1], 1)
             self.train = ResizedDetectionSource(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
+        self._not_cached = ""
         if options.cache:
-            self.train = cached(self.train, wanted.in_chans)
+            self._not_cached = no_room_for(self.train, wanted.in_chans, options.num_workers)
+            self.train = cached(self.train, wanted.in_chans, options.num_workers)
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
@@ -95,7 +100,10 @@ class DetectionTask:
             num_queries=self.config.num_queries,
             pixels=False,
             on_bad_annotation=self.recipe.data.on_bad_annotation,
+            strict=self.recipe.data.strict,
         )
+        if self._not_cached:
+            issues.append(Issue("warning", self._not_cached, "data.cache"))
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
             what = (
                 "the backbone starts from random weights with norms that never learn; "
