@@ -235,7 +235,7 @@ def test_how_many_detections_count(most, recalls):
 @pytest.mark.parametrize("wrong", [0, -1, True, 2.5, "3"])
 def test_a_number_of_detections_that_is_none(wrong, as_users_have_it):
     for call in (detector().predict, lambda *_, **given: detector().evaluate(Lattice(lattice(3)), **given)):
-        with pytest.raises(RegardError, match=f"max_detections is {wrong!r}; it must be an integer of at least 1"):
+        with pytest.raises(RegardError, match=f"max_detections is {wrong!r}; it must be .*at least 1"):
             call(torch.zeros(3, 40, 60, dtype=torch.uint8), max_detections=wrong)
 
 

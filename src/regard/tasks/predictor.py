@@ -98,8 +98,10 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 def require_count(name: str, value: object, least: int = 1) -> None:
     """RegardError unless it is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise RegardError(f"{name} is {shown(value)}; it must be an integer of at least {least}")
+    if int(value) < least:
+        raise RegardError(f"{name} is {value}; it must be at least {least}")
 
 
 def require_number(name: str, value: object) -> None:
