@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from safetensors.torch import load_file, save_file
 
-from regard.tasks.predictor import NOT_FINITE
+from regard.errors import NOT_FINITE
 
 SMALL = (
     *("model.embed_dim=32", "model.num_heads=4", "model.depth=1", "model.num_queries=7"),

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from regard.api.models import create_model, preprocessing_for
 from regard.api.names import Named, device_named, find, unknown_source
 from regard.errors import RegardError
+from regard.files import expanded
 from regard.models import PRESETS, ImageModel, ViTConfig, build, configure
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
         Predictor,
         TextEvaluation,
     )
-
-Measured = TypeVar("Measured", bound="Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation")
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
@@ -76,7 +75,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
 
     from regard.files import write_json
 
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if path.exists():
         raise RegardError(f"{path}: exists already; choose another folder")
     module, metadata = _metadata_of(model, class_names)
@@ -209,6 +208,7 @@ def evaluate(
     """
     from regard.data import open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
+    from regard.tasks.predictor import with_figures
 
     predictor = load(run, weights=weights, device=device)
     if max_detections is not None and not isinstance(predictor, Detector):
@@ -219,13 +219,15 @@ def evaluate(
         pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
         found = predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
-        return _finite(found, run)
+        return with_figures(found, run)
     if isinstance(predictor, Detector):
         pretrained_name = _is_pretrained(run)
-        return _finite(_evaluate_boxes(predictor, options, data, max_detections, pretrained_name=pretrained_name), run)
+        return with_figures(
+            _evaluate_boxes(predictor, options, data, max_detections, pretrained_name=pretrained_name), run
+        )
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=options.val_fraction)
-        return _finite(predictor.evaluate(text.val if address == options.address else text.train + text.val), run)
+        return with_figures(predictor.evaluate(text.val if address == options.address else text.train + text.val), run)
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,
@@ -239,17 +241,7 @@ def evaluate(
     measured = predictor.evaluate(
         images.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
     )
-    return _finite(measured, run)
-
-
-def _finite(evaluation: Measured, run: str | Path) -> Measured:
-    """The evaluation itself. RegardError where the model's numbers are not finite, so that its figures say nothing."""
-    from regard.errors import first_few
-    from regard.tasks.predictor import NOT_FINITE
-
-    if evaluation.not_finite:
-        raise RegardError(f"{run}: {NOT_FINITE} to {first_few(evaluation.not_finite)}; there are no figures to tell")
-    return evaluation
+    return with_figures(measured, run)
 
 
 def evaluate_knn(

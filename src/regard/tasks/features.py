@@ -17,9 +17,8 @@ from regard.data import (
     evaluation_loader,
     evaluation_transform,
 )
-from regard.errors import RegardError
+from regard.errors import NOT_FINITE, RegardError
 from regard.models import SASAResNet, ViT
-from regard.tasks.predictor import NOT_FINITE
 
 
 class CachedFeatures:

@@ -5,17 +5,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from regard.data import Tokenizer, tokenizer_from_dict
-from regard.errors import RegardError, shown
+from regard.errors import NOT_FINITE, RegardError, first_few, shown
 from regard.models.decoding import Step
 
 Item = TypeVar("Item")
 Own = TypeVar("Own", bound="Predictor")
+
+
+class Evaluated(Protocol):
+    """What an evaluation of any task has: names of what the model gave no finite number for."""
+
+    @property
+    def not_finite(self) -> tuple[str, ...]: ...
+
+
+Measured = TypeVar("Measured", bound=Evaluated)
 
 
 class Predictor(ABC):
@@ -74,8 +84,11 @@ class Predictor(ABC):
                 )
 
 
-# What is said of a model that knows nothing, instead of showing it as an image without objects.
-NOT_FINITE = "the model answers with numbers that are not finite (NaN or infinity)"
+def with_figures(evaluation: Measured, run: object) -> Measured:
+    """An evaluation. RegardError where the model's numbers are not finite, so that there are no figures to tell."""
+    if evaluation.not_finite:
+        raise RegardError(f"{run}: {NOT_FINITE} to {first_few(evaluation.not_finite)}; there are no figures to tell")
+    return evaluation
 
 
 def many(inputs: Any, wanted: str) -> Iterable[Any]:
