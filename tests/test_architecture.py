@@ -56,7 +56,7 @@ SUBFLOORS = {
         ("images",),
         ("boxes", "text"),
         ("checks",),
-        ("fingerprint", "open"),
+        ("fingerprints", "open"),
         ("check", "fix", "write_examples"),
     ],
     "weights": [

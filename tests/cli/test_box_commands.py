@@ -112,6 +112,72 @@ def test_evaluate_on_other_data(regard, detector, tmp_path):
     assert json.loads(regard("evaluate", detector, "--data", "digit-scenes", "--json").out)["images"] > 9
 
 
+def test_exports_can_be_evaluated_on(regard, detector, scenes, tmp_path):
+    """Roboflow's test part, a file by itself, and files that settings name; odd entries are left out with a word."""
+    values = json.loads((scenes / "annotations" / "instances_val.json").read_text(encoding="utf-8"))
+    values["categories"].insert(0, {"id": 10_000, "name": "numbers", "supercategory": "none"})
+    values["categories"].append({"id": 10_001, "name": "never used"})
+    for entry in values["categories"][1:]:
+        entry["supercategory"] = "numbers"
+    part = tmp_path / "export" / "test"
+    part.mkdir(parents=True)
+    for image in values["images"]:
+        (part / image["file_name"]).symlink_to(scenes / "val" / image["file_name"])
+    file = part / "_annotations.coco.json"
+    file.write_text(json.dumps(values), encoding="utf-8")
+    expected = json.loads(regard("evaluate", detector, "--json").out)["ap"]
+    by_settings = (
+        "--data",
+        f"coco:{scenes}",
+        "--set",
+        f"data.val_annotations={file}",
+        "--set",
+        f"data.val_images={part}",
+    )
+    for options in (
+        ("--data", f"coco:{file}"),
+        ("--data", f"coco:{part}"),
+        ("--data", f"coco:{part.parent}"),
+        by_settings,
+    ):
+        told = regard("evaluate", detector, *options, "--json")
+        assert told.status == 0, told.err
+        assert json.loads(told.out)["ap"] == expected
+        assert "warning: coco:" in told.err
+    values["annotations"][0]["bbox"] = ["x"]
+    values["annotations"][1]["bbox"] = [1, 2, -3, 4]
+    file.write_text(json.dumps(values), encoding="utf-8")
+    regard("evaluate", detector, "--data", f"coco:{file}").fails(
+        "1 boxes are not four finite numbers", "--set data.on_bad"
+    )
+    told = regard("evaluate", detector, "--data", f"coco:{file}", "--set", "data.on_bad_annotation=skip")
+    assert told.status == 0
+    assert "1 boxes are not four finite numbers" in told.err
+    assert "1 boxes are turned inside out" in told.err
+    values["annotations"][1]["bbox"] = [1, 2, 3, 4]
+    values["annotations"][0] |= {"bbox": [1, 2, 3, 4], "category_id": 10_001}
+    file.write_text(json.dumps(values), encoding="utf-8")
+    regard("evaluate", detector, "--data", f"coco:{file}").fails("classes that the model does not know: never used;")
+
+
+@pytest.mark.slow
+def test_one_bad_box_can_be_left_out_of_a_training(regard, scenes, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (folder / part).symlink_to(scenes / part)
+        values = json.loads((scenes / "annotations" / f"instances_{part}.json").read_text(encoding="utf-8"))
+        values["annotations"][0]["bbox"] = [1, 2, -3, 4]
+        values["annotations"][1]["bbox"] = None
+        (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(values), encoding="utf-8")
+    command = ("train", "detr-digit-scenes", "--data", f"coco:{folder}", "--out", tmp_path / "run")
+    regard(*command, *small()).fails("2 boxes are turned inside out", "2 boxes are not four", "on_bad_annotation=skip")
+    assert not (tmp_path / "run").exists()
+    told = regard(*command, *small("data.on_bad_annotation=skip"))
+    assert told.status == 0, told.err
+    assert "2 boxes are not four finite numbers; they are left out" in told.err
+
+
 def test_predict_draws_and_writes_coco_results(regard, detector, scenes, tmp_path):
     images = sorted((scenes / "val").glob("*.png"))[:2]
     told = regard("predict", detector, *images, "--threshold", 0, "-o", tmp_path)

@@ -14,21 +14,15 @@ from regard.api.models import create_model, preprocessing_for
 from regard.api.names import Named, device_named, find, unknown_source
 from regard.errors import RegardError
 from regard.files import expanded
-from regard.models import PRESETS, ImageModel, ViTConfig, build, configure
+from regard.models import PRESETS, ImageModel, build, configure
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
     from regard.explain import FavorError
-    from regard.recipes import DataSection
     from regard.tasks import (
         Classifier,
-        DetectionEvaluation,
-        Detector,
-        Evaluation,
-        PairEvaluation,
         Predictor,
-        TextEvaluation,
     )
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
@@ -187,139 +181,6 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
     return push_run(Path(run), repo, private=private)
 
 
-def evaluate(
-    run: str | Path,
-    data: str | None = None,
-    *,
-    recipe: str | Path | None = None,
-    settings: Sequence[str] = (),
-    weights: str = "model",
-    device: Device = None,
-    max_detections: int | None = None,
-) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    """Measures a run on its own held-out data, or on another data set.
-
-    Of another set it takes the part that the set itself holds out, where it has one, and else all of it. Classes are
-    matched by name: a class that the model does not know is a RegardError.
-    settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
-    run's recipe says, or another `recipe`.
-    max_detections: of a detector, how many objects of an image count; see `Detector.evaluate`. RegardError also where
-    the model's numbers are not finite.
-    """
-    from regard.data import open_images, open_pairs, open_text
-    from regard.tasks import Classifier, Detector, Translator
-    from regard.tasks.predictor import with_figures
-
-    predictor = load(run, weights=weights, device=device)
-    if max_detections is not None and not isinstance(predictor, Detector):
-        raise RegardError(f"{run}: max_detections is for runs of detection")
-    options = _options(run, data, recipe, settings)
-    address = data or options.address
-    if isinstance(predictor, Translator):
-        pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
-        chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
-        found = predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
-        return with_figures(found, run)
-    if isinstance(predictor, Detector):
-        pretrained_name = _is_pretrained(run)
-        return with_figures(
-            _evaluate_boxes(predictor, options, data, max_detections, pretrained_name=pretrained_name), run
-        )
-    if not isinstance(predictor, Classifier):
-        text = open_text(address, val_fraction=options.val_fraction)
-        return with_figures(predictor.evaluate(text.val if address == options.address else text.train + text.val), run)
-    images = open_images(
-        address,
-        channels=predictor.preprocessing.channels,
-        val_fraction=options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        root=None if options.root is None else Path(options.root),
-        decoding=predictor.preprocessing.decoding,
-        for_evaluation=_is_pretrained(run) or address != options.address,
-    )
-    measured = predictor.evaluate(
-        images.val, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
-    )
-    return with_figures(measured, run)
-
-
-def evaluate_knn(
-    run: str | Path, data: str | None = None, *, k: int = 20, weights: str = "model", device: Device = None
-) -> dict[str, float]:
-    """How many held-out images have the class of their k nearest training images, by what the model's head reads.
-
-    `run` may be a name of the catalogue, with weights that have no classes too; then `data` must be given. Returns
-    `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
-    """
-    from regard.data import open_images
-    from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
-
-    chosen, named, options = device_named(device), find(run), _options(run, data)
-    if named.entry is not None:
-        name = named.name
-        if not isinstance(PRESETS.get(named.entry.model), ViTConfig):
-            raise RegardError(f"{name}: --knn is for models that classify images, or give their features")
-        model = create_model(name, pretrained=True, img_size=224)
-        preprocessing = preprocessing_of(name, img_size=(224, 224), channels=3)
-    else:
-        predictor = load(run, weights=weights, device=chosen)
-        if not isinstance(predictor, Classifier):
-            raise RegardError(f"{run}: --knn is for models that classify")
-        model, preprocessing = predictor.model, predictor.preprocessing
-    model.to(chosen)
-    images = open_images(
-        data or options.address,
-        channels=preprocessing.channels,
-        val_fraction=options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        root=None if options.root is None else Path(options.root),
-        decoding=preprocessing.decoding,
-    )
-    known, labels, _ = features_of(model, images.train, preprocessing)
-    asked, wanted, _ = features_of(model, images.val, preprocessing)
-    found = nearest_neighbours(known, labels, asked, k=k)
-    accuracy = (found == wanted).float().mean().item()
-    return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}
-
-
-def _evaluate_boxes(
-    detector: "Detector",
-    options: "DataSection",
-    data: str | None,
-    max_detections: int | None,
-    *,
-    pretrained_name: bool,
-) -> "DetectionEvaluation":
-    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it."""
-    from regard.data import JoinedDetectionSource, open_detection
-    from regard.recipes import DetectionDataSection
-    from regard.tasks import annotations_of, splits_of
-
-    is_own = not pretrained_name and data in (None, options.address)
-    own = options if is_own and isinstance(options, DetectionDataSection) else None
-    found = open_detection(
-        options.address if data is None else data,
-        channels=detector.preprocessing.channels,
-        val_fraction=options.val_fraction if is_own else None,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        annotations=None if own is None else annotations_of(own),
-        decoding=detector.preprocessing.decoding,
-    )
-    held_out = found.val if found.has_val else JoinedDetectionSource([found.train, found.val])
-    source = held_out if own is None else splits_of(found, own)[1]
-    return detector.evaluate(
-        source,
-        num_workers=options.num_workers,
-        on_bad_image=options.on_bad_image,
-        class_names=found.class_names,
-        category_ids=found.category_ids,
-        max_detections=max_detections,
-    )
-
-
 @dataclass(frozen=True)
 class Explanation:
     """A picture of what tokens take from each other; a notebook shows it."""
@@ -398,26 +259,3 @@ def _classifier(run: "str | Path | Classifier", weights: str, device: Device) ->
         task = next(name for name, kind in PREDICTORS.items() if isinstance(predictor, kind))
         raise RegardError(f"{run}: is a run of {task}, not of classification")
     return predictor
-
-
-def _is_pretrained(run: str | Path) -> bool:
-    """Whether it is a name of the catalogue, and not a folder that is called so."""
-    return find(run).entry is not None
-
-
-def _options(
-    run: str | Path, data: str | None, recipe: str | Path | None = None, settings: Sequence[str] = ()
-) -> "DataSection":
-    """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
-    from regard.api.training import data_section
-    from regard.recipes import parse_settings
-    from regard.training import Run
-
-    named = find(run)
-    if named.entry is None and recipe is None:
-        opened = Run(_folder(named))
-        if opened.recipe_file.exists() or not opened.metadata_file.exists():
-            return Run.open(opened.path).recipe(parse_settings(settings)).data
-    if data is None and recipe is None:
-        raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
-    return data_section(data, recipe, settings)

@@ -1,26 +1,18 @@
-"""`regard models`, `mixers`, `recipes`, `data` and `doctor`: what there is."""
+"""`regard models`, `mixers`, `recipes` and `doctor`: what there is."""
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from regard.cli.boxes import write_suspects
 from regard.cli.tables import right, show
-from regard.cli.terminal import say
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from regard.data import Suspect
     from regard.models import ModelConfig
-
-data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_args_is_help=True)
 
 
 def models() -> None:
@@ -111,66 +103,6 @@ def recipes() -> None:
     for name, recipe in shipped_recipes().items():
         table.add_row(name, recipe.title, "" if recipe.claim is None else str(recipe.claim))
     show(table)
-
-
-@data.command("list")
-def list_kinds() -> None:
-    """List the kinds of data address."""
-    from regard.data import KINDS
-
-    table = Table("address", "what it is")
-    for kind, what in KINDS.items():
-        table.add_row(kind, what)
-    show(table)
-
-
-@data.command()
-def check(
-    address: Annotated[str, typer.Argument(help="A data address, such as folder:PATH.")],
-    root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are kept.")] = None,
-    queries: Annotated[
-        int, typer.Option(help="For boxes: the objects that the model can find in an image.", min=1)
-    ] = 100,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="For boxes: draw the suspects into this folder.")
-    ] = None,
-) -> None:
-    """Read all of a data set, images, boxes or text, and report what is wrong. An error makes the exit status 1."""
-    from regard.data import SORTS, check_data, check_detection
-
-    suspects: Sequence[Suspect] = ()
-    if address.partition(":")[0].strip() in SORTS["images with boxes"]:
-        issues, boxes, suspects = check_detection(address, num_queries=queries)
-        summary = str(boxes)
-    else:
-        issues, counted = check_data(address, root=root)
-        summary = str(counted)
-    table = Table("severity", "what", "where")
-    for issue in issues:
-        table.add_row(issue.severity, issue.what, issue.where)
-    if issues:
-        show(table)
-    errors = sum(issue.severity == "error" for issue in issues)
-    if out is not None and suspects:
-        write_suspects(suspects, out)
-    say(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
-    if errors:
-        raise typer.Exit(1)
-
-
-@data.command()
-def make(
-    name: Annotated[str, typer.Argument(help="`digits`, handwritten, or `digit-scenes`, scenes made of them.")],
-    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
-    size: Annotated[
-        int | None, typer.Option(help="Height and width of digits in pixels (8 unless given).", min=1)
-    ] = None,
-) -> None:
-    """Write embedded data as files: one folder a class, or for scenes COCO's format."""
-    from regard.data import make_folder
-
-    count, address = make_folder(name, folder, size)
-    say(f"{count} images in {folder}; train on them with --data {address}")
 
 
 def doctor() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 import regard
-from regard.cli import about, compare, text, train, use, weights
+from regard.cli import about, compare, data, text, train, use, weights
 from regard.cli.terminal import drop_output, flush_output, plain, quiet_and_encodable, say
 from regard.errors import RegardError
 
@@ -59,7 +59,7 @@ app.command()(weights.push)
 app.command(cls=_WithTorch)(about.models)
 app.command(cls=_WithTorch)(about.mixers)
 app.command(cls=_WithTorch)(about.recipes)
-app.add_typer(about.data, name="data")
+app.add_typer(data.data, name="data")
 app.command(cls=_WithTorch)(about.doctor)
 
 

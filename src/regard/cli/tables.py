@@ -69,15 +69,11 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A header and a line for each row. What is not UTF-8 in a name is written as \\udcff; only JSON reads it back."""
-    from regard.files import printable
+    """A header and a line for each row. Names are written so that they can be read; JSON keeps every byte of them."""
+    from regard.draw.names import readable
 
     text = io.StringIO()
-    # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
-    returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
-    writer = csv.DictWriter(
-        text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    )
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return printable(text.getvalue())
+    return readable(text.getvalue())

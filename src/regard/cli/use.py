@@ -1,5 +1,6 @@
 """`regard evaluate`, `predict` and `explain`: what is done with a run."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from regard.cli.boxes import predict_boxes, show_detection_evaluation
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
-from regard.cli.train import Device
+from regard.cli.train import Device, Settings
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Another data set; the run's own held-out images unless given.")
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="Open the data as this recipe does; as the run's own otherwise."),
+    ] = None,
+    settings: Settings = None,
     weights: Weights = "model",
     device: Device = None,
     knn: Annotated[
@@ -57,7 +63,19 @@ def evaluate(
         if not printed(as_json, as_csv, found, text):
             say(figures_line(found))
         return
-    evaluation = evaluate_run(run, data, weights=weights, device=device, max_detections=max_detections)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        evaluation = evaluate_run(
+            run,
+            data,
+            recipe=recipe,
+            settings=settings or (),
+            weights=weights,
+            device=device,
+            max_detections=max_detections,
+        )
+    for message in dict.fromkeys(str(warning.message) for warning in said):
+        say(f"warning: {message}", err=True)
     if isinstance(evaluation, DetectionEvaluation):
         show_detection_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
         return

@@ -4,7 +4,7 @@
     open.py               an address -> opened data: training and validation split, each a source of numbered samples
     images/  boxes/  text/    how each kind of file is read, and how samples become batches
     memory.py             how much of it may be taken
-    fingerprint.py        opened data -> names and labels, which tell them from others
+    fingerprints.py       opened data -> names and labels, which tell them from others
     order.py              which samples a step takes, and the seeds of what is random: the same on every machine
     checks/               opened data -> issues and a summary
     check.py              an address -> opened data -> checks; `regard data check` and the start of a training
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from regard.data.checks.issue import *
     from regard.data.checks.suspect_images import *
     from regard.data.checks.texts import *
-    from regard.data.fingerprint import *
+    from regard.data.fingerprints import *
     from regard.data.fix import *
     from regard.data.images.batches import *
     from regard.data.images.files import *
@@ -57,7 +57,7 @@ _OFFERED = {
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
     "boxes.cache": "ResizedDetectionSource cached no_room_for",
     "boxes.coco_layout": "Annotations",
-    "boxes.repairs": "OnBadAnnotation Repairs",
+    "boxes.repairs": "OnBadAnnotation Repairs sentences",
     "boxes.mosaic": "MosaicAndJitter",
     "boxes.sources": "DetectionData DetectionSource JoinedDetectionSource Objects SelectedDetectionSource",
     "boxes.transforms": (
@@ -70,7 +70,7 @@ _OFFERED = {
     "checks.issue": "Issue",
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
-    "fingerprint": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
+    "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
     "fix": "fix_data",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
@@ -86,7 +86,7 @@ _OFFERED = {
     ),
     "text.corpus": "TextData",
     "text.numbers": "LANGUAGES NumberPairs number_words",
-    "text.pairs": "LinePairs OnBadLine PairSource TextPairs",
+    "text.pairs": "LinePairs OnBadLine PairSource SelectedPairs TextPairs",
     "text.tokenizers": (
         "BOS BPETokenizer ByteTokenizer EOS PAD TOKENIZERS Tokenizer TokenizerKind create_tokenizer tokenizer_from_dict"
     ),

@@ -12,6 +12,7 @@ from regard.data.checks.images import Summary, check_opened_images
 from regard.data.checks.issue import Issue
 from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
 from regard.data.images.files import OnBadImage
+from regard.data.images.pixels import MAX_MEGAPIXELS
 from regard.data.open import open_detection, open_images, open_pairs, open_text
 from regard.errors import RegardError
 
@@ -38,10 +39,18 @@ def check_data(address: str, *, root: Path | None = None) -> tuple[list[Issue], 
 
 
 def check_images(
-    address: str, *, channels: int = 3, val_fraction: float = 0.25, split_seed: int = 0, root: Path | None = None
+    address: str,
+    *,
+    channels: int = 3,
+    val_fraction: float = 0.25,
+    split_seed: int = 0,
+    root: Path | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    strict: bool = False,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
+    strict: whether held-out images that are trained on too, in a split that the data bring, are an error.
     A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
     """
     try:
@@ -52,10 +61,11 @@ def check_images(
             split_seed=split_seed,
             on_bad_image="skip",
             root=root,
+            max_megapixels=max_megapixels,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
-    return check_opened_images(images)
+    return check_opened_images(images, strict=strict)
 
 
 def check_detection(
@@ -67,16 +77,22 @@ def check_detection(
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
+    max_megapixels: float = MAX_MEGAPIXELS,
+    strict: bool = False,
     pixels: bool = True,
 ) -> Checked:
     """Read all images and boxes of an address, or of opened data, as `check_opened_detection` does.
 
-    annotations, val_fraction, split_seed, on_bad_image: how an address is opened. Annotations that cannot be used are
-    left out, so that all faults are found at once; they are errors unless `on_bad_annotation` is "skip". Data that
-    cannot be opened at all are one error, with an empty summary.
+    annotations, val_fraction, split_seed, on_bad_image, max_megapixels: how an address is opened. Annotations that
+    cannot be used are left out, so that all faults are found at once; they are errors unless `on_bad_annotation` is
+    "skip". Data that cannot be opened at all are one error, with an empty summary.
     """
     as_wanted = partial(
-        check_opened_detection, num_queries=num_queries, pixels=pixels, on_bad_annotation=on_bad_annotation
+        check_opened_detection,
+        num_queries=num_queries,
+        pixels=pixels,
+        strict=strict,
+        on_bad_annotation=on_bad_annotation,
     )
     if isinstance(address, DetectionData):
         return as_wanted(address)
@@ -88,6 +104,7 @@ def check_detection(
             on_bad_image=on_bad_image,
             on_bad_annotation="skip",
             annotations=annotations,
+            max_megapixels=max_megapixels,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], DetectionSummary(0, 0, 0, 0, 0, {}), []

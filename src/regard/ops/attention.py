@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1)."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-from regard.ops.arguments import floats, is_sound, is_usable, looks_at_values, require_alike, require_bool, scale_of
+from regard.ops.arguments import (
+    floats,
+    holds_everywhere,
+    is_sound,
+    is_usable,
+    looks_at_values,
+    require_alike,
+    require_bool,
+    scale_of,
+)
 from regard.ops.masked_products import products, sums
 
 SHORT = 512
@@ -68,12 +77,9 @@ def attention(
     if impl not in get_args(AttentionImpl):
         raise unknown("impl", impl, get_args(AttentionImpl), where="attention")
     if impl != "math" and is_usable(scale):
-        looks = looks_at_values(q)
-        if not (looks and k.shape[2] < FEW) or is_sound(q, k):
-            out = fused(q, k, v, mask, bias, is_causal, scale)
-            every_pair = mask is None and bias is None and not is_causal
-            if every_pair or not looks or is_sound(out, k):
-                return out
+        every_pair = mask is None and bias is None and not is_causal
+        if (every_pair and k.shape[2] >= FEW) or not looks_at_values(q) or is_sound(q, k, v):
+            return fused(q, k, v, mask, bias, is_causal, scale)
     allowed = _allowed(mask, bias, q, k, is_causal)
     return sums(_weights(q, k, allowed, bias, scale), v, allowed)
 
@@ -111,10 +117,12 @@ def fused(
         k, v = k.masked_fill(unseen, 0), v.masked_fill(unseen, 0)
     # Kernels differ in what a query without any key gets: here it looks everywhere, and is set to zero afterwards.
     somewhere = mask.any(-1, keepdim=True)
-    mask = mask | ~somewhere
+    all_look = looks_at_values(q) and holds_everywhere(somewhere)
+    if not all_look:
+        mask = mask | ~somewhere
     logit_mask = mask if bias is None else bias.masked_fill(~mask, float("-inf"))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=_expanded(logit_mask, q, k), scale=scale)
-    return out.masked_fill(~somewhere, 0)
+    return out if all_look else out.masked_fill(~somewhere, 0)
 
 
 def _short_in_bf16(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -138,9 +146,7 @@ def _allowed(mask: Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor, is_
     return mask
 
 
-def _checked(
-    q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None, bias: Tensor | None, scale: float | None
-) -> float:
+def _checked(q: Tensor, k: Tensor, v: Tensor | None, mask: Any, bias: Tensor | None, scale: Any) -> float:
     """The scale. RegardError for what does not fit together."""
     if q.ndim != 4 or k.ndim != 4 or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
         raise RegardError(

@@ -17,7 +17,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 from accelerate import Accelerator
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
@@ -36,8 +35,6 @@ _CLOCK = ("seconds", "training_seconds")
 @dataclass
 class Progress:
     """How far a run is. Order, augmentation and every other draw follow from the seed and the step."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     step: int = 0
     seconds: float = 0.0
@@ -199,16 +196,26 @@ def read_progress(state: Path, run_id: str | None, *, with_files: bool = True) -
             raise RegardError("progress.json is not as it was written")
         if own != run_id:
             raise RegardError("it is of another run")
-        progress = TypeAdapter(Progress).validate_python(values)
+        progress = Progress(**values)
+        _require_kinds(progress)
         if progress.step != _step_of(state.name):
             raise RegardError(f"progress.json is of step {progress.step}")
         for name, checksum in sums.items() if with_files else ():
             if Path(name).name != name or _checksum(state / name) != checksum:
                 raise RegardError(f"{name} is not as it was written")
-    except (RegardError, OSError, ValidationError, ValueError, TypeError, AttributeError) as error:
-        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else one_line(error)
-        raise RegardError(f"{state}: {DAMAGED}: {told}") from None
+    except (RegardError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise RegardError(f"{state}: {DAMAGED}: {one_line(error)}") from None
     return progress
+
+
+def _require_kinds(progress: Progress) -> None:
+    """RegardError for a value that is no number, count or name where one belongs."""
+    counts = (progress.step, progress.samples, progress.best_step, progress.evaluated_step)
+    figures = [progress.seconds, progress.training_seconds, progress.best or 0.0, *progress.metrics.values()]
+    right = all(type(count) is int and count >= 0 for count in counts)
+    right = right and all(type(figure) in (int, float) for figure in figures)
+    if not right or not isinstance(progress.skipped, list) or not all(isinstance(n, str) for n in progress.skipped):
+        raise RegardError("progress.json holds a value of another kind")
 
 
 def _is_whole(state: Path, run_id: str | None) -> bool:

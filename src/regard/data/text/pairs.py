@@ -89,6 +89,26 @@ class JoinedPairs(PairSource):
         return source.group(inner)
 
 
+class SelectedPairs(PairSource):
+    """Some pairs of another source, in the order of `indices`; they keep their names."""
+
+    def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pair(self, index: int) -> tuple[str, str]:
+        return self.source.pair(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.indices[index])
+
+    def group(self, index: int) -> str:
+        return self.source.group(self.indices[index])
+
+
 class LinePairs(PairSource):
     """The pairs of a file's lines; `lines` are their numbers, from 1."""
 

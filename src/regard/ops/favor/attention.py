@@ -14,7 +14,7 @@ gets NaN, and so do all queries that see a key or a value that is. Masked tokens
 whatever they hold.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -117,7 +117,7 @@ def _estimated(q: Tensor, k: Tensor, projection: Tensor, kind: str, is_causal: b
     return divided(kernel, kernel.sum(-1, keepdim=True)).to(q.dtype)
 
 
-def _real(x: Tensor, mask: Tensor | None) -> Tensor:
+def _real(x: Tensor, mask: Any) -> Tensor:
     """x (batch, heads, tokens, dim) with zeros for the tokens that `mask` hides, whatever they hold."""
     if mask is None:
         return x

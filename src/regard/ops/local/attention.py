@@ -1,7 +1,7 @@
 """Attention of each pixel to a window around it (SASA, Ramachandran et al. 2019, section 3), linear in the pixels."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -82,7 +82,7 @@ def local_attention(
     return pixels if extra is None else (pixels, _prefix_attention(k, v, case, extra))
 
 
-def _named(prefix: tuple[Tensor, Tensor, Tensor] | None) -> dict[str, Tensor]:
+def _named(prefix: Any) -> dict[str, Any]:
     if prefix is None:
         return {}
     if len(prefix) != 3:
@@ -123,6 +123,8 @@ IMPLEMENTATIONS = {
 
 
 def _fastest(q: Tensor, case: Case) -> Implementation:
+    if torch.compiler.is_exporting():  # a file holds plain operations only
+        return IMPLEMENTATIONS["math"]
     return next(known for known in IMPLEMENTATIONS.values() if known.serves(q, case))
 
 
