@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from numbers import Integral, Real
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ Item = TypeVar("Item")
 Own = TypeVar("Own", bound="Predictor")
 
 
+@runtime_checkable
 class Evaluated(Protocol):
     """What an evaluation of any task has: names of what the model gave no finite number for."""
 
