@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regard.errors import RegardError, unknown
+from regard.files import expanded
 
 # What `regard data list` shows: the kinds of address, one line each.
 KINDS: dict[str, str] = {
@@ -53,7 +54,7 @@ def parse_address(text: str) -> Address:
     """
     kind, colon, location = (piece.strip() for piece in text.partition(":"))
     if kind not in KINDS:
-        if text and Path(text).expanduser().exists():
+        if text and expanded(text).exists():
             raise RegardError(f"data address {text!r} has no kind; did you mean '{_guess(Path(text))}:{text}'?")
         raise unknown("kind of data", kind, KINDS, where=f"data address {text!r}")
     wanted = _LOCATIONS.get(kind)
@@ -76,7 +77,7 @@ def parse_address_of(sort: str, text: str) -> Address:
 
 def _guess(path: Path) -> str:
     """The kind of data that a path probably holds."""
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         marks = {"coco": "annotations/*.json", "yolo": "data.y*ml", "voc": "JPEGImages"}
         more = {"coco": "*/_annotations.coco.json", "voc": "Annotations/*.xml"}

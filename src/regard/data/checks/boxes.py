@@ -1,5 +1,6 @@
 """`regard data check` for boxes: what would spoil a training. It runs before each training too."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ from regard.errors import first_few
 
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
 QUERIES_AN_OBJECT = 1.5
+
+
+def queries_for(objects: int) -> int:
+    """How many queries suit images of up to that many objects: half as many more, a multiple of ten."""
+    return math.ceil(objects * QUERIES_AN_OBJECT / 10) * 10
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def _check_objects(
         rest = "whose rest is not learned" if split == "train" else "whose rest cannot be found"
         warnings.append(
             f"{len(above)} of {total} images have more objects than the {num_queries} queries, up to {most}, {rest}: "
-            f"{counts.names(above)}; model.num_queries={-(-most * QUERIES_AN_OBJECT // 10) * 10:.0f} would do"
+            f"{counts.names(above)}; model.num_queries={queries_for(most)} would do"
         )
     return [Issue("warning", what, where) for what in warnings]
 

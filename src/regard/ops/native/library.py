@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from regard.errors import RegardError
 from regard.files import cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -50,8 +51,11 @@ def load_library(name: str) -> NativeState:
 
 def _cached(source: Path, compiler: str, file_name: str) -> NativeState:
     """From the cache, whose file is compiled again if it cannot be loaded; or from a temporary folder."""
-    target = cache_folder() / file_name
-    if _is_whole(target):
+    try:
+        target = cache_folder() / file_name
+    except RegardError:  # a container without a home directory
+        target = None
+    if target is not None and _is_whole(target):
         with suppress(OSError):  # compiled on another system
             return NativeState(ctypes.CDLL(str(target)), str(target))
     with tempfile.TemporaryDirectory(prefix="regard-") as scratch:
@@ -60,6 +64,8 @@ def _cached(source: Path, compiler: str, file_name: str) -> NativeState:
             loaded = ctypes.CDLL(str(made))
         except OSError as error:
             return NativeState(None, f"what {compiler} made cannot be loaded: {_reason(error)}")
+        if target is None:
+            return NativeState(loaded, "compiled for this process only: there is no home directory")
         try:
             _keep(made.read_bytes(), target)
         except OSError:
