@@ -204,5 +204,5 @@ def test_metadata_that_were_edited_need_their_checksum_taken_out(runs, tmp_path)
     with pytest.raises(RegardError, match=r'metadata.json: is damaged, or was edited: .* take the line "checksum" out'):
         load_predictor(run.path)
     lines = [line for line in text.splitlines() if '"checksum"' not in line]
-    run.metadata_file.write_text("\n".join(lines).replace(',\n}', "\n}"), encoding="utf-8")
+    run.metadata_file.write_text("\n".join(lines).replace(",\n}", "\n}"), encoding="utf-8")
     assert load_predictor(run.path).class_names[0] == "zero"

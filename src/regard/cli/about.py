@@ -36,7 +36,7 @@ def models() -> None:
         taken, flops = _input_and_flops(model, config)
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
         table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
-    show(table)
+    show(table, in_lines=True)
 
 
 def _show_pretrained() -> None:
@@ -92,7 +92,7 @@ def mixers() -> None:
     for name, mixer in MIXERS.items():
         what = (mixer.__doc__ or "").strip().splitlines()[0]
         table.add_row(name, what, "\n".join(f"{key} = {value}" for key, value in mixer_options(name).items()))
-    show(table)
+    show(table, in_lines=True)
 
 
 def recipes() -> None:
