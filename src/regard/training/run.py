@@ -64,9 +64,11 @@ class Run:
             raise RegardError(f"{self.path}: exists already; {hint}choose another folder with --out")
 
     def create(self, recipe: Recipe, metadata: dict[str, Any]) -> None:
-        """Fills the folder, and gives the run its id. The recipe comes last: a folder that has one can be resumed."""
+        """Fills the folder, and gives the run an id, unless it has one already. The recipe comes last: a folder that
+        has one can be resumed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.metadata_file, with_checksum({**metadata, "run": secrets.token_hex(8)}))
+        known = self.id() if self.metadata_file.exists() else None
+        write_json(self.metadata_file, with_checksum({**metadata, "run": known or secrets.token_hex(8)}))
         self.write_recipe(recipe)
 
     def write_recipe(self, recipe: Recipe) -> None:

@@ -74,6 +74,12 @@ class State:
         """The state that `state/latest` names; None where it names none."""
         return named_latest(self.folder)
 
+    def make_folder(self) -> None:
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RegardError(f"{self.folder}: could not be made: {error.strerror}") from error
+
     def save(self, progress: Progress, write_origin: Callable[[Path], object] = lambda _: None) -> None:
         """Writes a new folder, flushes it, and only then moves the pointer: a run killed at any moment can resume.
 
