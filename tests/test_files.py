@@ -1,6 +1,7 @@
 """Names that are not UTF-8, folders that belong to one process, and where the cache is."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -60,3 +61,16 @@ def test_the_cache_folder_without_a_home(monkeypatch):
         cache_folder()
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert str(cache_folder()) == "/somewhere/regard"
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    values = {"loss": math.nan, "curve": [1.5, math.inf, (-math.inf, "NaN")], "deep": {"a": {"b": math.nan}}, "n": 3}
+    write_json(tmp_path / "a.json", values)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    read = json.loads(text, parse_constant=refuse)  # as readers of other languages do
+    assert read == {"loss": None, "curve": [1.5, None, [None, "NaN"]], "deep": {"a": {"b": None}}, "n": 3}
+    assert math.isnan(values["loss"])

@@ -1,5 +1,6 @@
 """Errors that are meant for the person at the keyboard: one line that says what, where, and what is allowed."""
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
@@ -24,8 +25,22 @@ SYNONYMS = {
 }
 
 
+# What would break the one line or command the terminal: a file's names may hold it.
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+# What is said of a model that knows nothing, instead of showing it as, for instance, an image without objects.
+NOT_FINITE = "the model answers with numbers that are not finite (NaN or infinity)"
+
+
 class RegardError(ValueError):
-    """What the user gave cannot be served. The command line prints the message alone and exits with status 1."""
+    """What the user gave cannot be served. The command line prints the message alone and exits with status 1.
+
+    The message is one line: control characters, which come with names out of files, are written as \\x1b.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], str(message)))
 
 
 def unknown(what: str, name: object, known: Iterable[str], where: str = "", then: Iterable[str] = ()) -> RegardError:
@@ -37,7 +52,7 @@ def unknown(what: str, name: object, known: Iterable[str], where: str = "", then
     near = nearest(str(name), names) or nearest(str(name), others)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     prefix = f"{where}: " if where else ""
-    return RegardError(f"{prefix}unknown {what} {str(name)!r}{hint} Known: {', '.join([*names, *others])}")
+    return RegardError(f"{prefix}unknown {what} {str(name)[:200]!r}{hint} Known: {', '.join([*names, *others])}")
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -54,6 +69,15 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 def one_line(error: BaseException | None, limit: int = 300) -> str:
     """What another library's error says, without line breaks and cut to `limit` characters; its class if it is mute."""
     return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value as Python writes it, cut to `limit` characters: files may hold numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def first_few(names: Sequence[str], limit: int = 3) -> str:

@@ -1,9 +1,10 @@
 """Files that are either whole or not there, names as they are written, and folders that belong to one process."""
 
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from regard.errors import RegardError
 
 # A name that is not UTF-8 is a string with such characters in Python: one for each byte that has no meaning.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+LOCK = ".lock"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -50,9 +53,24 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def json_text(values: Any, *, indent: int | None = None) -> str:
-    """JSON that every encoding can write and that loses nothing: a name that is not UTF-8 is read back as it was."""
-    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    """JSON that every reader reads and every encoding can write: a name that is not UTF-8 is read back as it was.
+
+    A number that is not finite, which JSON does not have, is null.
+    """
+    try:
+        text = json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(values), indent=indent, ensure_ascii=False, allow_nan=False)
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(values: Any) -> Any:
+    """The same with None for NaN and infinity."""
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def printable(name: object) -> str:
@@ -81,9 +99,9 @@ def flush(path: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Within, `folder`, which must exist, belongs to this process; the lock ends with the process, however it ends.
 
-    RegardError where another process holds it.
+    The file `.lock` is removed at the end. RegardError where another process holds it.
     """
-    file = folder / ".lock"
+    file = folder / LOCK
     lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
@@ -102,7 +120,18 @@ def locked(folder: Path) -> Iterator[None]:
             file.write_text(f"process {os.getpid()}\n", encoding="utf-8")
         yield
     finally:
+        with suppress(OSError):  # while it is held: who opens the file after that makes a new one
+            file.unlink()
         lock.release()
+        with suppress(OSError):  # Windows removes no open file
+            file.unlink(missing_ok=True) if os.name == "nt" else None
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home directory for ~; as it is where there is none, so that it is told as a missing path."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def cache_folder() -> Path:

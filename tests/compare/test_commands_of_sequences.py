@@ -63,7 +63,17 @@ def cells(out, name):
 
 def test_compare_of_pairs(command, pairs_file, tmp_path):
     out_folder = tmp_path / "out"
-    words = ("compare", "--data", f"pairs:{pairs_file}", "--mixers", "none,recurrent_mini", "--out", out_folder)
+    words = (
+        "compare",
+        "--data",
+        f"pairs:{pairs_file}",
+        "--mixers",
+        "none,recurrent_mini",
+        "--seeds",
+        "1",
+        "--out",
+        out_folder,
+    )
     status, out, _ = command(*words)
     assert status == 0
     summary = Run.open(out_folder / "none-seed-0").summary()
@@ -83,7 +93,17 @@ def test_compare_of_pairs(command, pairs_file, tmp_path):
 
 def test_compare_of_all_that_can_go_on_with_a_text(command, text_file, tmp_path):
     status, out, err = command(
-        "compare", "--data", f"text:{text_file}", "--set", "model.context=23", "--out", tmp_path / "out"
+        *(
+            "compare",
+            "--data",
+            f"text:{text_file}",
+            "--set",
+            "model.context=23",
+            "--seeds",
+            "1",
+            "--out",
+            tmp_path / "out",
+        )
     )
     assert status == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

@@ -168,9 +168,8 @@ def test_the_table_holds_the_numbers(contender, report):
     ]
     assert "µs an image, 64 at once" in html
     assert "MB, training step of 64" in html
-    best = set(re.findall(r'class="best">([^<]*)<', html))
-    better = max((attention, conv), key=lambda one: one.scores)
-    assert best == {f"{100 * better.scores[0]:.1f}", "151 k", "4.93 M", "92.8", "150", "23.4"}
+    # Of the accuracy the intervals overlap; times and memory have none. What is counted is exact.
+    assert set(re.findall(r'class="best">([^<]*)<', html)) == {"151 k", "4.93 M"}
     assert "Wilson’s, for a proportion of 450 images" in Page(html).text
 
 

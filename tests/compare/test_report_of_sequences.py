@@ -148,8 +148,7 @@ def test_fewer_bits_are_the_best(text_run, report):
         return Contender(name, (text_run,) * len(scores), Metric("bits_per_byte", False), scores, 1, 1, 1.0, None)
 
     html = report(of("a", 1.9138), of("b", 2.25))
-    assert 'class="best">1.914<' in html
-    assert 'class="best">2.250<' not in html
+    assert 'class="best"' not in html  # of one seed there is no interval
     assert "what other seeds would give is not known" in plain(html)
     assert re.search(r'data-better="lower"><button type="button">bits per byte', html)
     html = report(of("a", 1.5, 1.75), of("b", 2.25))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from regard.data import Issue, check_data, check_images, check_pairs, check_text
+from regard.data import Issue, check_data, check_images, check_opened_images, check_pairs, check_text, open_images
 
 
 def save(path: Path, number: int, height: int = 20, width: int = 24) -> None:
@@ -62,7 +62,7 @@ def test_images_that_cannot_be_decoded_are_errors(sound):
     assert (summary.num_train, summary.num_val) == (23, 5)
 
 
-def test_the_same_image_in_both_parts_is_an_error_and_twice_in_one_a_warning(sound):
+def test_the_same_image_twice_in_one_part_and_in_both_is_a_warning(sound):
     save(sound / "val/roof/copy.png", 2)
     save(sound / "train/hill/copy.png", 3)
     save(sound / "train/roof/copy.png", 4)
@@ -72,8 +72,32 @@ def test_the_same_image_in_both_parts_is_an_error_and_twice_in_one_a_warning(sou
     assert str(sound / "train/hill/03.png") in within.what
     assert (between_classes.severity, between_classes.where) == ("warning", str(sound / "train/roof/copy.png"))
     assert "another class" in between_classes.what
-    assert (leak.severity, leak.where) == ("error", str(sound / "val/roof/copy.png"))
+    assert (leak.severity, leak.where) == ("warning", str(sound / "val/roof/copy.png"))
     assert str(sound / "train/hill/02.png") in leak.what
+    assert leak.what.endswith("; data.strict=true makes this an error")
+    (leak,) = [issue for issue in strict_issues(sound) if issue.severity == "error"]
+    assert leak.what.endswith("; data.strict=false lets it pass")
+
+
+def strict_issues(path: Path) -> list[Issue]:
+    found, _ = check_opened_images(open_images(f"folder:{path}", channels=3), strict=True)
+    return found
+
+
+def test_faults_of_one_kind_are_one_issue(sound):
+    for number in range(98):
+        save(sound / f"train/hill/copy-{number:02}.png", number % 12)
+        save(sound / f"val/roof/copy-{number:02}.png", number % 12)
+    for number in range(7):
+        (sound / f"train/roof/x{number}.png").write_text("no image")
+        (sound / f"train/roof/y{number}.jpg").touch()
+    bad, empty, within, leak = issues(sound)
+    assert within.what.startswith("98 images in train have the same pixels as another, for instance ")
+    assert leak.what.startswith("98 of 104 held-out images are trained on too: ")
+    assert leak.what.count(" is ") == 3
+    assert bad.what.startswith("7 images: not an image")
+    assert empty.what == "7 images: the file is empty; --set data.on_bad_image=skip leaves such images out"
+    assert empty.where.endswith("y2.jpg and 4 more")
 
 
 @pytest.mark.parametrize(("left", "severity"), [(1, "error"), (9, "warning")])
@@ -142,8 +166,11 @@ def test_odd_pairs_are_found(tmp_path):
     found, summary = check_data(f"pairs:{tmp_path}")
     tab, bytes_, targets, both = found
     assert [issue.severity for issue in found] == ["error", "error", "warning", "warning"]
-    assert (tab.what, tab.where) == ("no tab, where one tab separates source and target", f"{train}:3")
-    assert (bytes_.what, bytes_.where) == ("is not UTF-8: byte 14 of the file", f"{val}:4")
+    way_on = "--set data.on_bad_line=skip leaves such lines out"
+    assert (tab.what, tab.where) == (f"no tab, where one tab separates source and target; {way_on}", f"{train}:3")
+    assert (bytes_.what, bytes_.where) == (f"is not UTF-8: byte 14 of the file; {way_on}", f"{val}:4")
+    found, _ = check_pairs(f"pairs:{tmp_path}", on_bad_line="skip")
+    assert [issue.severity for issue in found] == ["warning"] * 4
     assert targets.what == f"2 pairs, this one first: the same source as {train}:1, with another target"
     assert targets.where == f"{train}:4"
     assert both.what == f"2 pairs, this one first: held out, and the same as {train}:6, which is trained on"

@@ -431,7 +431,7 @@ def test_the_lists_of_the_data_are_their_split(voc):
     data = open_detection(f"voc:{voc}")
     assert (names_of(data.train), names_of(data.val), data.has_val) == (["a.jpg", "b.jpg"], ["c.jpg"], True)
     (main / "trainval.txt").unlink()
-    with pytest.raises(RegardError, match=r"test\.txt in ImageSets/Main, but neither train\.txt nor trainval\.txt"):
+    with pytest.raises(RegardError, match="has a part test, but neither train nor trainval"):
         open_detection(f"voc:{voc}")
 
 
@@ -503,3 +503,15 @@ def test_pipes_are_not_waited_for(voc, yolo):
     os.mkfifo(voc / "Annotations" / "a.xml")
     with pytest.raises(RegardError, match="is no regular file"):
         open_detection(f"voc:{voc}")
+
+
+def test_a_set_that_is_only_evaluated_on_needs_no_part_to_train_on(voc, yolo):
+    main = voc / "ImageSets" / "Main"
+    (main / "train.txt").unlink()
+    write(yolo / "data.yaml", "val: images/val\nnames: [cat, dog]\n")
+    shutil.rmtree(yolo / "images" / "train")
+    for address in (f"voc:{voc}", f"yolo:{yolo}"):
+        with pytest.raises(RegardError, match="train"):
+            open_detection(address)
+        data = open_detection(address, val_fraction=None)
+        assert (len(data.train), len(data.val), data.has_val) == (0, 1, True)

@@ -1,15 +1,14 @@
 """Models by name, as timm makes them: random or pretrained, with some of their configuration replaced."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from regard.api.names import LOCAL, find, require_known
-from regard.api.timm_folder import vit_arguments
-from regard.errors import RegardError, unknown
+from regard.api.names import find, require_known
+from regard.api.timm_folder import pretrained_cfg_of, vit_arguments
+from regard.errors import RegardError, shown, unknown
 from regard.models import (
     PRESETS,
     ImageModel,
@@ -18,14 +17,16 @@ from regard.models import (
     build,
     configure,
     create_backbone,
-    current_name,
 )
 from regard.models.image_model import cfg_of_metadata
+from regard.reading import read_json
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, find_pretrained
+from regard.weights.described import class_names_of, config_of, placed, preprocessing_table, require_described
 from regard.weights.hub import ADDRESS, HubFile
 from regard.weights.hub import PREFIX as HUB
-from regard.weights.load import find_weights, load_weights
+from regard.weights.load import LOCAL, find_weights, load_found, load_weights
+from regard.weights.wrapped import choose
 
 # timm's names of what our configurations have under another.
 TIMMS = {
@@ -181,34 +182,64 @@ def _backbone(name: str, entry: Pretrained, given: Mapping[str, Any], pretrained
 
 
 def _model_in(folder: Path, given: Mapping[str, Any]) -> nn.Module:
-    """The model of a run, of a folder that `save` made, or of timm's files on the hub, with its weights."""
+    """The model of a run, of a folder that `save` made, or of timm's files on the hub, with its weights.
+
+    What the folder says is compared with its weights before anything of the described size is allocated.
+    """
     metadata, timms = _json(folder / "metadata.json"), _json(folder / "config.json")
-    if metadata:
-        try:
-            name, saved = current_name(metadata["model"]["name"]), metadata["model"]["config"]
-            config = configure(name, saved, where=f"{folder / 'metadata.json'}: model.config")
-        except (KeyError, TypeError) as error:
-            raise RegardError(f"{folder / 'metadata.json'}: lacks {error}") from None
-        cfg = cfg_of_metadata(metadata)
-    elif timms.get("architecture") in PRESETS:
-        name, where = timms["architecture"], str(folder / "config.json")
-        preset, tensors = PRESETS[name], find_weights(folder).state
-        saved = {"num_classes": timms.get("num_classes", 1000), **timms.get("model_args", {})}
-        if isinstance(preset, ViTConfig) and "patch_embed.proj.weight" in tensors:
-            saved = vit_arguments(timms, tensors, preset.patch_size, where)
-        saved = _translated(saved, preset, name)
-        try:
-            config = configure(name, saved, where="model_args")
-        except RegardError as error:
-            raise RegardError(f"{where}: {error}") from None
-        cfg = {"architecture": name, **timms.get("pretrained_cfg", {})}
-    else:
+    if not metadata and not _is_here(timms):
         raise RegardError(f"{folder}: holds neither a run (metadata.json) nor a model of timm's that is here")
-    model = build(configure(name, {**saved, **_translated(given, config, name)}))
-    load_weights(model, folder)
+    found = find_weights(folder)
+    tensors, where = choose(found.contents, found.where).state, str(folder / "config.json")
+    if metadata:
+        where = str(folder / "metadata.json")
+        name, config = config_of(metadata, where)
+        cfg = _cfg_of_run(metadata, where)
+    else:
+        name = timms["architecture"]
+        config = _timm_config(name, timms, tensors, where)
+        cfg = {"architecture": name, **pretrained_cfg_of(timms, where)}
+    require_described(config, tensors, found.where, where)
+    model = build(configure(name, {**vars(config), **_translated(given, config, name)}))
+    load_found(model, found)
     if isinstance(model, ImageModel):
         model.pretrained_cfg = cfg
     return model
+
+
+def _is_here(timms: Mapping[str, Any]) -> bool:
+    return isinstance(timms.get("architecture"), str) and timms["architecture"] in PRESETS
+
+
+def _timm_config(name: str, timms: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> ModelConfig:
+    """The configuration that a config.json of timm's means, beside these tensors."""
+    preset, arguments = PRESETS[name], timms.get("model_args", {})
+    if not isinstance(arguments, Mapping):
+        raise RegardError(f"{where}: model_args must be a table, got {shown(arguments)}")
+    head = tensors.get("head.weight")
+    saved = {**arguments, "num_classes": 0 if head is None else len(head)}
+    if isinstance(preset, ViTConfig):
+        saved = vit_arguments(timms, tensors, preset, where)
+    try:
+        return configure(name, _translated(saved, preset, name), where="model_args")
+    except RegardError as error:
+        raise RegardError(f"{where}: {error}") from None
+
+
+def _cfg_of_run(metadata: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a run knows of its images and classes, under timm's names."""
+    from regard.data import Preprocessing
+
+    if "class_names" in metadata:
+        class_names_of(metadata, where)
+    if "preprocessing" in metadata:
+        table = preprocessing_table(metadata, where)
+        try:
+            if "crop_fraction" in table:
+                Preprocessing.from_dict(table)
+        except RegardError as error:
+            raise placed(error, where) from None
+    return cfg_of_metadata(metadata)
 
 
 def _cfg(name: str, entry: Pretrained, pretrained: bool) -> dict[str, Any]:
@@ -235,7 +266,7 @@ def _json(file: Path) -> dict[str, Any]:
     """A table in a JSON file; empty where there is no such file. RegardError for one that is not JSON."""
     if not file.is_file():
         return {}
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise RegardError(f"{file}: is not JSON: {error}") from None
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise RegardError(f"{file}: should hold a table, holds {shown(values)}")
+    return values

@@ -10,6 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from regard.cli.tables import right, show
+from regard.cli.terminal import say
 from regard.cli.train import Device, Settings, with_device, words
 from regard.errors import RegardError
 
@@ -38,15 +39,22 @@ def compare(
     recipe: Annotated[
         str | None, typer.Option(help="What is trained with each mixer; one that suits the data unless given.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs a mixer.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs a mixer.")] = 3,
     out: Annotated[Path | None, typer.Option(help="The folder to make (runs/compare-N unless given).")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures into this file too.")
+    ] = None,
     settings: Settings = None,
     device: Device = None,
 ) -> None:
-    """Train the same model with several token mixers, alike, and report how good each is and what it costs."""
+    """Train the same model with several token mixers, alike, and report how good each is and what it costs.
+
+    A training that fails does not end the others. The report holds what has ended, at any moment.
+    """
     from regard.api.training import recipe_for
 
-    _compare(mixers, data, recipe or recipe_for(data), seeds, out, settings, device)
+    name = recipe or recipe_for(data)
+    _compare(mixers, data, name, seeds, out, settings, device, json_file=json_file).require_no_failure()
 
 
 def demo(
@@ -67,10 +75,13 @@ def demo(
         )
     folder = out or default_run_folder("demo")
     title = "Eight ways to mix tokens"
-    comparison = _compare("all", None, DEMO_RECIPE, 1, folder, settings, device, title=title, with_dinov2=True)
+    # One seed: three would take a quarter of an hour.
+    comparison = _compare("all", None, DEMO_RECIPE, 1, folder, settings, device, title=title, is_demo=True)
     if detector_minutes:
         comparison.write_report(second=_train_detector(folder / "detector", detector_minutes, device))
-        typer.echo(f"{comparison.report_file} now holds both parts")
+    comparison.require_no_failure()
+    if detector_minutes:
+        say(f"{comparison.report_file} now holds both parts")
 
 
 def _train_detector(folder: Path, minutes: float, device: str | None) -> "SecondPart":
@@ -81,12 +92,10 @@ def _train_detector(folder: Path, minutes: float, device: str | None) -> "Second
 
     settings = [f"train.max_minutes={minutes:g}"]
     recipe = load_recipe(DETECTOR_RECIPE, with_device(settings, device))
-    typer.echo(f"now a detector, for {minutes:g} minutes", err=True)
+    say(f"now a detector, for {minutes:g} minutes", err=True)
     command = words(["regard", "train", DETECTOR_RECIPE], None, settings, device)
     run, summary = train_run(DETECTOR_RECIPE, recipe, folder, command=command)
-    typer.echo(
-        f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}"
-    )
+    say(f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}")
     return SecondPart("Objects in images, by a detector", contender(folder.name, [folder], with_cost=False), command)
 
 
@@ -100,7 +109,8 @@ def _compare(
     device: str | None,
     title: str | None = None,
     *,
-    with_dinov2: bool = False,
+    is_demo: bool = False,
+    json_file: Path | None = None,
 ) -> "Comparison":
     """Runs a comparison, and prints its table and where its report is."""
     from regard.recipes import load_recipe
@@ -113,11 +123,15 @@ def _compare(
     names = "all" if mixers == "all" else [name.strip() for name in mixers.split(",") if name.strip()]
     comparison = Comparison(resolved, names, seeds, out)
     if comparison.left_out:
-        typer.echo(comparison.left_out, err=True)
+        say(comparison.left_out, err=True)
     options = shlex.split(words([], data, settings, device))
-    contenders = comparison.run(recipe, options, title=title, with_dinov2=with_dinov2)
-    _show_table(contenders, TASKS[resolved.task].unit)
-    typer.echo(f"report: {comparison.report_file}")
+    try:
+        comparison.run(recipe, options, title=title, with_dinov2=is_demo, json_file=json_file)
+    finally:  # also where it is interrupted
+        ended = [contender for contender in comparison.contenders if contender.runs]
+        if ended:
+            _show_table(ended, TASKS[resolved.task].unit)
+            say(f"report: {comparison.report_file}")
     return comparison
 
 
@@ -134,14 +148,14 @@ def _show_table(contenders: "Sequence[Contender]", unit: str) -> None:
         table.add_row(
             found.name,
             metric.text(score) + "%" * metric.is_proportion,
-            f"{found.parameters:,}",
-            f"{found.flops / 1e6:.2f}",
+            "" if found.parameters is None else f"{found.parameters:,}",
+            "" if found.flops is None else f"{found.flops / 1e6:.2f}",
             "" if cost is None else f"{cost.seconds_per_sample * 1e6:.0f}",
             "" if cost is None else f"{cost.peak_memory_mb:.1f}",
-            f"{found.training_seconds:.0f}",
+            "" if found.training_seconds is None else f"{found.training_seconds:.0f}",
         )
     show(table)
-    typer.echo(
+    say(
         f"{metric.words} on held-out data; MFLOP and µs/{sample} of inference; peak MB of a training step; "
         "s of training"
     )

@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from regard.cli.terminal import say
 from regard.errors import RegardError
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value of the recipe; may be repeated. KEY=none takes the recipe's value out.",
+    ),
 ]
 
 
@@ -30,38 +35,52 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder to make (runs/RECIPE-N unless given).")] = None,
     settings: Settings = None,
     device: Device = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was interrupted. --set may change what leaves the training so far as it is "
+            "(budgets, periods, workers, what to do with bad data), --data where the same data are now.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model, and leave a run folder with weights, metrics and a report."""
     if (recipe is None) == (resume is None):
         raise RegardError("train: name a recipe to begin a run, or --resume RUN to go on with one")
-    if resume is not None and (data or out or settings):
-        raise RegardError("train: --resume goes on with the run's own recipe; it takes no --data, --out or --set")
+    if resume is not None and out:
+        raise RegardError("train: --resume goes on in the run's own folder; it takes no --out")
 
     from regard.api.training import train_run
     from regard.cli.tables import figures_line
     from regard.recipes import load_recipe
     from regard.tasks import TASKS
-    from regard.training import Run, is_main_process
+    from regard.training import Run, is_main_process, resumed_recipe
 
     command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
     resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
-    resolved = resolved or Run.open(Path(str(resume))).recipe()
+    resolved = resolved or resumed_recipe(Run.open(Path(str(resume))), settings or (), data)
     if resume is not None and device is not None:  # where to go on; the run's own recipe stays as it is
         own = with_device(None, device)[0].partition("=")[2]
         resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
-    run, summary = train_run(str(recipe), resolved, out or resume, command=command, resume=resume is not None)
+    not_shown: list[str] = []
+    run, summary = train_run(
+        str(recipe), resolved, out or resume, command=command, resume=resume is not None, tell=not_shown.append
+    )
     if not is_main_process():
         return
     task = TASKS[resolved.task]
     figures = figures_line({name: summary[name] for name in (task.main_metric, "loss")})
-    typer.echo(
+    say(
         f"{figures} after {summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary[f'{task.unit}_per_second']:.0f} {task.unit}/s)"
     )
     if summary[f"skipped_{task.unit}"]:
-        typer.echo(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
-    typer.echo(f"run: {run.path}\nreport: {run.report_file}")
+        say(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
+    say(f"run: {run.path}")
+    if run.report_file.exists():
+        say(f"report: {run.report_file}")
+    if not_shown:
+        raise RegardError(not_shown[0])
 
 
 def with_device(settings: list[str] | None, device: str | None) -> list[str]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from regard.cli.terminal import say
+
 
 def convert(
     source: Annotated[str, typer.Argument(help="A run folder, a file of weights, a pretrained model, or hf-hub:….")],
@@ -13,11 +15,14 @@ def convert(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="FORMAT", help="The source's format; recognised unless given.")
     ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema/--no-ema", help="Of several in a file, take the averaged weights.")
+    ] = True,
 ) -> None:
     """Write weights under another library's names."""
     from regard.api import convert as convert_weights
 
-    typer.echo(convert_weights(source, destination, to=to, format=from_))
+    say(convert_weights(source, destination, to=to, format=from_, use_ema=ema))
 
 
 def push(
@@ -28,4 +33,4 @@ def push(
     """Put a run on the Hugging Face hub, with a model card; `hf-hub:OWNER/NAME` is its name then."""
     from regard.api import push_to_hub
 
-    typer.echo(push_to_hub(run, repo, private=private))
+    say(push_to_hub(run, repo, private=private))

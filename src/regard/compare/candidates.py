@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import ValidationError
 
+from regard.compare.contender import reason_of
 from regard.errors import RegardError
 from regard.mixers import MIXERS, options_for
 from regard.models import PRESETS, SASAResNetConfig, unknown_model
@@ -76,8 +77,8 @@ def all_candidates(recipe: Recipe) -> tuple[list[str], dict[str, str]]:
         try:
             try_out(variant(recipe, name, recipe.seed))
             names.append(name)
-        except RegardError as error:
-            left_out[name] = str(error)
+        except Exception as error:
+            left_out[name] = reason_of(error)
     return names, left_out
 
 

@@ -1,7 +1,11 @@
 """A contender of a comparison: its runs, its scores, and its cost."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from regard.errors import RegardError, one_line
 
 # Metrics that are the proportion of held-out samples for which something is true.
 PROPORTIONS = ("accuracy", "exact_match")
@@ -42,18 +46,42 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A part of a comparison that did not end well; the comparison went on without it."""
+
+    what: str
+    """"conv, seed 1" for a training, "conv, cost", "conv, report"."""
+    reason: str
+    """One line."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, in one line: what RegardError says, or another error with its class."""
+    return str(error) if isinstance(error, RegardError) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def number(value: Any) -> float:
+    """A figure as a run's files hold it: null is what is not finite, which JSON does not have."""
+    return math.nan if value is None else float(value)
+
+
+@dataclass(frozen=True)
 class Contender:
-    """The runs of a mixer or model, one for each seed, and their figures."""
+    """The runs of a mixer or model, one for each seed that ended, and their figures; None is not measured."""
 
     name: str
     runs: tuple[Path, ...]
     metric: Metric
     scores: tuple[float, ...]
     """The metric of each run's final weights on held-out data."""
-    parameters: int
-    flops: int
+    parameters: int | None
+    flops: int | None
     """For one sample, by formula."""
-    training_seconds: float
+    training_seconds: float | None
     """Mean over the runs."""
     cost: Cost | None
-    """None if it was not measured."""
+    failures: tuple[Failure, ...] = ()
+    """What did not end well: trainings, or the measurement of cost. With no run left, there is no figure."""

@@ -28,10 +28,14 @@ REPETITIONS = 15
 def measure(run: Path) -> Cost:
     """The time of inference and the memory of a training step of a run's model, measured in a process of its own."""
     command = [sys.executable, "-m", "regard.compare.cost", str(run)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
-        raise RegardError(f"{run}: measuring its cost failed: {result.stderr.strip().splitlines()[-1:]}")
+        raise RegardError(f"{run}: measuring its cost failed: {_last_line(result.stderr)}")
     return Cost(**json.loads(result.stdout))
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1] if text.strip() else "no word why"
 
 
 def measure_here(run: Path) -> Cost:

@@ -1,13 +1,17 @@
 """The report: one HTML file with the results, training curves, errors and explanations of trained models."""
 
+import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from regard.compare.contender import Contender
+from regard.compare.contender import Contender, Failure, number, reason_of
 from regard.compare.dinov2_figure import Picture
+from regard.compare.page import render
 from regard.compare.table import columns_of, interval_words, listed, score_interval
 from regard.compare.task_view import TaskView
 from regard.compare.task_views import task_view_of
@@ -29,6 +33,15 @@ class SecondPart:
     command: str = ""
 
 
+@dataclass(frozen=True)
+class NotShown:
+    """In the place of a contender's section that could not be made."""
+
+    name: str
+    not_shown: str
+    """The reason, in one line."""
+
+
 def write_report(
     path: Path,
     *,
@@ -47,45 +60,96 @@ def write_report(
     RegardError if a run has not ended, if its data cannot be read, if contenders have different data, or if the file
     cannot be written.
     """
-    import jinja2
+    Report(path, title=title, command=command, picture=picture).write(contenders, notes=notes, second=second)
 
-    if not contenders:
-        raise RegardError(f"{path}: a report needs at least one contender")
-    if not path.parent.is_dir():
-        raise RegardError(f"{path}: cannot be written: {path.parent} is not a folder")
-    runs = [Run.open(run) for contender in contenders for run in contender.runs]
-    recipes = [run.recipe() for run in runs]
-    summaries = [run.summary() for run in runs]
-    task_view = _shared_task_view(runs, recipes)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.j2").render(
-        title=title,
-        lead=_lead(contenders, recipes, task_view),
-        notes=list(notes),
-        picture=picture,
-        facts=_facts(recipes, summaries, task_view),
-        command=command,
-        several=len(contenders) > 1,
-        kind="mixer" if len({recipe.model.name for recipe in recipes}) == 1 else "model",
-        contenders=contenders,
-        metric=contenders[0].metric.words,
-        task_view=task_view,
-        columns=columns_of(contenders, task_view),
-        intervals=interval_words(contenders, task_view),
-        plots=_plots(contenders, task_view),
-        sections=[task_view.section(contender) for contender in contenders],
-        colors=[color_of(number) for number in range(len(contenders))],
-        second=None if second is None else _second(second, path.parent),
-        written=datetime.now().astimezone().strftime("%Y-%m-%d"),
-        version=summaries[0]["versions"]["regard"],
-    )
-    write_whole(path, lambda beside: beside.write_text(html, encoding="utf-8"))
+
+class Report:
+    """A page that is written again as a comparison goes on. What it shows of a contender is computed once.
+
+    With `whole` False, the page has the reason in the place of a contender that cannot be shown.
+    """
+
+    def __init__(
+        self, path: Path, *, title: str, command: str = "", picture: Picture | None = None, whole: bool = True
+    ) -> None:
+        self.path, self.title, self.command, self.picture, self.whole = path, title, command, picture, whole
+        self._task_view: TaskView | None = None
+        self._sections: dict[Path, Any] = {}
+
+    def write(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        notes: Sequence[str] = (),
+        failures: Sequence[Failure] = (),
+        second: SecondPart | None = None,
+    ) -> list[Failure]:
+        """Writes the page as `write_report` does, and returns what could not be shown.
+
+        A contender without a run has a row of dashes; `failures` are listed below the table.
+        """
+        shown = [contender for contender in contenders if contender.runs]
+        if not shown:
+            raise RegardError(f"{self.path}: a report needs at least one contender")
+        if not self.path.parent.is_dir():
+            raise RegardError(f"{self.path}: cannot be written: {self.path.parent} is not a folder")
+        runs = [Run.open(run) for contender in shown for run in contender.runs]
+        recipes = [run.recipe() for run in runs]
+        summaries = [run.summary() for run in runs]
+        _require_same_data(runs, recipes)
+        self._task_view = task_view = self._task_view or task_view_of(create_task(recipes[0]))
+        sections = [self._section(contender, task_view) for contender in shown]
+        not_shown = [Failure(f"{one.name}, report", one.not_shown) for one in sections if isinstance(one, NotShown)]
+        several = len(contenders) > 1
+        html = render(
+            "report.html.j2",
+            script=several,
+            title=self.title,
+            lead=_lead(shown, recipes, task_view),
+            notes=[*notes, *_not_finite(shown)],
+            picture=self.picture,
+            facts=_facts(recipes, summaries, task_view),
+            command=self.command,
+            several=several,
+            kind="mixer" if len({recipe.model.name for recipe in recipes}) == 1 else "model",
+            contenders=shown,
+            without_runs=[contender.name for contender in contenders if not contender.runs],
+            failures=[*failures, *not_shown],
+            task_view=task_view,
+            columns=columns_of(shown, task_view),
+            intervals=interval_words(shown, task_view),
+            pooled=task_view.num_held_out is not None and any(len(contender.runs) > 1 for contender in shown),
+            plots=_plots(shown, task_view),
+            sections=sections,
+            colors=[color_of(number) for number in range(len(shown))],
+            second=None if second is None else _second(second, self.path.parent),
+            written=datetime.now().astimezone().strftime("%Y-%m-%d"),
+            version=summaries[0]["versions"]["regard"],
+        )
+        write_whole(self.path, lambda beside: beside.write_text(html, encoding="utf-8"))
+        return not_shown
+
+    def _section(self, contender: Contender, task_view: TaskView) -> Any:
+        """What the task's template shows of a contender's first run."""
+        run = contender.runs[0]
+        if run not in self._sections:
+            try:
+                self._sections[run] = task_view.section(contender)
+            except Exception as error:
+                if self.whole:
+                    raise
+                self._sections[run] = NotShown(contender.name, reason_of(error))
+        section = self._sections[run]
+        return section if isinstance(section, NotShown) else replace(section, seeds=len(contender.runs))
+
+
+def _not_finite(contenders: Sequence[Contender]) -> list[str]:
+    """A sentence on contenders whose loss is not finite: else it would seem that they find nothing."""
+    losses = {one.name: [number(Run(run).summary().get("loss", 0.0)) for run in one.runs] for one in contenders}
+    names = [name for name, found in losses.items() if not all(map(math.isfinite, found))]
+    if not names:
+        return []
+    return [f"The loss of {listed(names)} is not finite on these samples, so that its other figures mean nothing."]
 
 
 def _second(part: SecondPart, folder: Path) -> dict[str, Any]:
@@ -93,7 +157,8 @@ def _second(part: SecondPart, folder: Path) -> dict[str, Any]:
     contender = part.contender
     runs = [Run.open(run) for run in contender.runs]
     recipes = [run.recipe() for run in runs]
-    task_view = _shared_task_view(runs, recipes)
+    _require_same_data(runs, recipes)
+    task_view = task_view_of(create_task(recipes[0]))
     report = runs[0].report_file
     return {
         "title": part.title,
@@ -105,16 +170,15 @@ def _second(part: SecondPart, folder: Path) -> dict[str, Any]:
         "task_view": task_view,
         "plots": _plots([contender], task_view),
         "section": task_view.section(contender),
-        "report": report.relative_to(folder).as_posix() if report.is_relative_to(folder) else "",
+        "report": quote(os.fsencode(report.relative_to(folder).as_posix())) if report.is_relative_to(folder) else "",
     }
 
 
-def _shared_task_view(runs: Sequence[Run], recipes: Sequence[Recipe]) -> TaskView:
-    """The data that all runs share, opened once. RegardError if two runs have different data."""
+def _require_same_data(runs: Sequence[Run], recipes: Sequence[Recipe]) -> None:
+    """RegardError if two runs have different data."""
     for run, recipe in zip(runs, recipes, strict=True):
         if (recipe.task, recipe.data) != (recipes[0].task, recipes[0].data):
             raise RegardError(f"{run.path} and {runs[0].path}: not trained on the same data; see [data] in recipe.toml")
-    return task_view_of(create_task(recipes[0]))
 
 
 def _lead(contenders: Sequence[Contender], recipes: Sequence[Recipe], task_view: TaskView) -> str:
@@ -159,7 +223,7 @@ def _training_facts(recipes: Sequence[Recipe], task_view: TaskView) -> list[tupl
     return [
         ("Model", listed(dict.fromkeys(recipe.model.name for recipe in recipes))),
         ("Budget", f"{_budget(train)}, in batches of {train.batch_size} {task_view.unit}"),
-        ("Seeds", listed(dict.fromkeys(str(recipe.seed) for recipe in recipes))),
+        ("Seeds", listed([str(seed) for seed in sorted({recipe.seed for recipe in recipes})])),
     ]
 
 
@@ -212,7 +276,7 @@ def _plots(contenders: Sequence[Contender], task_view: TaskView) -> list[tuple[s
 
 def curve_of(history: Sequence[dict[str, Any]], kind: str, key: str) -> Curve:
     """(epoch, value of `key`) of each record of a kind, "train" or "val", in a run's history."""
-    return tuple((record["epoch"], record[key]) for record in history if record["kind"] == kind)
+    return tuple((record["epoch"], number(record[key])) for record in history if record["kind"] == kind)
 
 
 def _capital(words: str) -> str:
@@ -222,4 +286,4 @@ def _capital(words: str) -> str:
 def _point(contender: Contender, task_view: TaskView) -> Point:
     found = score_interval(contender.metric, contender.scores, task_view.num_held_out)
     low, high = found.mean if found.low is None else found.low, found.mean if found.high is None else found.high
-    return Point(contender.name, float(contender.flops), found.mean, low, high)
+    return Point(contender.name, float(contender.flops or 0), found.mean, low, high)

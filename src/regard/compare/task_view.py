@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from unicodedata import category
 
 import torch
 
 from regard.compare.contender import Contender
+from regard.draw.names import readable
 from regard.recipes import Recipe
 
 
@@ -61,11 +61,10 @@ def split_words(recipe: Recipe, *, own: bool) -> str:
     return "the data set’s own split" if own else f"split drawn from seed {recipe.data.split_seed}"
 
 
+# An untrained model may write control characters; a page cannot hold them.
+printable = readable
+
+
 def short_name(name: str) -> str:
     """A sample's name without its folders."""
     return Path(name).name
-
-
-def printable(text: str) -> str:
-    """Text that a page can hold: control characters, which an untrained model may write, are replaced by U+FFFD."""
-    return "".join(letter if letter in "\n\t" or category(letter) != "Cc" else "\ufffd" for letter in text)

@@ -3,9 +3,12 @@
     addresses.py          "digits", "folder:PATH", "coco:PATH", ...: an address, and the sort of data behind it
     open.py               an address -> opened data: training and validation split, each a source of numbered samples
     images/  boxes/  text/    how each kind of file is read, and how samples become batches
+    memory.py             how much of it may be taken
+    fingerprints.py       opened data -> names and labels, which tell them from others
     order.py              which samples a step takes, and the seeds of what is random: the same on every machine
     checks/               opened data -> issues and a summary
     check.py              an address -> opened data -> checks; `regard data check` and the start of a training
+    fix.py                an address -> a folder with mended annotations
     write_examples.py     embedded data, written out as files
 
 Names are imported when they are asked for, so that listing the kinds of data doesn't wait for torch.
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from regard.data.addresses import *
     from regard.data.boxes.batches import *
     from regard.data.boxes.cache import *
-    from regard.data.boxes.coco import *
+    from regard.data.boxes.coco_layout import Annotations as Annotations
     from regard.data.boxes.mosaic import *
+    from regard.data.boxes.repairs import *
     from regard.data.boxes.sources import *
     from regard.data.boxes.transforms import *
     from regard.data.check import *
@@ -29,8 +33,12 @@ if TYPE_CHECKING:
     from regard.data.checks.issue import *
     from regard.data.checks.suspect_images import *
     from regard.data.checks.texts import *
+    from regard.data.fingerprints import *
+    from regard.data.fix import *
     from regard.data.images.batches import *
     from regard.data.images.files import *
+    from regard.data.images.names import *
+    from regard.data.images.pixels import *
     from regard.data.images.sources import *
     from regard.data.images.transforms import *
     from regard.data.images.walk import *
@@ -47,8 +55,9 @@ if TYPE_CHECKING:
 _OFFERED = {
     "addresses": "Address KINDS SORTS parse_address parse_address_of",
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
-    "boxes.cache": "ResizedDetectionSource cached",
-    "boxes.coco": "Annotations",
+    "boxes.cache": "ResizedDetectionSource cached no_room_for",
+    "boxes.coco_layout": "Annotations",
+    "boxes.repairs": "OnBadAnnotation Repairs sentences",
     "boxes.mosaic": "MosaicAndJitter",
     "boxes.sources": "DetectionData DetectionSource JoinedDetectionSource Objects SelectedDetectionSource",
     "boxes.transforms": (
@@ -56,13 +65,17 @@ _OFFERED = {
         "detection_evaluation_transform detection_training_transform"
     ),
     "check": "check_data check_detection check_images check_pairs check_text",
-    "checks.boxes": "DetectionSummary check_opened_detection",
-    "checks.images": "Summary",
+    "checks.boxes": "DetectionSummary check_opened_detection queries_for",
+    "checks.images": "Summary check_image_files check_opened_images",
     "checks.issue": "Issue",
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
+    "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
+    "fix": "fix_data",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
-    "images.files": "BadImage OnBadImage check_header from_pil read_image",
+    "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
+    "images.names": "normal told_alike",
+    "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",
@@ -73,7 +86,7 @@ _OFFERED = {
     ),
     "text.corpus": "TextData",
     "text.numbers": "LANGUAGES NumberPairs number_words",
-    "text.pairs": "LinePairs OnBadLine PairSource TextPairs",
+    "text.pairs": "LinePairs OnBadLine PairSource SelectedPairs TextPairs",
     "text.tokenizers": (
         "BOS BPETokenizer ByteTokenizer EOS PAD TOKENIZERS Tokenizer TokenizerKind create_tokenizer tokenizer_from_dict"
     ),

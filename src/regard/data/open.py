@@ -1,24 +1,27 @@
 """From a data address to images, images with boxes, pairs of texts, or text."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from regard.data.addresses import parse_address_of
-from regard.data.boxes.coco import Annotations, open_coco
+from regard.data.boxes.coco import open_coco
+from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.digit_scenes import open_digit_scenes
 from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
-from regard.data.checks.image_files import without_bad_images
+from regard.data.checks.image_files import decoded_alike, without_bad_images
 from regard.data.images.digits import open_digits
-from regard.data.images.files import OnBadImage, require_channels
-from regard.data.images.folder import open_folder
-from regard.data.images.sources import ImageClasses
+from regard.data.images.files import OnBadImage
+from regard.data.images.folder import open_folder, open_folder_to_measure
+from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, require_channels
+from regard.data.images.sources import ImageClasses, Joined
 from regard.data.images.torchvision import open_torchvision
 from regard.data.text.corpus import TextData, open_pydoc, open_text_files
 from regard.data.text.numbers import open_numbers
 from regard.data.text.pairs import OnBadLine, TextPairs, open_pair_lines
 from regard.errors import RegardError
-from regard.files import cache_folder
+from regard.files import cache_folder, expanded
 
 
 def open_images(
@@ -29,6 +32,9 @@ def open_images(
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     root: Path | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    decoding: Decoding | None = None,
+    for_evaluation: bool = False,
 ) -> ImageClasses:
     """Open the images behind an address, for classification.
 
@@ -37,15 +43,26 @@ def open_images(
     val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
     on_bad_image: whether an unreadable file in a folder is an error, or left out and listed in `train.skipped`.
     root: where torchvision's sets are kept; by default the user's cache folder.
+    max_megapixels: files with more pixels count as unreadable.
+    decoding: how a run's images became 8 bits; unless given, the depth that the training images use is measured.
+    for_evaluation: a set that is measured only. `val` is what it holds out itself, or else all of it, and it need not
+    be fit for training: it may have one class, or one image in a class.
     Raises RegardError.
     """
     require_channels(channels)
     parsed = parse_address_of("images", address)
-    if parsed.kind == "digits":
-        return open_digits(channels, val_fraction, split_seed)
+    path = Path(parsed.location)
+    if parsed.kind == "folder" and for_evaluation:
+        return open_folder_to_measure(path, channels, on_bad_image, max_megapixels, decoding)
     if parsed.kind == "folder":
-        return open_folder(Path(parsed.location), channels, val_fraction, split_seed, on_bad_image)
-    return open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+        return open_folder(path, channels, val_fraction, split_seed, on_bad_image, max_megapixels, decoding)
+    if parsed.kind == "digits":
+        images = open_digits(channels, val_fraction, split_seed)
+    else:
+        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+    if for_evaluation and not images.has_val:
+        return replace(images, val=Joined([images.train, images.val]), has_val=True)
+    return images
 
 
 def open_pairs(
@@ -86,21 +103,25 @@ def open_detection(
     address: str,
     *,
     channels: int = 3,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
     annotations: Annotations | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    decoding: Decoding | None = None,
 ) -> DetectionData:
     """Open the images with boxes behind an address.
 
     address: see `regard.data.KINDS`. channels: 1 (grey) or 3 (RGB).
-    val_fraction, split_seed: how a validation split is drawn where the data has none of its own.
+    val_fraction, split_seed: how a validation split is drawn where the data has none of its own; None draws none, and
+    `val` is then empty, as for data that are only evaluated on.
     on_bad_image: whether an image that is missing, unreadable or of another size than stated is an error when it is
     read, or left out here and listed in `train.skipped` and `val.skipped`.
-    on_bad_annotation: whether an annotation that has no meaning is an error, or is left out and counted in
-    `repairs.left_out`.
+    on_bad_annotation: whether a box, label, entry or file of annotations without a meaning is an error, or left out
+    here and counted in `repairs`.
     annotations: COCO's files, where they are not where they are looked for.
+    max_megapixels, decoding: as in `open_images`.
     Raises RegardError.
     """
     require_channels(channels)
@@ -109,10 +130,15 @@ def open_detection(
         raise RegardError(f"{address}: data.train_annotations and the like are for coco:PATH")
     if parsed.kind == "digit-scenes":
         return _digit_scenes(channels)
-    path = Path(parsed.location).expanduser()
+    path = expanded(parsed.location)
     if parsed.kind == "coco":
         data = open_coco(
-            path, channels=channels, annotations=annotations, val_fraction=val_fraction, split_seed=split_seed
+            path,
+            channels=channels,
+            annotations=annotations,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_annotation=on_bad_annotation,
         )
     elif parsed.kind == "yolo":
         from regard.data.boxes.yolo import open_yolo
@@ -135,6 +161,7 @@ def open_detection(
             split_seed=split_seed,
             on_bad_annotation=on_bad_annotation,
         )
+    data = decoded_alike(data, decoding, max_megapixels)
     return without_bad_images(data) if on_bad_image == "skip" else data
 
 

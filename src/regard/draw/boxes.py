@@ -1,5 +1,6 @@
 """Boxes with captions on an image."""
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float, UInt8
@@ -7,9 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from regard.draw.colours import COLOURS, is_bright
+from regard.draw.names import in_one_line
 
 # Pixels of the longer side: a smaller image is enlarged by a whole factor, so that captions can be read.
 SMALLEST = 400
+# Letters of a caption: of a longer one, the middle is left out, since a score stands at the end.
+LONGEST, END = 32, 8
 
 
 def draw_boxes(
@@ -22,8 +26,8 @@ def draw_boxes(
 ) -> Image.Image:
     """The image with each box in the colour of its class, and its caption; a small image is enlarged.
 
-    boxes_xyxy: in pixels of the image, the most certain first. `text` is the height of the captions as a fraction of
-    the longer side; lines grow with it.
+    boxes_xyxy: in pixels of the image, the most certain first; one that is not finite has no place and is left out.
+    `text` is the height of the captions as a fraction of the longer side; lines grow with it.
     """
     height, width = image.shape[1:]
     factor = max(-(-SMALLEST // max(height, width)), 1)
@@ -35,9 +39,14 @@ def draw_boxes(
     font = ImageFont.load_default(letters)
     # The most certain boxes are drawn last, on top.
     for box, label, caption in reversed(list(zip(boxes_xyxy.tolist(), labels, captions, strict=True))):
+        if not all(map(math.isfinite, box)):
+            continue
         left, top, right, bottom = (side * factor for side in box)
         colour = COLOURS[label % len(COLOURS)]
         draw.rectangle((left, top, max(right, left), max(bottom, top)), outline=colour, width=line)
+        caption = in_one_line(caption)
+        if len(caption) > LONGEST:
+            caption = f"{caption[: LONGEST - END - 1]}…{caption[-END:]}"
         _, _, text_right, text_bottom = draw.textbbox((0, 0), caption, font=font)
         chip_width, chip_height = text_right + 2 * line, text_bottom + line
         # The caption stands above the box if there is room, else inside it, and not beyond the right edge.

@@ -4,6 +4,7 @@
 cells.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float, UInt8
@@ -28,7 +29,8 @@ def draw_image(panel: "matplotlib.axes.Axes", image: UInt8[Tensor, "channels hei
 
 
 def draw_heat_map(panel: "matplotlib.axes.Axes", values: Float[Tensor, "rows columns"], extent: Extent) -> float:
-    """Draws values from zero to their maximum, which is returned. NaN stays empty."""
+    """Draws values from zero to their largest finite one, which is returned. NaN and infinity stay empty."""
+    values = values.where(values.isfinite(), math.nan)
     highest = values.nan_to_num().max().item()
     _draw(panel, values, extent).set(cmap=HEAT, clim=(0, highest or 1))
     return highest
@@ -37,7 +39,8 @@ def draw_heat_map(panel: "matplotlib.axes.Axes", values: Float[Tensor, "rows col
 def draw_signed_map(
     panel: "matplotlib.axes.Axes", values: Float[Tensor, "rows columns"], extent: Extent, highest: float
 ) -> None:
-    """Draws values from -highest to highest, white at zero."""
+    """Draws values from -highest to highest, white at zero. NaN and infinity stay empty."""
+    values, highest = values.where(values.isfinite(), math.nan), highest if math.isfinite(highest) else 0.0
     _draw(panel, values, extent).set(cmap=SIGNED, clim=(-(highest or 1), highest or 1))
 
 

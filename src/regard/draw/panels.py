@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from regard.draw.colours import INK, OUTLINE
+from regard.draw.names import in_one_line
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -18,6 +19,7 @@ GAP = 0.2
 LINE = 0.155
 # Letters that fit into an inch of a caption, and of the title, which is larger and bold.
 LETTERS, TITLE_LETTERS = 15, 11
+LONGEST_TITLE = 200
 
 
 def panels_figure(
@@ -41,8 +43,9 @@ def panels_figure(
     panel_width, panel_height = panel
     width = max(2 * MARGIN + left + columns * panel_width + (columns - 1) * GAP, 3.4)
     inside = width - 2 * MARGIN
-    lines = [(text, True) for text in textwrap.wrap(title, int(TITLE_LETTERS * inside))]
-    lines += [(text, False) for caption in captions for text in textwrap.wrap(caption, int(LETTERS * inside))]
+    lines = [(text, True) for text in textwrap.wrap(in_one_line(title, LONGEST_TITLE), int(TITLE_LETTERS * inside))]
+    for caption in captions:
+        lines += [(text, False) for text in textwrap.wrap(in_one_line(caption), int(LETTERS * inside))]
     top = MARGIN + len(lines) * 1.15 * LINE + 2.6 * LINE
     height = top + rows * (panel_height + below) + (rows - 1) * between + MARGIN
 
@@ -50,7 +53,7 @@ def panels_figure(
     for number, (text, is_title) in enumerate(lines):
         y = 1 - (MARGIN + number * 1.15 * LINE) / height
         size, weight = (9, "bold") if is_title else (8, "normal")
-        figure.text(MARGIN / width, y, text, fontsize=size, weight=weight, color=INK, va="top", parse_math=False)
+        figure.text(MARGIN / width, y, text, fontsize=size, weight=weight, color=INK, va="top")
     panels = []
     for row in range(rows):
         bottom = height - top - row * (panel_height + below + between) - panel_height
@@ -74,7 +77,7 @@ def write_below(panel: "matplotlib.axes.Axes", x: float, line: int, text: str, a
     """Writes text in the given line beneath a panel; `x` is from 0 at its left edge to 1, `align` is for `ha`."""
     inch = panel.figure.dpi / panel.bbox.height
     y = -(line - 0.25) * LINE * inch
-    panel.text(x, y, text, transform=panel.transAxes, fontsize=7.5, color=INK, ha=align, va="center")
+    panel.text(x, y, in_one_line(text), transform=panel.transAxes, fontsize=7.5, color=INK, ha=align, va="center")
 
 
 def fit(panel: "matplotlib.axes.Axes", height: int, width: int) -> None:

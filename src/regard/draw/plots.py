@@ -7,13 +7,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from regard.draw.colours import INK, PALETTE
+from regard.draw.names import in_one_line
 
 if TYPE_CHECKING:
     import matplotlib.axes
 
     from regard.draw.figure import Figure
 
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+DASHES = ("-", (0, (4.0, 1.5)), (0, (1.0, 1.0)))
 LONGEST_NAME = 18
 LETTER = 0.078
 """Inches that a letter of a name takes."""
@@ -51,7 +52,10 @@ def color_of(number: int) -> str:
 
 
 def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "Figure":
-    """A line for each run against epochs; a contender's runs have one colour, and its name is written at their end."""
+    """A line for each run against epochs; a contender's runs have one colour, and its name is written at their end.
+
+    A value that is not finite leaves a gap.
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _plot("epochs", y_label, percent, [one.name for one in series] if len(series) > 1 else [])
@@ -62,8 +66,9 @@ def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "
                 x, y = zip(*curve, strict=True)
                 marker = "o" if len(curve) <= 12 else ""
                 axes.plot(x, y, color=color_of(number), linestyle=_dashes(number), linewidth=1.6, marker=marker, ms=3)
-        if one.curves and one.curves[0]:
-            ends.append((number, one.name, *one.curves[0][-1]))
+        known = [(x, y) for x, y in (one.curves[0] if one.curves else ()) if math.isfinite(y)]
+        if known:
+            ends.append((number, one.name, *known[-1]))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if len(series) > 1:
@@ -72,13 +77,13 @@ def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "
 
 
 def points_figure(points: Sequence[Point], *, x_label: str, y_label: str, percent: bool) -> "Figure":
-    """A point with its interval for each contender."""
+    """A point with its interval for each contender; one whose y is not finite has no place and is left out."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure, axes = _plot(x_label, y_label, percent, [point.name for point in points])
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
-    for number, point in enumerate(points):
+    for number, point in _placed(points):
         errors = [[max(point.y - point.low, 0)], [max(point.high - point.y, 0)]]
         axes.errorbar(point.x, point.y, errors, color=color_of(number), marker="o", ms=6, linewidth=1.2)
     _name_points(axes, points)
@@ -128,7 +133,7 @@ def _plot(x_label: str, y_label: str, percent: bool, names: Sequence[str]) -> "t
 
     # Inches: the figure, and the margins around the plot.
     width, height, left, bottom, top = 4.1, 3.0, 0.45, 0.5, 0.4
-    right = 0.15 + (0.3 + LETTER * min(max(map(len, names)), LONGEST_NAME) if names else 0)
+    right = 0.15 + (0.3 + LETTER * max(len(in_one_line(name, LONGEST_NAME)) for name in names) if names else 0)
     figure = Figure(figsize=(width, height))
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes(box, facecolor="none")
@@ -151,14 +156,13 @@ def _name_ends(axes: "matplotlib.axes.Axes", ends: Sequence[tuple[int, str, floa
     heights = spread([float(to_plot.transform((x, y))[1]) for _, _, x, y in ends], gap=0.075)
     for (number, name, x, y), height in zip(ends, heights, strict=True):
         axes.annotate(
-            _short(name),
+            in_one_line(name, LONGEST_NAME),
             xy=(x, y),
             xytext=(1.07, height),
             textcoords="axes fraction",
             fontsize=8.5,
             color=INK,
             va="center",
-            parse_math=False,
             arrowprops={"arrowstyle": "-", "color": color_of(number), "linewidth": 0.7, "shrinkA": 1, "shrinkB": 3},
         )
 
@@ -171,12 +175,13 @@ def _name_points(axes: "matplotlib.axes.Axes", points: Sequence[Point]) -> None:
     left, bottom, _, top = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted()).extents
     # The axes' numbers take the space left of the plot and below it.
     taken: list[Box] = [(-9.0, -9.0, left, top), (-9.0, -9.0, 9.0, bottom)]
-    for point in points:
+    for _, point in _placed(points):
         (x, low), (_, y), (_, high) = inches.transform([(point.x, at) for at in (point.low, point.y, point.high)])
         taken += [(x - 0.02, low, x + 0.02, high), _around(x, y, 0.1, 0.1)]
-    for number, point in enumerate(points):
+    for number, point in _placed(points):
         x, y = inches.transform((point.x, point.y))
-        width = LETTER * len(_short(point.name))
+        name = in_one_line(point.name, LONGEST_NAME)
+        width = LETTER * len(name)
         sides = [
             (side * (away + width / 2), up * height) for up in (0, 0.7, -0.7, 1.5, -1.5, 2.3, -2.3) for side in (1, -1)
         ]
@@ -185,7 +190,7 @@ def _name_points(axes: "matplotlib.axes.Axes", points: Sequence[Point]) -> None:
         best = covered.index(min(covered))
         taken.append(boxes[best])
         axes.annotate(
-            _short(point.name),
+            name,
             xy=(point.x, point.y),
             xytext=(72 * sides[best][0], 72 * sides[best][1]),
             textcoords="offset points",
@@ -193,9 +198,13 @@ def _name_points(axes: "matplotlib.axes.Axes", points: Sequence[Point]) -> None:
             color=INK,
             ha="center",
             va="center",
-            parse_math=False,
             arrowprops={"arrowstyle": "-", "color": color_of(number), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
         )
+
+
+def _placed(points: Sequence[Point]) -> list[tuple[int, Point]]:
+    """The points that have a place, with their numbers."""
+    return [(number, point) for number, point in enumerate(points) if math.isfinite(point.y)]
 
 
 def _around(x: float, y: float, width: float, height: float) -> Box:
@@ -205,10 +214,6 @@ def _around(x: float, y: float, width: float, height: float) -> Box:
 def _overlap(a: Box, b: Box) -> float:
     """The area of the intersection of two boxes."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def _dashes(number: int) -> str | tuple[int, tuple[float, ...]]:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,9 +23,7 @@ def png_bytes(figure: "matplotlib.figure.Figure", dpi: int = 150) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the letter becomes a box: no harm
-        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi)
+    FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -2,11 +2,15 @@
 
 import io
 import re
-import warnings
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from regard.draw.colours import INK
+
+TAG = re.compile("<[^>]*>")
+# What matplotlib gives each figure for the whole page around it. The page itself says it, for the lines of figures: its
+# policy allows no other style.
+STYLE = re.compile(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>")
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -22,13 +26,18 @@ def inline_svg(figure: "matplotlib.figure.Figure", dpi: int = 110) -> str:
 
     buffer = io.StringIO()
     nothing: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "regard"}):
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser may well have it
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "regard"}):
         FigureCanvasSVG(figure).print_figure(buffer, format="svg", dpi=dpi, facecolor="none", metadata=nothing)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = STYLE.sub("", text[text.index("<svg") :])
     # An id may occur only once in a page: ids without a reference are removed, the others get a prefix of this figure.
-    referenced = set(re.findall(r'(?:href="|url\()#([^")]*)', text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in referenced else "", text)
+    # Only tags are looked at: a class may be called like an id, or like a colour.
+    referenced = set(re.findall(r'(?:href="|url\()#([^")]*)', "".join(TAG.findall(text))))
     prefix = sha256(text.encode()).hexdigest()[:8]
-    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text).strip()
+
+    def of_page(tag: re.Match[str]) -> str:
+        words = tag[0].replace(INK, "currentColor")
+        words = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referenced else "", words)
+        return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", words)
+
+    return TAG.sub(of_page, text).strip()

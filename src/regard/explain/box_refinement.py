@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from regard.draw.colours import COLOURS, INK, is_bright
+from regard.draw.names import in_one_line
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -87,8 +88,7 @@ def _draw_layer(axes: "matplotlib.axes.Axes", refinement: "BoxRefinement", layer
     # The most confident are drawn last, on top.
     for number, query in reversed(list(enumerate(chosen))):
         box = refinement.boxes_xyxy[layer, query].tolist()
-        name = refinement.class_names[int(refinement.labels[layer, query])]
-        name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        name = in_one_line(refinement.class_names[int(refinement.labels[layer, query])], LONGEST_NAME)
         _draw_box(axes, box, COLOURS[number])
         _write(axes, box, f"{name} {refinement.scores[layer, query]:.2f}", COLOURS[number])
 
@@ -118,7 +118,6 @@ def _write(axes: "matplotlib.axes.Axes", box_xyxy: list[float], caption: str, co
         color="black" if is_bright(colour) else "white",
         ha="right" if leftwards else "left",
         va="bottom" if above else "top",
-        parse_math=False,
         clip_on=True,
         bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
     )

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from regard.draw.colours import INK, PALETTE
+from regard.draw.names import in_one_line
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 DASHES: tuple[str, ...] = ("-", "--", ":", "-.")
 # With more classes than this, the confusion matrix shows colours alone, and the curves only so many of them.
 MOST_NAMES = 24
+LONGEST_NAME = 24
 
 
 def confusion_figure(confusion: Int64[Tensor, "classes classes"], class_names: Sequence[str]) -> "Figure":
     """Objects of each class (rows) by the class they were detected as (columns); last, the background."""
-    names = [*class_names, "background"]
+    names = [*(in_one_line(name, LONGEST_NAME) for name in class_names), "background"]
     count, few = len(names), len(names) <= MOST_NAMES
     side = min(max(0.32 * count + 1.4, 3.2), 9.0)
     figure, axes = _panel(side + 0.3, side)
@@ -45,11 +47,14 @@ def pr_figure(curves: "PrecisionRecall") -> "Figure":
     figure, axes = _panel(5.2 if len(names) < 14 else 6.2, 3.8)
     for number, name in enumerate(names[:MOST_NAMES]):
         colour, style = PALETTE[number % len(PALETTE)], DASHES[number // len(PALETTE) % len(DASHES)]
-        axes.plot(curves.recall, curves.precision[name], color=colour, lw=1.0, linestyle=style, label=name)
+        axes.plot(curves.recall, curves.precision[name], color=colour, lw=1.0, linestyle=style)
     if names:
         mean = np.mean([curves.precision[name] for name in names], axis=0)
-        axes.plot(curves.recall, mean, color=INK, lw=2.4, label="mean")
+        axes.plot(curves.recall, mean, color=INK, lw=2.4)
+        shown = [in_one_line(name, LONGEST_NAME) for name in names[:MOST_NAMES]]
         axes.legend(
+            axes.get_lines(),
+            [*shown, "mean"],  # named here: of a line's own label, matplotlib leaves out what begins with _
             fontsize=7.5,
             frameon=False,
             labelcolor=INK,

@@ -62,6 +62,8 @@ class DeformableAttention(nn.Module):
         (cx, cy, w, h), with offsets from its centre in units of half a side / num_points. Where `key_mask` is False
         the value is zero. RegardError if `shapes` do not sum to the number of tokens.
         """
+        if key_mask is not None and not torch.compiler.is_compiling():
+            memory = memory.masked_fill(~key_mask[..., None], 0.0)  # for the gradients of the weights: 0 · NaN is NaN
         value = self.value_proj(memory)
         if key_mask is not None:
             value = value.masked_fill(~key_mask[..., None], 0.0)

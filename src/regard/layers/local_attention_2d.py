@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.ops import local_attention, stem_attention
-from regard.ops.local.windows import check_window, num_offsets
+from regard.ops.arguments import require_whole
+from regard.ops.local.windows import check_geometry, check_table, num_offsets
 
 
 class LocalAttention2d(nn.Module):
@@ -32,7 +33,8 @@ class LocalAttention2d(nn.Module):
     ) -> None:
         super().__init__()
         head_dim = _head_dim(out_chans, num_heads)
-        check_window(window * dilation, window, dilation, border)
+        check_geometry(window, dilation, border)
+        check_table("local attention", window)
         self.num_heads, self.window, self.stride, self.dilation, self.border = (
             num_heads,
             window,
@@ -91,7 +93,7 @@ class StemAttention2d(nn.Module):
     ) -> None:
         super().__init__()
         head_dim = _head_dim(out_chans, num_heads)
-        if window < 1:
+        if require_whole("stem attention", "window", window, 0) < 1:
             raise RegardError(f"stem attention: window must be at least 1, got {window}")
         self.num_heads, self.window = num_heads, window
         self.qk = nn.Conv2d(in_chans, 2 * out_chans, kernel_size=1, bias=False)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class Mixer(nn.Module, ABC):
 
     `grid` says how the tokens lie on the image; `mask` is True where a token is real, False where it is padding;
     `positions` are added to queries and keys, not to values. A mixer raises RegardError for an input that it does not
-    support, and names itself and the input.
+    support, and names itself and the input. What a token of padding holds, NaN even, does not matter to the others.
 
     `name` is its key in MIXERS.
     If the output is y_i = out(Σ_j A_ij(x) value(x)_j), the mixer also has `mixing_matrix`, `value` and `out`.
@@ -56,6 +57,13 @@ class Mixer(nn.Module, ABC):
         for value, what in ((mask, "a mask"), (positions, "positions")):
             if value is not None:
                 raise RegardError(f"{self.name}: does not support {what}")
+
+    @staticmethod
+    def harmless(x: Tensor, mask: Tensor | None) -> Tensor:
+        """x with zeros for NaN and infinity in padding: even masked they would spoil the gradients of the weights."""
+        if mask is None or torch.compiler.is_compiling():
+            return x
+        return x.where(mask[..., None], x.nan_to_num(0.0, 0.0, 0.0))
 
     def require_causal(self, causal: bool) -> None:
         if not causal:

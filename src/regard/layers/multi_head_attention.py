@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -46,8 +47,11 @@ class MultiHeadAttention(nn.Module):
         """The output of each query.
 
         `attn_mask`, which broadcasts to (batch, heads, queries, keys), is True where a query may look at a key;
-        `key_mask` is True where a key is real and False where it is padding.
+        `key_mask` is True where a key is real and False where it is padding. What padding holds does not matter.
         """
+        if key_mask is not None and not torch.compiler.is_compiling():
+            # Masked keys do not matter; but in the gradients of the weights 0 · NaN would be NaN.
+            key, value = (part.masked_fill(~key_mask[..., None], 0) for part in (key, value))
         return self.attend(query, self.project(key, value), attn_mask=attn_mask, key_mask=key_mask)
 
     def project(

@@ -11,11 +11,16 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.losses.boxes import generalized_iou, xyxy_of
+from regard.ops.arguments import require_floats, require_shape
 
-# A logit or a coordinate beyond this counts as not finite: soon after, areas and exponents would not be either.
+OP = "matching"
+# Logits or coordinates beyond this count as not finite: soon after, areas and exponents would not be either.
 LARGEST = 1e6
 # Costs more than anything finite can, and still leaves a sum of costs exact enough in float64.
 NOT_FINITE = 1e9
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+# Up to this weight a term of a finite cost is below 8e8, since a coordinate is at most 2e6.
+LARGEST_WEIGHT = 100.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class MatchingCosts:
     """Each class has a sigmoid of its own, as in Deformable DETR, instead of one softmax with "no object"."""
     alpha: float = 0.25
     gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("label", "l1", "giou", "alpha", "gamma"):
+            value = getattr(self, name)
+            if not 0 <= value <= LARGEST_WEIGHT:  # NaN is not either
+                raise RegardError(f"{OP}: the cost's {name} must be from 0 to {LARGEST_WEIGHT:g}, got {value}")
 
 
 DETR_COSTS = MatchingCosts()
@@ -46,8 +57,16 @@ def match_image(
 
     cost(q, t) = label · (-p_q(c_t)) + l1 · |b_q - b_t|_1 + giou · (-GIoU(b_q, b_t))  (eq. 1 and 2), with the class c_t
     and the box b_t of object t. No query and no object is in two pairs; there are min(queries, objects) pairs, sorted
-    by query. All numbers have to be finite. `match` is held to this by a test.
+    by query. All numbers have to be finite: RegardError if they are not. `match` is held to this by a test.
     """
+    _check(logits[None, None], boxes_cxcywh[None, None], [labels], [target_boxes])
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+        raise RegardError(f"{OP}: labels must be from 0 to {logits.shape[1] - 1}, got {labels.tolist()}")
+    if (
+        not finite_predictions(logits[None, None], boxes_cxcywh[None, None]).all()
+        or not (target_boxes.abs() <= LARGEST).all()
+    ):
+        raise RegardError(f"{OP}: match_image takes finite numbers only, of at most {LARGEST:g}")
     boxes, target_boxes = boxes_cxcywh.float(), target_boxes.float()
     score = _class_scores(logits.float(), costs)[:, labels]
     distance = torch.cdist(boxes, target_boxes, p=1)
@@ -91,16 +110,18 @@ def match(
 
     `target_boxes` are (cx, cy, w, h) in [0, 1], as predictions are. An object goes to one query at most, a query to one
     object. With more objects than queries the cheapest are matched, and a warning counts the rest. A prediction that is
-    not finite is matched only where no finite one is left, and a warning counts them. RegardError where labels, boxes
-    and predictions do not belong together.
+    not finite, or beyond `LARGEST`, is matched only where no finite one is left, and a warning counts them. Predictions
+    and boxes are of any floating dtype, and computed with in float32; labels are integers, on any device. RegardError
+    where labels, boxes and predictions do not belong together, and for a target that is not finite.
     """
-    _require_lengths(logits, labels, target_boxes)
+    _check(logits, boxes_cxcywh, labels, target_boxes)
     counts = [len(boxes) for boxes in target_boxes]
     most, num_queries = max(counts, default=0), logits.shape[2]
     finite = finite_predictions(logits, boxes_cxcywh)
     padded_labels, padded_boxes = _padded(labels, target_boxes, most, boxes_cxcywh)
-    sound = (padded_labels >= 0) & (padded_labels < logits.shape[3]) & padded_boxes.isfinite().all(-1)
-    cost = cost_matrix(logits, boxes_cxcywh, padded_labels.clamp(0, logits.shape[3] - 1), padded_boxes, costs)
+    known = (padded_labels >= 0) & (padded_labels < logits.shape[3])
+    sound = known & (padded_boxes.abs() <= LARGEST).all(-1)
+    cost = cost_matrix(logits, boxes_cxcywh, padded_labels.where(known, 0), padded_boxes, costs)
     cost.masked_fill_(~finite[:, :, None], NOT_FINITE)
 
     # All that the processor has to know, in one transfer.
@@ -143,11 +164,15 @@ def cost_matrix(
 def finite_predictions(
     logits: Float[Tensor, "layers batch queries classes"], boxes_cxcywh: Float[Tensor, "layers batch queries 4"]
 ) -> Bool[Tensor, "layers batch queries"]:
-    """True where all logits and coordinates of a prediction are finite, and at most `LARGEST` on average."""
+    """True where the logits and the coordinates of a prediction have a root mean square of at most `LARGEST`.
+
+    So all of them are finite.
+    """
     finite = boxes_cxcywh.new_ones(logits.shape[:-1], dtype=torch.bool)
     for values in (logits, boxes_cxcywh):
-        # A sum is the fastest way to look at each: what is not finite stays so, and no comparison holds with NaN.
-        finite &= values.sum(-1, dtype=torch.float32).abs() <= LARGEST * values.shape[-1]
+        # A sum of squares is the fastest way to look at each: nothing cancels, and no comparison holds with NaN.
+        size = torch.linalg.vector_norm(values, dim=-1, dtype=torch.promote_types(values.dtype, torch.float32))
+        finite &= size <= LARGEST * values.shape[-1] ** 0.5
     return finite
 
 
@@ -177,7 +202,10 @@ def _assign(cost: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     queries, targets, sizes = [], [], []
     for of_layer in cost:
         for of_image, count in zip(of_layer, counts, strict=True):
-            of_targets, of_queries = linear_sum_assignment(of_image[:count])  # fewer rows than columns: faster in scipy
+            of_objects = of_image[:count].astype(np.float64)  # fewer rows than columns: faster in scipy
+            # One that is not finite must cost more than can be saved by moving all other matches.
+            of_objects[of_objects >= NOT_FINITE] *= max(count, 1)
+            of_targets, of_queries = linear_sum_assignment(of_objects)
             order = of_queries.argsort()
             queries.append(of_queries[order])
             targets.append(of_targets[order])
@@ -199,20 +227,35 @@ def _padded(
     return padded_labels, padded_boxes
 
 
-def _require_lengths(logits: Tensor, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> None:
+def _check(logits: Tensor, boxes: Tensor, labels: Sequence[Tensor], target_boxes: Sequence[Tensor]) -> None:
+    require_floats(OP, logits=logits, boxes=boxes)
+    if logits.ndim != 4 or not logits.shape[3]:
+        raise RegardError(
+            f"{OP}: logits must be (layers, batch, queries, classes) with at least one class, got {tuple(logits.shape)}"
+        )
+    require_shape(OP, "boxes", boxes, (*logits.shape[:3], 4), "(layers, batch, queries, 4)")
+    if logits.device != boxes.device:
+        raise RegardError(f"{OP}: boxes are on {boxes.device}, but must be on {logits.device}, as logits are")
     if not len(labels) == len(target_boxes) == logits.shape[1]:
         raise RegardError(
-            f"matching: predictions of {logits.shape[1]} images, labels of {len(labels)}, boxes of {len(target_boxes)}"
+            f"{OP}: predictions of {logits.shape[1]} images, labels of {len(labels)}, boxes of {len(target_boxes)}"
         )
-    for image, (of_image, boxes) in enumerate(zip(labels, target_boxes, strict=True)):
-        if len(of_image) != len(boxes):
-            raise RegardError(f"matching: image {image} has {len(of_image)} labels and {len(boxes)} boxes")
+    for image, (of_image, boxes_of_image) in enumerate(zip(labels, target_boxes, strict=True)):
+        require_floats(f"{OP}: image {image}", target_boxes=boxes_of_image)
+        if of_image.dtype not in INTEGERS or of_image.ndim != 1:
+            raise RegardError(
+                f"{OP}: image {image}: labels must be integers, (objects,), "
+                f"got {str(of_image.dtype).removeprefix('torch.')} {tuple(of_image.shape)}"
+            )
+        if boxes_of_image.ndim and len(of_image) != len(boxes_of_image):
+            raise RegardError(f"{OP}: image {image} has {len(of_image)} labels and {len(boxes_of_image)} boxes")
+        require_shape(f"{OP}: image {image}", "target_boxes", boxes_of_image, (len(of_image), 4), "(objects, 4)")
 
 
 def _require_sound(sound: Tensor) -> None:
     bad = (sound == 0).nonzero().tolist()
     if bad:
         raise RegardError(
-            f"matching: object {bad[0][1]} of image {bad[0][0]} has a label that the model has no class for, "
-            "or a box that is not finite"
+            f"{OP}: object {bad[0][1]} of image {bad[0][0]} has a label that the model has no class for, "
+            f"or a box that is not finite, or beyond {LARGEST:g}"
         )

@@ -26,14 +26,14 @@ class Attention(HeadMixer):
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Tokens:
         self.check_grid(x, grid)
-        q, k, v = self.heads(x, positions)
+        q, k, v = self.heads(self.harmless(x, mask), positions)
         return self.out(attention(q, k, v, mask=_keys(mask), is_causal=self.causal))
 
     def mixing_matrix(
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
-        q, k, _ = self.heads(x, positions)
+        q, k, _ = self.heads(self.harmless(x, mask), positions)
         return attention_weights(q, k, mask=_keys(mask), is_causal=self.causal)
 
     def step(

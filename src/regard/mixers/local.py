@@ -10,6 +10,7 @@ from regard.layers.mixer import TokenMask, Tokens
 from regard.mixers.base import HeadMixer
 from regard.ops import local_attention, local_attention_weights
 from regard.ops.local.attention import can_be_compiled
+from regard.ops.local.windows import check_table
 
 
 class Local(HeadMixer):
@@ -26,8 +27,9 @@ class Local(HeadMixer):
         self, embed_dim: int, *, num_heads: int, window: int = 7, qkv_bias: bool = True, fused_qkv: bool = True
     ) -> None:
         super().__init__(embed_dim, num_heads, qkv_bias=qkv_bias, fused_qkv=fused_qkv)
-        if window < 1 or window % 2 == 0:
-            raise RegardError(f"{self.name}: window must be odd and at least 1, got {window}")
+        check_table(self.name, window)
+        if self.head_dim < 2:
+            raise RegardError(f"{self.name}: head_dim must be at least 2, for rows and columns, got {self.head_dim}")
         self.window = window
         self.rel_rows = nn.Parameter(torch.empty(window, self.head_dim // 2))
         self.rel_cols = nn.Parameter(torch.empty(window, self.head_dim - self.head_dim // 2))
@@ -38,7 +40,7 @@ class Local(HeadMixer):
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Tokens:
         grid = self.require_grid(x, grid)
-        q, k, v = self.heads(x, positions)
+        q, k, v = self.heads(self.harmless(x, mask), positions)
         untraceable = torch.compiler.is_compiling() and not can_be_compiled(q)
         if untraceable or (grid.prefix and mask is not None):  # the op does not support padding in the prefix
             return self.out(self._weights(q, k, grid, mask) @ v)
@@ -58,7 +60,7 @@ class Local(HeadMixer):
     def mixing_matrix(
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
-        q, k, _ = self.heads(x, positions)
+        q, k, _ = self.heads(self.harmless(x, mask), positions)
         return self._weights(q, k, self.require_grid(x, grid), mask)
 
     def _weights(self, q: Tensor, k: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:

@@ -46,13 +46,15 @@ class Performer(HeadMixer):
         check_kind(kind)
         self.kind, self.redraw_every, self.seed, self.causal = kind, redraw_every, seed, causal
         num_features = 2 * self.head_dim if num_features is None else num_features
-        self.register_buffer("projection", self._drawn(num_features, 0).to(self.proj.weight.device))
+        device = self.proj.weight.device
+        drawn = torch.empty(num_features, self.head_dim) if device.type == "meta" else self._drawn(num_features, 0)
+        self.register_buffer("projection", drawn.to(device))
 
     def forward(
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Tokens:
         self.check_grid(x, grid)
-        q, k, v = self.heads(x, positions)
+        q, k, v = self.heads(self.harmless(x, mask), positions)
         mixed = favor_attention(q, k, v, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
         return self.out(mixed)
 
@@ -60,7 +62,7 @@ class Performer(HeadMixer):
         self, x: Tokens, *, grid: Grid | None = None, mask: TokenMask | None = None, positions: Tokens | None = None
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         self.check_grid(x, grid)
-        q, k, _ = self.heads(x, positions)
+        q, k, _ = self.heads(self.harmless(x, mask), positions)
         return favor_weights(q, k, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
 
     def step(

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, shown, unknown
 from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
@@ -66,14 +66,14 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
     values = dict(vars(PRESETS[name]))
     for key in overrides:
         if key not in values:
-            raise unknown("key", f"{where}.{key}", [f"{where}.{known}" for known in values])
+            raise unknown("key", f"{where}.{str(key)[:60]}", [f"{where}.{known}" for known in values])
     values |= overrides
     try:
         config: ModelConfig = _VALIDATORS[type(PRESETS[name])].validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
-        raise RegardError(f"{where}.{key}: {first['msg'].lower()}, got {values[key]!r}") from None
+        raise RegardError(f"{where}.{key}: {first['msg'].lower()}, got {shown(values[key])}") from None
     return config
 
 

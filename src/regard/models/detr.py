@@ -6,14 +6,14 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Interval, MultipleOf
+from annotated_types import MultipleOf
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import Activation, Grid, NormPlace, Tap, record
 from regard.models.backbone import create_backbone
+from regard.models.bounds import Count, Depth, DepthOrNone, Rate, Ratio, Width
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.ops import masked_sine_positions
 
@@ -22,24 +22,24 @@ from regard.ops import masked_sine_positions
 class DETRConfig:
     """All that a DETR is built from; the defaults are the paper's (section 4)."""
 
-    num_classes: PositiveInt = 91
-    in_chans: PositiveInt = 3
+    num_classes: Count = 91
+    in_chans: Width = 3
     backbone: str = "resnet50"
     """Any of timm's models that has feature maps, a SASA-ResNet (`sasa_resnet50`) or a DINOv2 (`dinov2_vits14`)."""
     dilated: bool = False
     """The backbone's last stage dilates and keeps the resolution of the one before (DC5)."""
     frozen_norm: bool = True
     """The backbone's batch norms are constants, as for pretrained weights."""
-    embed_dim: Annotated[PositiveInt, MultipleOf(4)] = 256
-    num_heads: PositiveInt = 8
-    depth: NonNegativeInt = 6
+    embed_dim: Annotated[Width, MultipleOf(4)] = 256
+    num_heads: Width = 8
+    depth: DepthOrNone = 6
     """Layers of the encoder."""
-    decoder_depth: PositiveInt = 6
-    mlp_ratio: PositiveFloat = 8.0
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    decoder_depth: Depth = 6
+    mlp_ratio: Ratio = 8.0
+    dropout: Rate = 0.1
     norm: NormPlace = "post"
     activation: Activation = "relu"
-    num_queries: PositiveInt = 100
+    num_queries: Count = 100
     """The most objects that an image's predictions can hold."""
     mixer: str | tuple[str, ...] = "attention"
     """In the place of the encoder's self-attention, a name of MIXERS or one a layer: any mixer that supports masks and

@@ -11,14 +11,14 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from annotated_types import Interval, MultipleOf
+from annotated_types import MultipleOf
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import Activation, Tap, first_input, layer_taps, record
 from regard.models.backbone import create_backbone
+from regard.models.bounds import Count, CountOrNone, Depth, DepthOrNone, Rate, Ratio, Strides, Width
 from regard.models.box_decoder import BoxDecoder, BoxDecoderLayer, BoxDelta, Predictions, label_head
 from regard.models.denoising_queries import DenoisingQueries, denoising_attention_mask, make_denoising_queries
 from regard.models.detr import check_pixels
@@ -29,25 +29,25 @@ from regard.models.hybrid_encoder import HybridEncoder, Memory, matrix_weights
 class DNDETRConfig:
     """All that a DN-DETR is built from, and the loss of its labels."""
 
-    num_classes: PositiveInt = 80
-    in_chans: PositiveInt = 3
+    num_classes: Count = 80
+    in_chans: Width = 3
     backbone: str = "resnet50"
     """Any of timm's models that has feature maps; or a model with a single map (`sasa_resnet50`, `dinov2_vits14`), if
     `strides` begin with the stride of that map."""
     frozen_norm: bool = True
     """The backbone's batch norms are constants, as for pretrained weights."""
-    strides: tuple[PositiveInt, ...] = (8, 16, 32)
+    strides: Strides = (8, 16, 32)
     """Pixels of the image for each pixel of a map, from the finest map on; each is twice the one before. Maps that are
     coarser than the backbone's coarsest are made from it."""
-    embed_dim: Annotated[PositiveInt, MultipleOf(4)] = 256
-    num_heads: PositiveInt = 8
-    depth: NonNegativeInt = 1
+    embed_dim: Annotated[Width, MultipleOf(4)] = 256
+    num_heads: Width = 8
+    depth: DepthOrNone = 1
     """Encoder layers on the backbone's coarsest map."""
-    decoder_depth: PositiveInt = 6
-    mlp_ratio: PositiveFloat = 4.0
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    decoder_depth: Depth = 6
+    mlp_ratio: Ratio = 4.0
+    dropout: Rate = 0.0
     activation: Activation = "relu"
-    num_queries: PositiveInt = 300
+    num_queries: Count = 300
     mixer: str | tuple[str, ...] = "attention"
     """In the place of the encoder's self-attention: any mixer that supports masks and positions."""
     mixer_options: Mapping[str, Any] | None = None
@@ -56,13 +56,13 @@ class DNDETRConfig:
     """A query is a box, which each layer of the decoder refines."""
     two_stage: bool = True
     """Queries are the encoder's tokens with the best scores; else they are learned."""
-    num_denoising: NonNegativeInt = 100
+    num_denoising: CountOrNone = 100
     """The approximate number of denoising queries for each image in training; 0 for none."""
     contrastive: bool = True
     """Half of the denoising queries are negatives, whose target is no object."""
     cross_attention: Literal["deformable", "dense"] = "deformable"
     """How queries attend to the maps: to a few learned points around their boxes, or to all tokens."""
-    num_points: PositiveInt = 4
+    num_points: Width = 4
     """Points on each map, for each head of deformable attention."""
     label_loss: Literal["focal", "varifocal", "matchability"] = "matchability"
 

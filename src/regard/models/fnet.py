@@ -1,15 +1,13 @@
 """FNet's text encoder: a Transformer encoder whose attention is a Fourier transform (Lee-Thorp et al. 2021)."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import Interval
 from jaxtyping import Float, Int
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
+from regard.models.bounds import Count, Depth, Rate, Ratio, Width
 from regard.models.encoder_decoder import TransformerEncoder
 
 EPSILON = 1e-12
@@ -20,15 +18,15 @@ EPSILON = 1e-12
 class FNetConfig:
     """All that an FNet is built from; the defaults are the base model (appendix, table 8)."""
 
-    vocab_size: PositiveInt = 32_000
-    embed_dim: PositiveInt = 768
-    depth: PositiveInt = 12
-    mlp_ratio: float = 4.0
-    max_tokens: PositiveInt = 512
+    vocab_size: Count = 32_000
+    embed_dim: Width = 768
+    depth: Depth = 12
+    mlp_ratio: Ratio = 4.0
+    max_tokens: Count = 512
     """Tokens of the longest text: each has a learned position."""
-    num_types: PositiveInt = 4
+    num_types: Count = 4
     """Kinds of tokens, such as the first and the second of two texts; each has an embedding."""
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    dropout: Rate = 0.1
 
 
 class FNet(nn.Module):

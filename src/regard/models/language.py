@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from annotated_types import Interval
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.layers import Activation, NormPlace, PositionKind, Tap, TokenEmbedding, record
+from regard.models.bounds import Count, Depth, Rate, Ratio, Width
 from regard.models.encoder_decoder import TransformerEncoder
 from regard.models.transformer import check_mask
 
@@ -25,14 +24,14 @@ class LanguageState(NamedTuple):
 class LanguageModelConfig:
     """All that a LanguageModel is built from."""
 
-    vocab_size: PositiveInt
-    context: PositiveInt = 512
+    vocab_size: Count
+    context: Count = 512
     """Tokens of the longest sequence."""
-    embed_dim: PositiveInt = 512
-    num_heads: PositiveInt = 8
-    depth: PositiveInt = 6
-    mlp_ratio: PositiveFloat = 4.0
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    embed_dim: Width = 512
+    num_heads: Width = 8
+    depth: Depth = 6
+    mlp_ratio: Ratio = 4.0
+    dropout: Rate = 0.1
     norm: NormPlace = "pre"
     activation: Activation = "gelu"
     positions: PositionKind = "learned"

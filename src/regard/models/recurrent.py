@@ -1,16 +1,15 @@
 """An LSTM encoder-decoder with attention: the recurrent baseline for the Transformer on sequences."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
-from annotated_types import Interval
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import TokenEmbedding
+from regard.models.bounds import Count, Depth, Rate, Width
 from regard.models.transformer import check_mask
 from regard.ops import attention, attention_weights
 
@@ -28,15 +27,15 @@ class RecurrentState(NamedTuple):
 class RecurrentConfig:
     """All that a RecurrentSeq2Seq is built from."""
 
-    src_vocab: PositiveInt
+    src_vocab: Count
     """Tokens of the source's vocabulary."""
-    tgt_vocab: PositiveInt
+    tgt_vocab: Count
     """Tokens of the target's vocabulary."""
-    embed_dim: PositiveInt = 512
+    embed_dim: Width = 512
     """Width of all states; even, since each direction of the encoder has half of it."""
-    depth: PositiveInt = 2
+    depth: Depth = 2
     """Layers of the encoder, and of the decoder."""
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    dropout: Rate = 0.1
 
 
 class RecurrentSeq2Seq(nn.Module):

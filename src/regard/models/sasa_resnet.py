@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from annotated_types import Interval, Len
+from annotated_types import Len
 from jaxtyping import Float
-from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
@@ -20,6 +19,7 @@ from regard.layers import (
     layer_taps,
     record,
 )
+from regard.models.bounds import CountOrNone, Depths, Rate, Side, Width
 from regard.models.image_model import StageModel
 
 EXPANSION = 4
@@ -32,14 +32,14 @@ Kind = Literal["conv", "attention"]
 class SASAResNetConfig:
     """All that a SASA-ResNet is built from; names are timm's where it has them."""
 
-    img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
+    img_size: Side | tuple[Side, Side] = 224
     """Pixels, which only `flops` uses: images may have any size."""
-    in_chans: PositiveInt = 3
-    num_classes: NonNegativeInt = 1000
+    in_chans: Width = 3
+    num_classes: CountOrNone = 1000
     """With 0 there is no head, and the pooled features come out."""
-    embed_dim: PositiveInt = 64
+    embed_dim: Width = 64
     """Channels of the stem and of the first stage's spatial layers; each further stage has twice as many."""
-    depths: tuple[PositiveInt, ...] = (3, 4, 6, 3)
+    depths: Depths = (3, 4, 6, 3)
     """Blocks of each stage."""
     stem: Literal["conv", "attention", "small"] = "conv"
     """7 × 7 convolution and pooling; attention with mixed values and pooling (eq. 4); or, for images of few pixels,
@@ -48,9 +48,9 @@ class SASAResNetConfig:
     """The kind of the spatial layers, one for all stages or one a stage.
 
     The paper's best has convolutions early and attention late (table 3)."""
-    num_heads: PositiveInt = 8
-    window: PositiveInt = 7
-    drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    num_heads: Width = 8
+    window: Width = 7
+    drop_path: Rate = 0.0
     """Rate in the last block; it rises linearly from zero."""
 
     @property

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from annotated_types import Interval
 from jaxtyping import Bool, Float, Int
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import Activation, KeyValueCache, NormPlace, PositionKind, Tap, TokenEmbedding, first_input, record
+from regard.models.bounds import Count, Depth, DepthOrNone, Rate, Ratio, Width
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 
 Sharing = Literal["all", "output", "none"]
@@ -30,18 +29,18 @@ class TransformerState(NamedTuple):
 class TransformerConfig:
     """All that a Transformer is built from; the defaults are the base model but for `share` (table 3)."""
 
-    src_vocab: PositiveInt
+    src_vocab: Count
     """Tokens of the source's vocabulary."""
-    tgt_vocab: PositiveInt
+    tgt_vocab: Count
     """Tokens of the target's vocabulary."""
-    embed_dim: PositiveInt = 512
-    num_heads: PositiveInt = 8
-    depth: PositiveInt = 6
+    embed_dim: Width = 512
+    num_heads: Width = 8
+    depth: Depth = 6
     """Layers of the encoder."""
-    decoder_depth: NonNegativeInt | None = None
+    decoder_depth: DepthOrNone | None = None
     """Layers of the decoder; as many as the encoder's unless given."""
-    mlp_ratio: PositiveFloat = 4.0
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    mlp_ratio: Ratio = 4.0
+    dropout: Rate = 0.1
     norm: NormPlace = "post"
     """Where each layer's norms are: "post" as in the paper, or "pre"."""
     final_norm: bool | None = None
@@ -49,7 +48,7 @@ class TransformerConfig:
     activation: Activation = "relu"
     positions: PositionKind = "sine"
     """"sine" reaches any length, "learned" the first `max_tokens`; or "none"."""
-    max_tokens: PositiveInt | None = None
+    max_tokens: Count | None = None
     share: Sharing = "output"
     """Which matrices are one (section 3.4): "output", the target's embedding and the output projection; "all", the
     source's embedding too, as in the paper; or "none"."""

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from annotated_types import Interval
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from regard.errors import RegardError
@@ -25,6 +23,7 @@ from regard.layers import (
     record,
 )
 from regard.mixers import create_mixer, one_each, options_for
+from regard.models.bounds import CountOrNone, Depth, Rate, Ratio, Side, Width
 from regard.models.image_model import TokenModel
 
 
@@ -32,16 +31,16 @@ from regard.models.image_model import TokenModel
 class ViTConfig:
     """All that a ViT is built from; names are timm's where it has them."""
 
-    img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
+    img_size: Side | tuple[Side, Side] = 224
     """Pixels, one number or (height, width)."""
-    patch_size: PositiveInt = 16
-    in_chans: PositiveInt = 3
-    num_classes: NonNegativeInt = 1000
+    patch_size: Side = 16
+    in_chans: Width = 3
+    num_classes: CountOrNone = 1000
     """With 0 there is no head, and the pooled features come out."""
-    embed_dim: PositiveInt = 768
-    depth: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    mlp_ratio: PositiveFloat = 4.0
+    embed_dim: Width = 768
+    depth: Depth = 12
+    num_heads: Width = 12
+    mlp_ratio: Ratio = 4.0
     mixer: str | tuple[str, ...] = "attention"
     """A name of MIXERS, or one a block."""
     mixer_options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,20 +51,20 @@ class ViTConfig:
     are averaged (DeiT)."""
     class_token: bool | None = None
     """Whether there is one. Unless given, there is one if the head reads it."""
-    num_registers: NonNegativeInt = 0
+    num_registers: CountOrNone = 0
     """Learned tokens without a patch, behind the class token (Darcet et al. 2023); DeiT's distillation token is one."""
     fc_norm: bool = False
     """The last norm comes after the pooling (timm's name), not before."""
-    norm_eps: PositiveFloat = 1e-6
+    norm_eps: Ratio = 1e-6
     """The epsilon of all norms; transformers' ViT and DeiT were trained with 1e-12."""
     positions: Literal["learned", "sine", "none"] = "learned"
-    position_std: PositiveFloat = 0.02
+    position_std: Ratio = 0.02
     """Initial standard deviation of learned positions; 1, as large as the tokens, for a small model from scratch."""
     antialias: bool = True
     """Whether learned positions are resampled with antialiasing; DINOv2 was trained without."""
-    drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    drop_path: Rate = 0.0
     """Rate in the last block; it rises linearly from zero."""
-    layer_scale: PositiveFloat | None = None
+    layer_scale: Ratio | None = None
     """Initial value of LayerScale; None for a model without it."""
 
 

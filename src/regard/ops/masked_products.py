@@ -65,4 +65,8 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
         weights, b, mask = ctx.saved_tensors
-        return _Products.apply(d_out, b, mask), _Sums.apply(weights.transpose(-2, -1), d_out, mask.transpose(-2, -1)), None
+        return (
+            _Products.apply(d_out, b, mask),
+            _Sums.apply(weights.transpose(-2, -1), d_out, mask.transpose(-2, -1)),
+            None,
+        )

@@ -3,11 +3,21 @@
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Interval, Le
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
 from regard.models import SASAResNetConfig, ViTConfig
 from regard.recipes.recipe import Recipe, changed
 from regard.recipes.sections import Fraction, ImageAugmentSection, ImageDataSection, ImageModelSection, TrainSection
+
+
+def _require_alpha(value: float) -> float:
+    if value and not 1e-3 <= value <= 1e3:
+        raise ValueError(f"an alpha is 0 (off), or 0.001 to 1000, got {value:g}")
+    return value
+
+
+# The parameter of a beta distribution: with less, its draws are no numbers.
+MixingAlpha = Annotated[NonNegativeFloat, AfterValidator(_require_alpha)]
 
 
 class ClassificationModelSection(ImageModelSection):
@@ -28,18 +38,18 @@ class ClassificationDataSection(ImageDataSection):
 
 
 class ClassificationAugmentSection(ImageAugmentSection):
-    shift: NonNegativeInt = 0
+    shift: Annotated[int, Interval(ge=0, le=65_535)] = 0
     """Pixels of the resized image, at most, up, down, left or right."""
-    crop_scale: Annotated[float, Gt(0), Le(1)] = 1.0
+    crop_scale: Annotated[float, Interval(ge=1e-4, le=1)] = 1.0
     """Smallest fraction of the area that a random resized crop keeps; 1 is off."""
-    rand_augment: NonNegativeInt = 0
-    """RandAugment's number of operations; 0 is off."""
+    rand_augment: Annotated[int, Interval(ge=0, le=14)] = 0
+    """RandAugment's number of operations, of the 14 that there are; 0 is off."""
     rand_augment_magnitude: Annotated[int, Interval(ge=0, le=30)] = 9
     erase: Fraction = 0.0
     """Probability of erasing a rectangle."""
-    mixup: NonNegativeFloat = 0.0
+    mixup: MixingAlpha = 0.0
     """Mixup's alpha; 0 is off. With cutmix too, each batch gets one of them."""
-    cutmix: NonNegativeFloat = 0.0
+    cutmix: MixingAlpha = 0.0
 
 
 class ClassificationTrainSection(TrainSection):

@@ -1,12 +1,23 @@
 """The recipe of detection."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from annotated_types import Interval
+from pydantic import Field, PositiveFloat, model_validator
 
 from regard.models import DETRConfig, DNDETRConfig
 from regard.recipes.recipe import Recipe
-from regard.recipes.sections import Fraction, ImageAugmentSection, ImageDataSection, ImageModelSection, TrainSection
+from regard.recipes.sections import (
+    Count,
+    Fraction,
+    ImageAugmentSection,
+    ImageDataSection,
+    ImageModelSection,
+    Pixels,
+    TrainSection,
+)
+
+Factor = Annotated[float, Interval(ge=0.01, le=100)]
 
 
 class DetectionModelSection(ImageModelSection):
@@ -31,15 +42,15 @@ class DetectionDataSection(ImageDataSection):
     """The folder that its file names start from, where it is not PATH/train[2017]."""
     val_annotations: str | None = None
     val_images: str | None = None
-    shortest: PositiveInt = 800
+    shortest: Pixels = 800
     """Pixels of an image's shorter side in evaluation, and in training without `augment.scales`."""
-    longest: PositiveInt = 1333
+    longest: Pixels = 1333
     """The most pixels of its longer side."""
     enlarge: bool = True
     """Whether data whose images are all smaller than `shortest` and `longest` are enlarged to these sizes.
 
     If not, the largest sides of the training images take the place of the two."""
-    first: PositiveInt | None = None
+    first: Count | None = None
     """Train on only the first N images."""
     validate_on: Literal["val", "train"] = "val"
     """`train` evaluates on the images that are trained on, to see whether a model can learn them at all."""
@@ -56,13 +67,13 @@ class DetectionDataSection(ImageDataSection):
 
 
 class DetectionAugmentSection(ImageAugmentSection):
-    scales: tuple[PositiveInt, ...] = ()
+    scales: tuple[Pixels, ...] = ()
     """Shorter sides, one of which is drawn for each image; `data.shortest` unless given."""
     crop: bool = False
     """DETR's random crop, with its boxes, of every second image."""
     colour: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 is off."""
-    scale_jitter: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    scale_jitter: tuple[Factor, Factor] = (1.0, 1.0)
     """Least and greatest factor by which an image is enlarged or reduced on a canvas of its size.
 
     In epoch e this happens to a fraction e / 20 of the images, and from the twentieth epoch on to all."""

@@ -3,21 +3,22 @@
 import operator
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Gt, Interval, Lt, MaxLen
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
 from regard.models import PRESETS, ModelConfig, configure
 
+# Bounds that no sensible value comes near: beyond them numbers overflow, and processes or memory run out.
+Count = Annotated[int, Interval(gt=0, lt=2**63)]
+Pixels = Annotated[int, Interval(gt=0, le=65_535)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 OpenFraction = Annotated[float, Gt(0), Lt(1)]
 
@@ -30,7 +31,7 @@ def _require_device(name: str) -> str:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class ModelSection(BaseModel):
@@ -85,24 +86,25 @@ class DataSection(Section):
     """What to train on: `digits`, `folder:PATH`, `coco:PATH`, `numbers`, ... (see `regard data list`)."""
     val_fraction: OpenFraction = 0.25
     """Fraction held out where the data bring no split of their own."""
-    split_seed: NonNegativeInt = 0
+    split_seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Draws that split. It is apart from `seed`, so that runs over seeds are evaluated on the same images."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     root: str | None = None
     """Where torchvision's data sets are kept, unless in the user's cache folder."""
-    num_workers: NonNegativeInt = 0
-    """Processes that read samples beside the training; 0 reads in the training process."""
+    num_workers: Annotated[int, Interval(ge=0, le=1024)] = 0
+    """Processes that read samples beside the training; 0 reads in the training process. A training takes at most four
+    for each core of the machine, or 8."""
 
 
 class ImageDataSection(DataSection):
-    mean: tuple[float, ...] | None = None
+    mean: Annotated[tuple[Annotated[float, Interval(ge=-1e3, le=1e3)], ...], MaxLen(4)] | None = None
     """Mean of each channel in [0, 1], which is subtracted. Classification measures it on the training images unless
     it is given; detection takes ImageNet's."""
-    std: tuple[PositiveFloat, ...] | None = None
+    std: Annotated[tuple[Annotated[float, Interval(ge=1e-6, le=1e3)], ...], MaxLen(4)] | None = None
     """Standard deviation of each channel, likewise."""
     strict: bool = False
     """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
-    max_megapixels: PositiveFloat = 64.0
+    max_megapixels: Annotated[float, Interval(gt=0, le=1e6)] = 64.0
     """An image with more pixels is not decoded: it counts as one that cannot be read."""
 
 
@@ -111,7 +113,7 @@ class TextDataSection(DataSection):
     """What happens at a line of a pairs file, or a file of texts, that cannot be read: an error, or it is left out."""
     tokenizer: Literal["bytes", "bpe"] = "bytes"
     """Text as its bytes, or as the tokens of a byte-level BPE that is trained on the training text."""
-    vocab_size: Annotated[int, Ge(260)] = 1024
+    vocab_size: Annotated[int, Interval(ge=260, le=2**20)] = 1024
     """Tokens of the BPE."""
 
 
@@ -125,18 +127,18 @@ class ImageAugmentSection(AugmentSection):
 
 
 class TrainSection(Section):
-    epochs: PositiveInt | None = None
-    max_steps: PositiveInt | None = None
+    epochs: Count | None = None
+    max_steps: Count | None = None
     max_minutes: PositiveFloat | None = None
     """The budgets. The one that is spent first ends the run; the schedule follows the one that is spent furthest."""
-    batch_size: PositiveInt = 128
+    batch_size: Count = 128
     """Images (or sequences) in one step of the optimiser, over all processes and micro-batches."""
-    accumulate: PositiveInt = 1
+    accumulate: Count = 1
     """Micro-batches into which each process divides its shard of a batch."""
     lr: PositiveFloat = 1e-3
     schedule: Literal["cosine", "transformer"] = "cosine"
     """A linear rise and half a cosine over the budget; or the Transformer's (Vaswani et al. 2017, eq. 3) times `lr`."""
-    warmup_steps: PositiveInt = 4000
+    warmup_steps: Count = 4000
     """Steps in which the Transformer's schedule rises."""
     weight_decay: NonNegativeFloat = 0.05
     """On the matrices of linear maps, convolutions and recurrent layers; nothing else decays."""
@@ -157,11 +159,11 @@ class TrainSection(Section):
     """For debugging: name the first layer that sees or makes a NaN or inf. It slows the training."""
     device: Annotated[str, AfterValidator(_require_device)] = "auto"
     """`auto` is the accelerator that torch finds, or the processor; `cpu`, `cuda`, `cuda:1`, `mps` ask for one."""
-    evaluate_every: PositiveInt = 1
+    evaluate_every: Count = 1
     """Epochs between two evaluations; there is always one at the end."""
-    evaluate_every_steps: PositiveInt | None = None
+    evaluate_every_steps: Count | None = None
     """Steps between two evaluations, in the place of epochs."""
-    save_every_steps: PositiveInt | None = None
+    save_every_steps: Count | None = None
     """Steps between two states to resume from; the end of each epoch unless given."""
 
     @model_validator(mode="after")

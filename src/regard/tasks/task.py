@@ -19,6 +19,9 @@ class Task(Protocol):
     """The metric that decides which weights are the best."""
     larger_is_better: bool
 
+    data: Any
+    """What was opened: both parts of it."""
+
     def __init__(self, recipe: Recipe) -> None:
         """Opens the data."""
 

@@ -1,15 +1,20 @@
 """A trained model out of a run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from regard.errors import RegardError, unknown
-from regard.models import ImageModel, build, configure, current_name
+from regard.errors import RegardError, one_line, shown, unknown
+from regard.models import ImageModel, build
 from regard.models.image_model import cfg_of_metadata
+from regard.reading import read_json
 from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
 from regard.weights import read_safetensors, require_fit
+from regard.weights.described import config_of, placed, require_weights_of
+from regard.weights.fit import as_wanted, require_finite
 
 
 def load_predictor(run: Path, *, weights: str = "model", device: str | torch.device = "cpu") -> Predictor:
@@ -22,20 +27,35 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
     files = {"model": found.weights_file, "best": found.best_file}
     if weights not in files:
         raise RegardError(f"weights must be one of {', '.join(files)}, got {weights!r}")
-    metadata, where = found.metadata(), str(found.metadata_file)
+    where, file = str(found.metadata_file), files[weights]
+    if not found.metadata_file.exists():
+        raise RegardError(f"{where}: is missing")
+    metadata = read_json(found.metadata_file)
+    if not isinstance(metadata, dict):
+        raise RegardError(f"{where}: should hold a table, holds {type(metadata).__name__}")
+    name, config = config_of(metadata, where)
+    if "task" not in metadata:
+        raise RegardError(f"{where}: lacks 'task'")
+    task = metadata["task"]
+    if not isinstance(task, str) or task not in PREDICTORS:
+        raise unknown("task", task if isinstance(task, str) else shown(task), PREDICTORS, where=where)
+    if not file.exists():
+        raise RegardError(f"{file}: is missing; the run has saved no weights yet")
+    found.require_own(file)
+    require_weights_of(config, file, where)  # before anything of the described size is allocated
+    model = build(config)
     try:
-        model_name, config = metadata["model"]["name"], metadata["model"]["config"]
-        model = build(configure(current_name(model_name), config, where=f"{where}: model.config"))
-        task = metadata["task"]
-        if task not in PREDICTORS:
-            raise unknown("task", task, PREDICTORS, where=where)
         predictor = PREDICTORS[task].from_metadata(model, metadata, where)
-    except (KeyError, TypeError) as error:
+    except RegardError as error:
+        raise placed(error, where) from None
+    except KeyError as error:
         raise RegardError(f"{where}: lacks {error}") from None
-    predictor.model_name = current_name(model_name)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise RegardError(f"{where}: is not the metadata of a run: {one_line(error)}") from None
+    predictor.model_name = name
     if isinstance(model, ImageModel):
         model.pretrained_cfg = cfg_of_metadata(metadata)
-    _load_weights(model, files[weights])
+    model.load_state_dict(_weights_in(file, model.state_dict()))
     model.to(device)
     return predictor
 
@@ -48,10 +68,10 @@ def load_classifier(run: Path, *, weights: str = "model", device: str | torch.de
     return predictor
 
 
-def _load_weights(model: torch.nn.Module, file: Path) -> None:
-    """Weights that fit exactly, or a RegardError that lists both sides of what does not."""
-    if not file.exists():
-        raise RegardError(f"{file}: is missing; the run has saved no weights yet")
+def _weights_in(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that fit exactly. RegardError that lists both sides of what does not, and for NaN."""
     found = read_safetensors(file)
-    require_fit(found, model.state_dict(), file)
-    model.load_state_dict(found)
+    require_fit(found, wanted, file)
+    state, _ = as_wanted(found, wanted, file)
+    require_finite(state, file, before=found)
+    return state

@@ -1,6 +1,7 @@
 """The training loop, read from top to bottom. The task owns the data, the model and the loss."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,29 +9,45 @@ from typing import Any
 import torch
 
 from regard.recipes import Recipe
+from regard.training.machine import create_accelerator
 from regard.training.progress import Bar
+from regard.training.run import Run, claimed
 from regard.training.session import Session
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False, bar: Bar | None = None) -> dict[str, Any]:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    bar: Bar | None = None,
+    then: Callable[[], object] | None = None,
+) -> dict[str, Any]:
     """Trains what `recipe` says in the run folder `folder`, and returns what its summary.json then holds.
 
-    With `resume`, goes on from the folder's last state. Order, augmentation and every random draw are functions of
-    the seed and the step, so that a resumed run ends with the same weights, to the bit, as one that was never
-    interrupted (for budgets in steps or epochs, on one device).
-    Raises RegardError for data that cannot be read, a folder that exists, a loss that is not finite, a full disk.
+    With `resume`, goes on from the folder's newest whole state. Order, augmentation and every random draw are functions
+    of the seed and the step, so that a resumed run ends with the same weights, to the bit, as one that was never
+    interrupted (for budgets in steps or epochs, on one device). From before the data are opened until the end the
+    folder belongs to this training alone; `then` is done last, by the main process: a report.
+    Raises RegardError for data that cannot be read, a folder that exists or that another process writes into, data or
+    a recipe that are not those of the run to resume, a loss that is not finite, a full disk.
     """
-    session = Session(recipe, folder, resume=resume, bar=bar)
-    with session.bar, session.log:
-        session.model.train()
-        while not session.over:
-            micro_batches = session.begin_step()
-            loss, norm = train_step(session, micro_batches)
-            session.end_step(sum(len(batch.names) for batch in micro_batches), loss, norm)
-        if session.progress.evaluated_step != session.progress.step:
-            session.evaluate()
-        session.save()
-    return session.finish()
+    accelerator = create_accelerator(recipe.train.device)
+    with claimed(Run(folder), accelerator, new=not resume):
+        session = Session(recipe, folder, accelerator, resume=resume, bar=bar)
+        with session.bar, session.log:
+            session.model.train()
+            while not session.over:
+                micro_batches = session.begin_step()
+                loss, norm = train_step(session, micro_batches)
+                session.end_step(sum(len(batch.names) for batch in micro_batches), loss, norm)
+            if session.progress.evaluated_step != session.progress.step:
+                session.evaluate()
+            session.save()
+        summary = session.finish()
+        if then is not None and session.main:
+            then()
+    return summary
 
 
 def train_step(session: Session, micro_batches: list[Any]) -> tuple[float, float]:

@@ -1,27 +1,33 @@
 """What a training carries from step to step, and everything around a step that is no mathematics."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
 
-from regard.data import seed_for
+from regard.data import fingerprint, seed_for
 from regard.errors import RegardError, first_few, first_of
 from regard.files import remove_leftovers, write_json
 from regard.mixers import redraw_features
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
+from regard.training.agreement import on_main
 from regard.training.budget import Budget, learning_rate
-from regard.training.machine import create_accelerator, has_bf16, machine, peak_memory_mb, versions
+from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
 from regard.training.metrics_log import MetricsLog
 from regard.training.nan_watch import watch_finite
 from regard.training.optim import create_average, create_optimizer, set_learning_rate
+from regard.training.origin import Origin, listed
 from regard.training.progress import Bar
 from regard.training.run import Run
-from regard.training.state import Progress, State
+from regard.training.state import ORIGIN, Progress, State, read_progress
+from regard.training.whole_json import with_checksum
+from regard.weights import read_safetensors
 
 
 class Session:
@@ -30,16 +36,18 @@ class Session:
     Opening it reads the data, builds the model, and makes the run folder or loads its last state.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, *, resume: bool, bar: Bar | None) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, accelerator: Accelerator, *, resume: bool, bar: Bar | None
+    ) -> None:
         self.recipe, options = recipe, recipe.train
-        self.accelerator = accelerator = create_accelerator(options.device)
+        self.accelerator = accelerator
         self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
         self.main = main = accelerator.is_main_process
-        self.run = run = Run(folder)
-        if main and not resume:
-            run.require_new()
-        self.task = task = create_task(recipe)
+        self.run = run = Run.open(folder) if resume else Run(folder)
         self.bar = bar or Bar(visible=main).part(0, folder.name)
+        found = self._found() if resume else None
+        self.task = task = create_task(recipe)
+        _require_workers(recipe.data.num_workers)
         _require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)
         self.steps_per_epoch = order.steps_per_epoch
@@ -54,21 +62,71 @@ class Session:
         self.model, self.optimizer = accelerator.prepare(self.plain_model, create_optimizer(self.plain_model, options))
         self.kept_model: nn.Module = self.plain_model if self.average is None else self.average.module
 
-        if main and not resume:
-            run.create(recipe, {**task.metadata(), "versions": versions()})
-        if main and resume:
-            remove_leftovers(run.path)
-            remove_leftovers(run.path / "state")
+        self.state = State(run.path, accelerator, self.average, tell=self.bar.tell)
+        self.origin = on_main(accelerator, lambda: self._settle(found))
+        self.state.run_id = self.origin.run_id
         accelerator.wait_for_everyone()
         if options.find_nonfinite:
             watch_finite(self.plain_model)
-        self.state = State(run.path, accelerator, self.average)
-        self.progress = self.state.load() if resume else Progress()
+        self.progress = Progress() if found is None else self.state.load(found)
         order.start_step = self.progress.step
         self._batches = iter(task.training_loader(order))
         self._started = time.monotonic() - self.progress.seconds
         self._step_started, self.rate = 0.0, 0.0
-        self.log = MetricsLog(run, self.progress.step, main=main)
+        if main and not self.over:
+            run.summary_file.unlink(missing_ok=True)  # of a shorter budget
+        self.log = MetricsLog(run, self.progress.step, main=main, tell=self.bar.tell)
+
+    def _found(self) -> Path | None:
+        """The state to resume from, whose recipe is this one."""
+        run = self.run
+        state = State(run.path, self.accelerator, None, run_id=run.id(), tell=self.bar.tell)
+        found = state.find(begun=run.weights_file.exists() or run.summary_file.exists())
+        if found is not None and (found / ORIGIN).exists():
+            Origin.read(found / ORIGIN, run.id()).require_same_recipe(self.recipe, found)
+        return found
+
+    def _settle(self, found: Path | None) -> Origin:
+        """Begins a run, or makes sure that the data of the one to resume are those that it was trained on."""
+        run, recipe, data = self.run, self.recipe, fingerprint(self.task.data)
+        if found is None:
+            parts = {name: {"samples": part.samples, "digest": part.digest} for name, part in data.parts.items()}
+            run.create(recipe, {**self.task.metadata(), "data": parts, "versions": versions()})
+            return Origin(recipe, data, run.id())
+        remove_leftovers(run.path)
+        remove_leftovers(run.path / "state")
+        kept = recipe.model_copy(
+            update={"train": recipe.train.model_copy(update={"device": run.recipe().train.device})}
+        )
+        if not (found / ORIGIN).exists():
+            self.bar.tell(
+                f"warning: {run.path}: was begun by an older version, so that its data and recipe cannot be compared "
+                "with those of before"
+            )
+            before = Origin(run.recipe(), data)
+        else:
+            before = Origin.read(found / ORIGIN, run.id())
+            before.require_same_data(data, recipe.data.address, run.path)
+        changes = before.changes(recipe)
+        origin = Origin(kept, data, run.id())
+        if changes:
+            self.bar.tell(f"from now on: {listed(changes)}")
+        if changes or before.changes(run.recipe()):
+            if (found / ORIGIN).exists():
+                origin.write(found / ORIGIN)
+            run.write_recipe(kept)
+        self._check_best(found)
+        return origin
+
+    def _check_best(self, found: Path) -> None:
+        """RegardError for best weights that are damaged, or of another run: they cannot be made again."""
+        if read_progress(found, self.run.id(), with_files=False).best is None:
+            return
+        if not self.run.best_file.exists():
+            self.bar.tell(f"warning: {self.run.best_file}: is gone; the next evaluation that is better writes it")
+            return
+        self.run.require_own(self.run.best_file)
+        read_safetensors(self.run.best_file)
 
     @property
     def over(self) -> bool:
@@ -129,7 +187,7 @@ class Session:
         self.log.write("val", progress.step, progress.step / self.steps_per_epoch, **progress.metrics)
         score = progress.metrics[task.main_metric]
         better = progress.best is None or (score > progress.best if task.larger_is_better else score < progress.best)
-        if better:
+        if better and math.isfinite(score):
             progress.best, progress.best_step = score, progress.step
             if self.main:
                 self.run.save_weights(self.kept_model, self.run.best_file)
@@ -138,12 +196,13 @@ class Session:
     def save(self) -> None:
         """Writes the kept weights, and a state to resume from."""
         if self.main:
+            self.state.make_folder()  # first: weights without it mean that the states are gone
             self.run.save_weights(self.kept_model, self.run.weights_file)
-        self.state.save(self.progress)
+        self.state.save(self.progress, self.origin.write)
 
     def finish(self) -> dict[str, Any]:
         """Writes summary.json and returns what it holds."""
-        summary = self._summary()
+        summary = with_checksum(self._summary())
         if self.main:
             write_json(self.run.summary_file, summary)
         self.accelerator.wait_for_everyone()
@@ -191,6 +250,14 @@ class Session:
             "versions": versions(),
             "machine": machine(),
         }
+
+
+def _require_workers(number: int) -> None:
+    """RegardError for more worker processes than the machine has use for: each takes the memory of a program."""
+    if number > most_workers():
+        raise RegardError(
+            f"data.num_workers is {number}; on this machine it is at most {most_workers()}, four for each core"
+        )
 
 
 def _require_sound(task: Task, bar: Bar) -> None:

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import LearnedPositions
+from regard.mixers import TokenMLP
+from regard.models import ViT
 from regard.ops import resample_positions
+from regard.weights.prefix_tokens import TABLE, num_prefix
 from regard.weights.rules import State
 
 # Tensors that only one kind of mixer has (performer's features, local's offsets): other mixers' weights lack them.
@@ -19,6 +22,7 @@ OF_ONE_MIXER = (".projection", ".rel_rows", ".rel_cols")
 _HEAD = re.compile(r"(head|head_dist|label_head|proposed_labels|label_embedding|decoder\.label_heads\.\d+)\.")
 
 Classes = Literal["adapt", "keep", "reset"]
+Size = tuple[int, int]
 
 
 def adapt(
@@ -27,17 +31,21 @@ def adapt(
     where: str,
     *,
     classes: Classes = "adapt",
-    grid: tuple[int, int] | None = None,
+    grid: Size | None = None,
+    likely: Size | None = None,
 ) -> tuple[State, list[str]]:
     """`found`, a state under our names, made to fit the model as far as possible; and notes on what was changed.
 
     classes: "adapt" leaves the model's head as it is if the file has another number of classes, or no head; "reset"
-    always leaves it as it is; with "keep", another number of classes is a RegardError. grid: (height, width) in patches
-    of the images that the weights were trained on; a square unless given.
+    always leaves it as it is; with "keep", another number of classes is a RegardError. grid: (rows, columns) of patches
+    in the images that the weights were trained on, as the caller says; likely: as a file beside the weights says, which
+    counts where it has as many patches; else it is a square. RegardError where nothing says it, and for matrices over
+    the tokens of another grid.
     """
     wanted = model.state_dict()
     state = _counters(_mixers(dict(found), wanted), wanted)
-    state, resampled = _positions(state, model, grid)
+    _require_same_tokens(state, model, where, grid, likely)
+    state, resampled = _positions(state, model, where, grid, likely)
     state, summed = _channels(state, model)
     state, dropped = _classes(state, wanted, where, classes)
     return state, [*resampled, *summed, *dropped]
@@ -60,20 +68,70 @@ def _is_counter(name: str) -> bool:
     return name.endswith(".num_batches_tracked")
 
 
-def _positions(found: State, model: nn.Module, grid: tuple[int, int] | None) -> tuple[State, list[str]]:
+def _positions(
+    found: State, model: nn.Module, where: str, grid: Size | None, likely: Size | None
+) -> tuple[State, list[str]]:
+    """Learned positions for the model's grid. Without a word on the grid of the source, it is a square."""
     notes = []
     for name, place in _tables(model):
+        new, prefix = (place.grid.height, place.grid.width), place.grid.prefix
         if name not in found or found[name].ndim != 3 or found[name].shape[2:] != place.table.shape[2:]:
             continue
-        new = (place.grid.height, place.grid.width)
-        patches = found[name].shape[1] - place.grid.prefix
-        old = grid or (isqrt(max(patches, 0)),) * 2
-        if old == new or old[0] * old[1] != patches or (grid is None and patches == new[0] * new[1]):
-            continue  # it fits, or the grid of its patches is not known
-        prefix, antialias = place.grid.prefix, place.antialias
-        found = {**found, name: resample_positions(found[name], old, new, prefix=prefix, antialias=antialias)}
-        notes.append(f"{name}: resampled from {old[0]} × {old[1]} to {new[0]} × {new[1]} patches")
+        if num_prefix(found, name.removesuffix(TABLE)) != prefix:  # `require_fit` says what is missing
+            continue
+        patches = found[name].shape[1] - prefix
+        said = _said_grid(patches, f"{where}: {name}", grid, likely)
+        old = said or _guessed_grid(patches, f"{where}: {name}", new)
+        unsaid = "" if said or patches != new[0] * new[1] else "; grid=(rows, columns) says otherwise"
+        if old == new:
+            if unsaid and new[0] != new[1]:
+                notes.append(f"{name}: taken as {old[0]} × {old[1]} patches, as the model's are{unsaid}")
+            continue
+        resampled = resample_positions(found[name], old, new, prefix=prefix, antialias=place.antialias)
+        found = {**found, name: resampled}
+        notes.append(f"{name}: resampled from {old[0]} × {old[1]} to {new[0]} × {new[1]} patches{unsaid}")
     return found, notes
+
+
+def _said_grid(patches: int, what: str, grid: Size | None, likely: Size | None) -> Size | None:
+    """(rows, columns) of the images that `patches` tokens are of: `grid` as asked, or a `likely` one of that number."""
+    if grid is not None:
+        if grid[0] * grid[1] != patches:
+            raise RegardError(f"{what} is for {patches} patches, grid={grid} has {grid[0] * grid[1]}")
+        return grid
+    return likely if likely is not None and likely[0] * likely[1] == patches else None
+
+
+def _guessed_grid(patches: int, what: str, new: Size) -> Size:
+    """Where nothing says it: the square; where the number is none of a square, the model's own grid if it has as many.
+
+    RegardError for any other number.
+    """
+    side = isqrt(max(patches, 0))
+    if patches > 0 and side * side == patches:
+        return side, side
+    if patches == new[0] * new[1]:
+        return new
+    raise RegardError(
+        f"{what} is for {patches} patches, which make no square image; say how they lay in the images that it was "
+        "trained on: load_weights(..., grid=(rows, columns))"
+    )
+
+
+def _require_same_tokens(found: State, model: nn.Module, where: str, grid: Size | None, likely: Size | None) -> None:
+    """RegardError for matrices over tokens (MLP-Mixer) of another grid: there is no resampling them."""
+    for vit_name, vit in model.named_modules():
+        for name, part in vit.named_modules(prefix=vit_name) if isinstance(vit, ViT) else ():
+            weight = found.get(f"{name}.mlp.fc1.weight")
+            if isinstance(part, TokenMLP) and weight is not None and weight.ndim == 2:
+                new = (vit.grid.height, vit.grid.width)
+                patches, what = weight.shape[1] - vit.grid.prefix, f"{where}: {name}"
+                old = _said_grid(patches, what, grid, likely) or _guessed_grid(patches, what, new)
+                if old != new:
+                    raise RegardError(
+                        f"{where}: {name} mixes {old[0]} × {old[1]} patches, the model has {new[0]} × {new[1]}; its "
+                        "weights belong to single tokens and cannot be resampled: choose that image size"
+                    )
 
 
 def _tables(model: nn.Module) -> list[tuple[str, LearnedPositions]]:

@@ -6,7 +6,8 @@ from regard.errors import RegardError, one_line
 from regard.models import Backbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
-from regard.weights.files import require_fit
+from regard.weights.fit import require_finite, require_fit
+from regard.weights.hub import quiet_client
 from regard.weights.load import load_weights
 
 _KEY = "model.pretrained_backbone"
@@ -31,6 +32,7 @@ def load_pretrained_backbone(backbone: Backbone, entry: str | None = None) -> No
         body = {name: tensor for name, tensor in state.items() if name in wanted}
         where = f"timm's {backbone.name}" if found is None else (entry or backbone.name)
         require_fit(body, wanted, where)
+        require_finite(body, where)
         backbone.body.load_state_dict(body)
     else:
         raise RegardError(f"{_KEY}: timm has no weights of {backbone.name}")
@@ -38,7 +40,8 @@ def load_pretrained_backbone(backbone: Backbone, entry: str | None = None) -> No
 
 def _from_timm(backbone: TimmBackbone) -> dict[str, Tensor]:
     try:
-        body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
+        with quiet_client():
+            body = create_body(backbone.name, dilated=backbone.dilated, in_chans=backbone.in_chans, pretrained=True)
     except Exception as error:  # timm, the hub's client and HTTP each raise errors of their own
         raise RegardError(
             f"{_KEY}: timm's weights of {backbone.name} cannot be downloaded: {one_line(error)}; "

@@ -1,5 +1,8 @@
 """Files of the Hugging Face hub: from the user's folder, the hub's cache, or the network."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +52,8 @@ class HubFile:
         reason: Exception | None = None
         for name in self.names:
             try:
-                return Path(hf_hub_download(self.repo, name, revision=self.revision))
+                with quiet_client():
+                    return Path(hf_hub_download(self.repo, name, revision=self.revision))
             except LocalEntryNotFoundError as error:  # no network, and not in the cache
                 reason = reason or error.__cause__ or error  # type: ignore[assignment]
                 if not _is_offline():
@@ -74,12 +78,25 @@ def fetch_folder(address: str) -> Path:
     if file.folder.is_dir():
         return file.folder
     try:
-        return Path(snapshot_download(file.repo, revision=file.revision))
+        with quiet_client():
+            return Path(snapshot_download(file.repo, revision=file.revision))
     except Exception as error:  # as in HubFile
         raise RegardError(
             f"{address}: cannot be downloaded ({one_line(error)}); download all of {ADDRESS}/{file.repo} by hand "
             f"and save it in {file.folder}"
         ) from None
+
+
+@contextmanager
+def quiet_client() -> Iterator[None]:
+    """Within, the hub's client does not log each attempt that fails; the error at the end says it once."""
+    log = logging.getLogger("huggingface_hub")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def weights_folder() -> Path:

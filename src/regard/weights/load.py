@@ -1,25 +1,30 @@
 """Loads weights of any known format, from wherever they are, into a model."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from regard.errors import RegardError
-from regard.models import ViT
-from regard.weights.adapt import Classes, adapt
+from regard.errors import RegardError, shown
+from regard.files import expanded
+from regard.models import PRESETS, ViT
+from regard.reading import read_json
+from regard.weights.adapt import Classes, Size, adapt
 from regard.weights.catalogue import chosen_pretrained
-from regard.weights.files import read_weights, require_fit, state_of
+from regard.weights.files import read_contents
+from regard.weights.fit import as_wanted, is_finite, require_finite, require_fit
 from regard.weights.formats.known import understand
 from regard.weights.hub import PREFIX, HubFile
+from regard.weights.wrapped import choose
 
 _log = logging.getLogger("regard")
 
-Source = str | Path | Mapping[str, Tensor]
+LOCAL = "local-dir:"
+Source = str | Path | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Found:
-    """A state dict as it was found."""
+    """What a source holds, before the model's own tensors are looked for in it."""
 
-    state: dict[str, Tensor]
+    contents: object
     where: str
     format: str | None = None
-    grid: tuple[int, int] | None = None
-    """(rows, columns) of patches in the images that it was trained on, if known."""
+    grid: Size | None = None
+    """(rows, columns) of patches in the images that it was trained on, as a file beside it says."""
     num_heads: int | None = None
 
 
@@ -57,41 +62,87 @@ def load_weights(
     strict: bool = True,
     ignore: Sequence[str] = (),
     classes: Classes = "adapt",
+    grid: Sequence[int] | None = None,
+    use_ema: bool = True,
 ) -> Loaded:
     """Loads weights of any of `FORMATS` into a model, and reports what was changed to make them fit.
 
-    source: a state dict; a .safetensors, .pt, .pth, .bin or .npz file; a run folder, or another folder that holds
-    model.safetensors; a name of the catalogue; or `hf-hub:OWNER/NAME`. format: recognised unless given.
-    For another image size, positions are resampled. For another number of channels, the first convolution is summed or
-    repeated. A head for another number of classes stays as it is in the model, unless `classes` says otherwise (see
-    `adapt`). strict=False: names that begin with one of `ignore` may be missing, unexpected, or of another shape; these
-    tensors stay as they are in the model. RegardError lists both sides of what does not fit, and names a file that
-    cannot be read or downloaded; the model is unchanged then.
+    source: a state dict; a .safetensors, .npz, or any file of `torch.save`, of which nothing is run; a run folder, or
+    another folder that holds model.safetensors (`local-dir:` before it is allowed); a name of the catalogue; or
+    `hf-hub:OWNER/NAME`. format: recognised unless given.
+    The state dict may lie under an entry of what a training saved (`state_dict`, `model`, `teacher`, ...), and its
+    names may begin with `module.`, `_orig_mod.`, `backbone.` and the like: what fits the model is taken, the averaged
+    weights first unless `use_ema` is false, and the notes say so.
+    For another image size, positions are resampled from the `grid` (rows, columns) of patches that they were trained
+    on: a square, unless `grid` or a configuration beside the weights says otherwise. For another number of channels,
+    the first convolution is summed or repeated. A head for another number of classes stays as it is in the model,
+    unless `classes` says otherwise (see `adapt`). strict=False: names that begin with one of `ignore` may be missing,
+    unexpected, of another shape, or not finite; these tensors stay as they are in the model. RegardError lists both
+    sides of what does not fit, and names a file that cannot be read or downloaded, and a tensor that holds NaN, or
+    complex numbers, truth values or integers in the place of floats; the model is unchanged then.
     """
     if strict == bool(ignore):
         allowed = "ignore needs strict=False" if strict else 'name what may be missing, as in ignore=("head.",)'
         raise RegardError(f"load_weights: strict={strict}, ignore={tuple(ignore)!r}: {allowed}")
-    found, wanted = find_weights(source), model.state_dict()
-    patches = model.grid.num_patches if isinstance(model, ViT) else None
-    ours = understand(found.state, wanted, format=format or found.format, patches=patches)
-    state, notes = adapt(ours.state, model, found.where, classes=classes, grid=found.grid)
-    ignored = tuple(ignore)
+    wanted = model.state_dict()
+    found = find_weights(source, num_bytes=sum(tensor.nbytes for tensor in wanted.values()))
+    return load_found(
+        model, found, format=format, ignore=ignore, classes=classes, grid=_checked_grid(grid), use_ema=use_ema
+    )
+
+
+def load_found(
+    model: nn.Module,
+    found: Found,
+    *,
+    format: str | None = None,
+    ignore: Sequence[str] = (),
+    classes: Classes = "adapt",
+    grid: Size | None = None,
+    use_ema: bool = True,
+) -> Loaded:
+    """`load_weights` for what `find_weights` has found."""
+    where, wanted, ignored = found.where, model.state_dict(), tuple(ignore)
+    format = format or found.format
+    state, notes = choose(found.contents, where, wanted, format=format, use_ema=use_ema)
+    ours = understand(state, wanted, format=format, patches=_patches(model, grid or found.grid))
+    state, converted = as_wanted(ours.state, wanted, where)
+    state, adapted = adapt(state, model, where, classes=classes, grid=grid, likely=found.grid)
     state, ignored_notes = _ignore(state, wanted, ignored)
-    notes += ignored_notes
-    require_fit(state, wanted, found.where, [name for name in ours.unexpected if not name.startswith(ignored)])
+    require_fit(state, wanted, where, [name for name in ours.unexpected if not name.startswith(ignored)])
+    require_finite(state, where, before=ours.state)
     model.load_state_dict(state)
+    notes += [*converted, *adapted, *ignored_notes]
     for note in notes:
-        _log.warning("%s: %s", found.where, note)
-    return Loaded(found.where, ours.format, ours.what, tuple(notes))
+        _log.warning("%s: %s", where, note)
+    return Loaded(where, ours.format, ours.what, tuple(notes))
+
+
+def _patches(model: nn.Module, grid: Size | None) -> int | None:
+    """The number of patches in the source's images: as said, or as the model's where both are likely to be squares."""
+    if grid is not None:
+        return grid[0] * grid[1]
+    if isinstance(model, ViT) and model.grid.height == model.grid.width:
+        return model.grid.num_patches
+    return None
+
+
+def _checked_grid(grid: Any) -> Size | None:
+    if grid is None:
+        return None
+    sides = tuple(grid) if isinstance(grid, list | tuple) else ()
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise RegardError(f"load_weights: grid must be two whole numbers above 0, rows and columns, got {shown(grid)}")
+    return sides
 
 
 def _ignore(
     state: dict[str, Tensor], wanted: Mapping[str, Tensor], ignored: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The model's own tensors take the place of those that do not fit and whose names begin with one of `ignored`."""
+    """Tensors that do not fit, or are not finite, and whose names begin with one of `ignored`: the model's own."""
     state, notes = dict(state), []
     for name in sorted(name for name in state.keys() | wanted.keys() if name.startswith(ignored)):
-        if name in state and name in wanted and state[name].shape == wanted[name].shape:
+        if name in state and name in wanted and state[name].shape == wanted[name].shape and is_finite(state[name]):
             continue
         notes.append(f"{name}: ignored")
         state.pop(name, None)
@@ -100,43 +151,60 @@ def _ignore(
     return state, notes
 
 
-def find_weights(source: Source) -> Found:
-    """The tensors of a source, which may be anything that `load_weights` takes. RegardError if there are none."""
+def find_weights(source: Source, *, num_bytes: int | None = None) -> Found:
+    """What a source holds, which may be anything that `load_weights` takes. RegardError if it cannot be read.
+
+    num_bytes: the size of the model that will take the weights, which bounds what a compressed file may unpack to.
+    """
     if isinstance(source, Mapping):
-        return Found(state_of(source, "the weights"), "the weights")
+        return Found(source, "the weights")
     name = str(source)
     if name.startswith(PREFIX):
-        return Found(read_weights(HubFile.parse(name).fetch()), name)
-    path = Path(source).expanduser()
-    entry = chosen_pretrained(source)
+        return Found(read_contents(HubFile.parse(name).fetch(), wanted=num_bytes), name)
+    path = expanded(name.removeprefix(LOCAL))
+    entry = None if name.startswith(LOCAL) else chosen_pretrained(source)
     if entry is not None:
         return Found(entry.state(), name, entry.format)
     if path.is_dir():
-        return _in_folder(path)
-    return Found(read_weights(path), str(path))
+        return _in_folder(path, num_bytes)
+    return Found(read_contents(path, wanted=num_bytes), str(path))
 
 
-def _in_folder(folder: Path) -> Found:
+def _in_folder(folder: Path, num_bytes: int | None) -> Found:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            config = _config_of(folder / "metadata.json")
-            heads = config.get("num_heads")
-            return Found(read_weights(folder / name), str(folder / name), grid=_grid_of(config), num_heads=heads)
+            config = _config_in(folder)
+            heads, grid = config.get("num_heads"), grid_of(config)
+            contents = read_contents(folder / name, wanted=num_bytes)
+            return Found(contents, str(folder / name), grid=grid, num_heads=heads if type(heads) is int else None)
     raise RegardError(f"{folder}: holds neither model.safetensors nor pytorch_model.bin")
 
 
-def _config_of(metadata: Path) -> dict[str, Any]:
-    """The configuration of a run's model; empty for a folder that is no run."""
-    try:
-        return dict(json.loads(metadata.read_text(encoding="utf-8"))["model"]["config"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _config_in(folder: Path) -> dict[str, Any]:
+    """The configuration of the model of a run, of timm's or of transformers'; empty where no file can be read."""
+    for file, keys in ((folder / "metadata.json", ("model", "config")), (folder / "config.json", ())):
+        with suppress(RegardError, KeyError, TypeError, ValueError):
+            values = read_json(file)
+            for key in keys:
+                values = values[key]
+            return dict(values)
+    return {}
 
 
-def _grid_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(rows, columns) of patches in the images that a run was trained on."""
-    if not config.get("img_size") or not config.get("patch_size"):
+def grid_of(config: Mapping[str, Any]) -> Size | None:
+    """(rows, columns) of patches in the images of a configuration: ours, timm's or transformers'; None if unknown."""
+    arguments, pretrained = (
+        {} if not isinstance(t, Mapping) else t for t in map(config.get, ("model_args", "pretrained_cfg"))
+    )
+    said = [
+        *(table.get(key) for table in (config, arguments) for key in ("img_size", "image_size")),
+        pretrained.get("input_size"),
+    ]
+    size = next((size for size in said if size is not None), None)
+    size = size[-2:] if isinstance(size, list | tuple) else size
+    preset = PRESETS.get(str(config.get("architecture")))
+    patch = config.get("patch_size", arguments.get("patch_size", getattr(preset, "patch_size", None)))
+    sides = size if isinstance(size, list | tuple) else (size, size)
+    if type(patch) is not int or patch < 1 or len(sides) != 2 or not all(type(side) is int for side in sides):
         return None
-    size, patch = config["img_size"], config["patch_size"]
-    height, width = size if isinstance(size, list) else (size, size)
-    return height // patch, width // patch
+    return int(sides[0]) // patch, int(sides[1]) // patch

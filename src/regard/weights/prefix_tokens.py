@@ -9,18 +9,23 @@ from regard.weights.rules import State, StateChange
 TABLE = "pos_embed.table"
 
 
-def num_prefix(state: State) -> int:
-    """How many class tokens and registers a state under our names has."""
-    return sum(state[name].shape[1] for name in ("cls_token", "reg_token") if name in state)
+def num_prefix(state: State, part: str = "") -> int:
+    """How many class tokens and registers a state under our names has, in the part of the model whose names begin so.
+
+    A tensor that is no (1, tokens, embed_dim) counts for none.
+    """
+    tokens = [state[part + name] for name in ("cls_token", "reg_token") if part + name in state]
+    return sum(token.shape[1] for token in tokens if token.ndim == 3)
 
 
 def with_prefix_rows(state: State, patches: int | None) -> State:
     """A table of patches alone (timm's `no_embed_class`) gets rows of zeros for the class token and the registers.
 
-    It is one if it has a row for each of the model's `patches`; at another image size, if its rows form a square.
+    It is one if it has a row for each of the source's `patches`; where their number is not known, if its rows form a
+    square.
     """
     prefix = num_prefix(state)
-    if TABLE not in state or not prefix:
+    if TABLE not in state or not prefix or state[TABLE].ndim != 3:
         return state
     table = state[TABLE]
     rows = table.shape[1]
@@ -38,9 +43,15 @@ def without_zero_prefix_rows(state: State) -> State:
     return {**state, TABLE: state[TABLE][:, prefix:]}
 
 
+def _has_registers(state: State) -> bool:
+    """Whether there are registers and a table (1, rows, embed_dim) of the same width."""
+    both = [state[name].shape for name in ("reg_token", TABLE) if name in state]
+    return len(both) == 2 and len(both[0]) == len(both[1]) == 3 and both[0][2] == both[1][2]
+
+
 def with_register_rows(state: State, patches: int | None) -> State:
     """A table of class token and patches gets rows of zeros for the registers between them."""
-    if TABLE not in state or "reg_token" not in state:
+    if not _has_registers(state):
         return state
     table, registers = state[TABLE], state["reg_token"].shape[1]
     zeros = table.new_zeros(1, registers, table.shape[2])
@@ -49,7 +60,7 @@ def with_register_rows(state: State, patches: int | None) -> State:
 
 def without_register_rows(state: State) -> State:
     """The other way; the values of the registers' rows are added to the registers."""
-    if TABLE not in state or "reg_token" not in state:
+    if not _has_registers(state):
         return state
     table, tokens = state[TABLE], state["reg_token"]
     rows = table[:, 1 : 1 + tokens.shape[1]]

@@ -85,13 +85,26 @@ class Names:
         found, unexpected = _translated(state, rules)
         return (found if unexpected else self.change.inward(found, patches)), unexpected
 
+    def ours(self, name: str) -> tuple[str, ...]:
+        """Our names that one of their names goes to, alone or with others; none where it has no place here."""
+        ways = [(_tuple(r.theirs), _tuple(r.ours), r.change.inward) for r in self.rules]
+        place = _place(name, ways)
+        return () if place is None else tuple(_filled(to, dict(place[2]), full=False) for to in ways[place[0]][1])
+
+    def has(self, name: str) -> bool:
+        """Whether a name of ours has a place there."""
+        return _place(name, [(_tuple(r.ours), (), r.change.outward) for r in self.rules if r.ours]) is not None
+
     def outward(self, state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
         """Our state under their names, and our names that have no place there."""
         ours = self.change.outward(dict(state))
         full = self.full(ours)
         rules = [(_tuple(r.ours), _tuple(r.theirs), r.change.outward) for r in self.rules if r.ours]
         found, unexpected = _translated(ours, rules, full=full)
-        made = {} if unexpected else {_filled(name, {}, full): make(ours) for name, make in self.made.items()}
+        try:
+            made = {} if unexpected else {_filled(name, {}, full): make(ours) for name, make in self.made.items()}
+        except KeyError as error:
+            return found, [f"a state without {error.args[0]}"]
         return {**found, **made}, unexpected
 
 
@@ -122,8 +135,13 @@ def _translated(state: Mapping[str, Tensor], ways: list[_Way], *, full: bool = F
         if len(members) < len(sources):
             unexpected += [f"{name} without its other parts" for name in members.values()]
             continue
-        tensors = change([state[members[member]] for member in range(len(sources))]) if targets else ()
-        for target, tensor in zip(targets, tensors, strict=True):
+        parts = [state[members[member]] for member in range(len(sources))]
+        try:
+            pairs = list(zip(targets, change(parts) if targets else (), strict=True))
+        except (RuntimeError, IndexError, ValueError):  # of a number of axes or a size that the change is not for
+            unexpected += [f"{name} {tuple(state[name].shape)}" for name in members.values()]
+            continue
+        for target, tensor in pairs:
             found[_filled(target, dict(fields), full)] = tensor.clone(memory_format=torch.contiguous_format)
     return found, unexpected
 

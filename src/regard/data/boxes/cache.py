@@ -1,31 +1,34 @@
 """Decoded images cached in memory, and large images resized before they are cached."""
 
-import psutil
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from regard.data.boxes.sources import DetectionSource
 from regard.data.boxes.transforms import resized, scaled, scaled_objects
+from regard.data.memory import available_memory, room_in_shared_memory
 
 # The fraction of free memory that decoded images may take.
 CACHE_FRACTION = 0.4
 
 
 class CachedDetectionSource(DetectionSource):
-    """Another source whose images are decoded once and cached in memory that all worker processes use.
+    """Another source whose images are decoded once and cached: with `shared`, in memory that worker processes share.
 
     An image whose size is not the stated one is decoded each time.
     """
 
-    def __init__(self, source: DetectionSource, channels: int) -> None:
+    def __init__(self, source: DetectionSource, channels: int, *, shared: bool = True) -> None:
         self.source, self.channels = source, channels
         self.objects, self.image_ids, self.sizes = source.objects, source.image_ids, source.sizes
         self.skipped = source.skipped
         ends = torch.tensor([0, *(channels * height * width for height, width in source.sizes)]).cumsum(0)
         self.ends = ends.tolist()
-        self.pixels = torch.empty(self.ends[-1], dtype=torch.uint8).share_memory_()
-        self.known = torch.zeros(len(source), dtype=torch.bool).share_memory_()
+        self.pixels = torch.empty(self.ends[-1], dtype=torch.uint8)
+        self.known = torch.zeros(len(source), dtype=torch.bool)
+        if shared:
+            self.pixels.share_memory_()
+            self.known.share_memory_()
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         place = self.pixels[self.ends[index] : self.ends[index + 1]].view(self.channels, *self.sizes[index])
@@ -64,8 +67,24 @@ class ResizedDetectionSource(DetectionSource):
         return self.source.name(index)
 
 
-def cached(source: DetectionSource, channels: int) -> DetectionSource:
-    """The source with its images cached in memory; the source itself where they would take too much."""
+def cached(source: DetectionSource, channels: int, num_workers: int = 0) -> DetectionSource:
+    """The source with its images cached in memory; the source itself where they would take too much.
+
+    num_workers: the worker processes; the cache is in shared memory only where there are any.
+    """
+    if no_room_for(source, channels, num_workers):
+        return source
+    return CachedDetectionSource(source, channels, shared=num_workers > 0)
+
+
+def no_room_for(source: DetectionSource, channels: int, num_workers: int = 0) -> str:
+    """Why `cached` leaves a source as it is; "" where it does not."""
     wanted = sum(channels * height * width for height, width in source.sizes)
-    fits = wanted <= CACHE_FRACTION * psutil.virtual_memory().available
-    return CachedDetectionSource(source, channels) if fits else source
+    allowed = CACHE_FRACTION * (room_in_shared_memory() if num_workers else available_memory())
+    if wanted <= allowed:
+        return ""
+    where = "of shared memory (/dev/shm), which worker processes need" if num_workers else "of memory"
+    return (
+        f"the decoded images are not cached: they take {wanted / 2**20:,.0f} MB, and may take {allowed / 2**20:,.0f} "
+        f"MB {where}"
+    )

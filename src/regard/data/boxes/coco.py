@@ -1,32 +1,24 @@
-"""`coco:PATH`: images with boxes in COCO's format, one JSON file for each split, and folders of images."""
+"""`coco:PATH`: images with boxes in COCO's format, one JSON file for each part or one for all, and their images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
+from regard.data.boxes.coco_layout import Annotations, CocoPart, find_parts, other_files
+from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
 from regard.data.images.files import BadImage, read_image
 from regard.errors import RegardError
-
-# The names of a split's folder of images; its annotation file is named after it.
-SPLITS = {"train": ("train", "train2017"), "val": ("val", "val2017", "valid")}
-
-
-@dataclass(frozen=True)
-class Annotations:
-    """Paths of COCO's files, where they are not in their usual places."""
-
-    train_annotations: Path | None = None
-    train_images: Path | None = None
-    val_annotations: Path | None = None
-    val_images: Path | None = None
 
 
 class CocoImages(DetectionSource):
@@ -40,7 +32,7 @@ class CocoImages(DetectionSource):
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         """Image `index`. BadImage also where its size is not the stated one: the boxes would lie elsewhere."""
-        image = read_image(self.file.file(index), self.channels)
+        image = read_image(self.file.file(index), self.channels, self.decoding)
         size = (image.shape[1], image.shape[2])
         if size != self.sizes[index]:
             raise BadImage(self.name(index), other_size(size, self.sizes[index]))
@@ -60,31 +52,88 @@ def open_coco(
     path: Path,
     *,
     channels: int,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     annotations: Annotations | None = None,
+    on_bad_annotation: OnBadAnnotation = "stop",
 ) -> DetectionData:
-    """PATH/train and val (or train2017 and val2017) with PATH/annotations/instances_train[2017].json and so on.
+    """A folder with annotations/instances_train[2017].json, instances_val[2017].json and folders of images, or a file.
 
-    Files that lie elsewhere are named in `annotations`. Without a file for `val`, a split is drawn by seed. Labels
-    count the categories of both files in the order of their ids; those of one id must have one name. Annotations that
-    belong to no image or category, and boxes without extent in their image, are left out; `check_detection` reports
-    them. Raises RegardError for what cannot be read as COCO's.
+    Other usual names and places are found too (`coco_layout`), and `annotations` names files that lie elsewhere. Where
+    there is no file for `val`, one for `test` is held out if it has boxes; without both a split is drawn by seed. With
+    `val_fraction` None, for data that are only evaluated on, there may be no file for `train`.
+
+    Labels count the categories of both files in the order of their ids. What has one meaning is mended, and counted in
+    `repairs`. What has none is an error, or is left out, as `on_bad_annotation` says: entries that cannot be read are
+    counted in `repairs` too; annotations of no image or category, and boxes outside of their image or without extent,
+    stay in the columns, where `check_detection` finds them. Raises RegardError, also for what cannot be read as COCO's.
     """
     address = f"coco:{path}"
-    train, val = _read_splits(path, annotations or Annotations())
-    names = _joined_categories([train] if val is None else [train, val])
+    parts = find_parts(path, annotations or Annotations(), needs_train=val_fraction is not None)
+    repairs = Repairs()
+    test = None if "val" in parts else parts.get("test")
+    files = read_parts(path, {name: part for name, part in parts.items() if part is test or name != "test"}, repairs)
+    if test is not None and not len(files["test"].ids) and "train" in files:
+        del files["test"]  # its boxes are the author's secret
+    if not any(file.category_ids for file in files.values()):
+        raise RegardError(f"{next(iter(files.values())).path}: has no categories; at least one is needed")
+    for file in files.values():
+        count_unused(file, repairs)
+    repairs.require(address, on_bad_annotation)
+    names, joined = joined_categories(list(files.values()), repairs, skip=on_bad_annotation == "skip")
+    if "test" in parts and "test" not in files:
+        kind = "annotation files are of a test part, which is neither trained on nor held out"
+        repairs.pass_over(kind, parts["test"].file)
+    for other in other_files(path, list(parts.values())):
+        repairs.pass_over("annotation files are not read", other)
     ids = tuple(sorted(names))
     class_names = tuple(names[identity] for identity in ids)
-    source: DetectionSource = CocoImages(train, ids, channels)
-    if val is not None:
-        held_out: DetectionSource = CocoImages(val, ids, channels)
+    sources = [CocoImages(file, ids, channels) for file in joined]
+    whole, has_val = sources[0], len(sources) == 2 or "train" not in files
+    if has_val:
+        train: DetectionSource = whole if len(sources) == 2 else SelectedDetectionSource(whole, [])
+        val: DetectionSource = sources[-1]
     else:
-        kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
-        source, held_out = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
-    return DetectionData(
-        address, class_names, ids, source, held_out, has_val=val is not None, can_flip=can_mirror(class_names)
-    )
+        paths = [joined[0].file(index) for index in range(len(whole))]
+        kept, held = split_detection(
+            len(whole), val_fraction=val_fraction, split_seed=split_seed, where=address, files=paths
+        )
+        train, val = SelectedDetectionSource(whole, kept), SelectedDetectionSource(whole, held)
+    return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs=repairs)
+
+
+def read_parts(path: Path, parts: Mapping[str, CocoPart], repairs: Repairs) -> dict[str, CocoFile]:
+    """The files of several parts, the categories of each with ids of its own."""
+    base = path if path.is_dir() else path.parent
+    read = {}
+    for name, part in parts.items():
+        inside = part.file.is_relative_to(base)
+        label = str(part.file.relative_to(base) if inside else part.file)
+        read[name] = read_coco_file(part.file, part.folders, repairs, label=label)
+    return read
+
+
+def count_unused(file: CocoFile, repairs: Repairs) -> None:
+    """Counts annotations that can be read but not used: those of no image or category, and boxes that are nowhere."""
+    place = file.places()
+    extent = _extent(file, place)
+    start, sides = file.boxes_xywh[:, :2], file.boxes_xywh[:, 2:]
+    turned = (sides < 0).any(axis=1)
+    outside = ((start >= extent) | (start + sides <= 0)).any(axis=1)
+    kinds = {
+        "annotations name no image of the file": place < 0,
+        "annotations name no category of the file": ~np.isin(file.of_category, file.category_ids),
+        "boxes are turned inside out": turned,
+        "boxes lie wholly outside of their image": (place >= 0) & (sides > 0).all(axis=1) & outside,
+    }
+    for kind, chosen in kinds.items():
+        for index in np.flatnonzero(chosen).tolist():
+            repairs.unused.setdefault(kind, []).append(f"{file.label} annotations[{file.rows[1][index]}]")
+
+
+def _extent(file: CocoFile, place: Int64[np.ndarray, " annotations"]) -> Int64[np.ndarray, "annotations 2"]:
+    """(width, height) of each annotation's image; 0 where there is no image."""
+    return np.append(file.sizes, [[0, 0]], axis=0)[place][:, ::-1]
 
 
 def can_mirror(class_names: Sequence[str]) -> bool:
@@ -93,52 +142,94 @@ def can_mirror(class_names: Sequence[str]) -> bool:
     return not words & {"left", "right"} and any(len(name) > 1 for name in class_names)
 
 
-def _read_splits(path: Path, given: Annotations) -> tuple[CocoFile, CocoFile | None]:
-    """The files for training and for evaluation; None where there is none for it."""
-    if not path.is_dir():
-        raise RegardError(f"coco:{path}: is not a folder" if path.exists() else f"coco:{path}: no such folder")
-    train_file = given.train_annotations or _annotation_file(path, "train")
-    if train_file is None:
-        raise RegardError(
-            f"coco:{path}: has no annotations/instances_train.json (nor instances_train2017.json); "
-            "name the file with --set data.train_annotations=FILE"
-        )
-    train = read_coco_file(train_file, given.train_images or _image_folder(path, train_file, "train"))
-    val_file = given.val_annotations or _annotation_file(path, "val")
-    if val_file is None:
-        return train, None
-    return train, read_coco_file(val_file, given.val_images or _image_folder(path, val_file, "val"))
+def joined_categories(
+    files: Sequence[CocoFile], repairs: Repairs, *, skip: bool
+) -> tuple[dict[int, str], list[CocoFile]]:
+    """Names by id, of the files together, and the files with these ids.
 
-
-def _annotation_file(path: Path, split: str) -> Path | None:
-    names = [path / "annotations" / f"instances_{name}.json" for name in SPLITS[split]]
-    names += [path / name / "_annotations.coco.json" for name in SPLITS[split]]  # as Roboflow exports them
-    return next((name for name in names if name.exists()), None)
-
-
-def _image_folder(path: Path, annotations: Path, split: str) -> Path:
-    """The folder named after the file or after the split; else PATH/images or PATH, which serve both splits."""
-    if annotations.name == "_annotations.coco.json":
-        return annotations.parent
-    names = sorted(SPLITS[split], key=lambda name: annotations.stem != f"instances_{name}")
-    folders = [folder / name for folder in (path, path / "images") for name in names]
-    return next((folder for folder in (*folders, path / "images") if folder.is_dir()), path)
-
-
-def _joined_categories(files: Sequence[CocoFile]) -> dict[int, str]:
-    """Names by id, of the files together; the first counts where one file has an id twice."""
-    joined: dict[int, str] = {}
+    Files whose ids differ are joined by their names, if those are the same; else an id with two names is an error, or
+    with `skip` left out of all files but the first. Categories of one name are one class if nothing else differs. A
+    category that is another's supercategory, as the root that Roboflow writes, is no class unless it has objects.
+    """
+    names: dict[int, str] = {}
+    more: dict[int, dict[str, Any]] = {}
+    joined = []
     for file in files:
-        names = dict(zip(reversed(file.category_ids), reversed(file.category_names), strict=True))
-        for identity, name in names.items():
-            if joined.setdefault(identity, name) != name:
+        own = dict(zip(reversed(file.category_ids), reversed(file.category_names), strict=True))
+        conflict = next((identity for identity, name in own.items() if names.get(identity, name) != name), None)
+        if conflict is not None:
+            by_name = {name: identity for identity, name in names.items()}
+            if (
+                len(by_name) == len(names)
+                and len(set(own.values())) == len(own)
+                and by_name.keys() >= set(own.values())
+            ):
+                repairs.heal("files have other ids for the same names of categories: the names count", file.path)
+                file = _renumbered(file, {identity: by_name[name] for identity, name in own.items()})
+            elif skip:
+                file = _without_conflicts(file, names, repairs)
+            else:
                 raise RegardError(
-                    f"{file.path}: category {identity} is {name!r}, and {joined[identity]!r} in {files[0].path}; "
-                    "both files need the same categories"
+                    f"{file.path}: category {conflict} is {shortened(own[conflict])}, and {shortened(names[conflict])} "
+                    f"in {files[0].path}; both files need the same categories; --set data.on_bad_annotation=skip "
+                    "leaves out what is of such a category here"
                 )
-    if not joined:
-        raise RegardError(f"{files[0].path}: has no categories; at least one is needed")
-    return joined
+        names = dict(zip(reversed(file.category_ids), reversed(file.category_names), strict=True)) | names
+        more = dict(zip(reversed(file.category_ids), reversed(file.more_of_categories), strict=True)) | more
+        joined.append(file)
+    of_name = defaultdict(list)
+    for identity in sorted(names):
+        of_name[names[identity], json.dumps(more[identity], sort_keys=True)].append(identity)
+    twins = {twin: same[0] for same in of_name.values() for twin in same[1:]}
+    if twins:
+        for twin, identity in twins.items():
+            repairs.heal("categories have the name of another, and are one class with it", f"{twin} is {identity}")
+        joined = [_renumbered(file, twins) for file in joined]
+        names = {identity: name for identity, name in names.items() if identity not in twins}
+    used = set(np.unique(np.concatenate([file.of_category for file in joined])).tolist())
+    roots = [
+        identity
+        for identity, name in names.items()
+        if identity not in used
+        and any(of.get("supercategory") == name for other, of in more.items() if other not in (identity, *twins))
+    ]
+    for root in roots if len(roots) < len(names) else ():
+        repairs.heal("categories are no classes: others belong to them, and no object", f"{names.pop(root)} ({root})")
+    return names, joined
+
+
+def _without_conflicts(file: CocoFile, names: Mapping[int, str], repairs: Repairs) -> CocoFile:
+    """The file without categories that have another name elsewhere, so that annotations name no category there."""
+    kept = []
+    for index, (identity, name) in enumerate(zip(file.category_ids, file.category_names, strict=True)):
+        if names.get(identity, name) == name:
+            kept.append(index)
+        else:
+            where = f"{file.label}: {identity} is {shortened(name)}, and {shortened(names[identity])} elsewhere"
+            repairs.leave_out("categories have another name in another file", where)
+    return _with_categories(file, kept, file.category_ids)
+
+
+def _with_categories(file: CocoFile, kept: Sequence[int], ids: Sequence[int]) -> CocoFile:
+    """The file with some of its categories, which may have other ids now."""
+    return replace(
+        file,
+        category_ids=[ids[index] for index in kept],
+        category_names=[file.category_names[index] for index in kept],
+        more_of_categories=[file.more_of_categories[index] for index in kept],
+    )
+
+
+def _renumbered(file: CocoFile, ids: dict[int, int]) -> CocoFile:
+    """The file with other ids of categories; those that become one are listed once."""
+    was = np.array(list(ids), dtype=np.int64)
+    order = np.argsort(was)
+    become = np.array(list(ids.values()), dtype=np.int64)[order]
+    near = np.minimum(np.searchsorted(was[order], file.of_category), len(was) - 1)
+    of_category = np.where(was[order][near] == file.of_category, become[near], file.of_category)
+    listed = [ids.get(own, own) for own in file.category_ids]
+    first = [index for index, own in enumerate(listed) if listed.index(own) == index or own not in ids.values()]
+    return replace(_with_categories(file, first, listed), of_category=of_category)
 
 
 class _ObjectsOfImages(Sequence[Objects]):
@@ -158,15 +249,23 @@ class _ObjectsOfImages(Sequence[Objects]):
         return Objects(*(column[start:end] for column in self.columns))
 
 
-def _objects(file: CocoFile, category_ids: Sequence[int]) -> Sequence[Objects]:
-    """The usable annotations, image by image."""
+def usable(
+    file: CocoFile, category_ids: Sequence[int]
+) -> tuple[Float32[np.ndarray, "annotations 4"], Bool[np.ndarray, " annotations"]]:
+    """Corners of the boxes, clipped to their images, and which annotations are of a class and have an extent there."""
     place, known = file.places(), np.isin(file.of_category, category_ids)
-    extent = np.append(file.sizes, [[0, 0]], axis=0)[place][:, ::-1]  # no extent where there is no image
+    extent = _extent(file, place)
     start = np.clip(file.boxes_xywh[:, :2], 0, extent)
     end = np.clip(file.boxes_xywh[:, :2] + file.boxes_xywh[:, 2:], 0, extent)
     corners = np.concatenate([start, end], axis=1).astype(np.float32)
-    usable = np.flatnonzero((place >= 0) & known & (corners[:, 2:] > corners[:, :2]).all(axis=1))
-    order = usable[np.argsort(place[usable], kind="stable")]
+    return corners, (place >= 0) & known & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+
+
+def _objects(file: CocoFile, category_ids: Sequence[int]) -> Sequence[Objects]:
+    """The usable annotations, image by image."""
+    place, (corners, chosen) = file.places(), usable(file, category_ids)
+    kept = np.flatnonzero(chosen)
+    order = kept[np.argsort(place[kept], kind="stable")]
     columns = (
         torch.from_numpy(corners[order]),
         torch.from_numpy(np.searchsorted(category_ids, file.of_category[order]).astype(np.int64)),

@@ -1,12 +1,18 @@
 """Paths as labelling tools write them, and the files that they mean."""
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from pathlib import Path, PurePath, PurePosixPath
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any
 from unicodedata import normalize
+from urllib.parse import unquote
 
 from regard.errors import first_few
+
+MOST_COMPARED = 5_000  # names, to find the one that was probably meant
 
 
 class FilesBelow:
@@ -38,6 +44,15 @@ class FilesBelow:
                 return self.exact[best[0]], how
         return None, ""
 
+    def find_tail(self, stated: str) -> tuple[Path | None, str]:
+        """As `find`, where the file's whole path below the folder is the end of the stated one."""
+        found, how = self.find(stated)
+        if found is not None:
+            folders = _plain(found.relative_to(self.folder).as_posix()).split("/")[:-1]
+            if _common_tail(folders, _plain(stated).split("/")[:-1]) < len(folders):
+                return None, ""
+        return found, how
+
     def hint(self, stated: str) -> str:
         """What is there instead of a file that was not found."""
         parts = _plain(stated).split("/")
@@ -46,7 +61,10 @@ class FilesBelow:
             return f"{len(several)} such files are there: {first_few(several)}"
         if not self.exact:
             return f"{self.folder} holds no such files"
-        return f"{self.folder} holds {len(self.exact)} others: {first_few(sorted(self.exact))}"
+        known = {name.rpartition("/")[2]: name for name in list(self.exact)[:MOST_COMPARED]}
+        near = get_close_matches(parts[-1], known, n=1, cutoff=0.8)
+        meant = f", perhaps {known[near[0]]} is meant" if near else ""
+        return f"{self.folder} holds {len(self.exact)} others: {first_few(sorted(self.exact))}{meant}"
 
 
 def is_inside(path: PurePath, folder: Path) -> bool:
@@ -60,9 +78,39 @@ def is_inside(path: PurePath, folder: Path) -> bool:
     return True
 
 
+def stays_inside(name: Any) -> bool:
+    """Whether a stated path stays below the folder it starts from, on any system."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    if not name.startswith("/") and not {"\\", ":"} & set(name) and ".." not in name:
+        return True  # nearly all of them
+    kinds = (PurePosixPath(name), PureWindowsPath(name))
+    return not any(path.anchor or ".." in path.parts for path in kinds)
+
+
+def are_there(names: Sequence[Any], folder: Path) -> list[bool]:
+    """Whether each of the stated paths is inside of the folder and there as it is written. Folders are listed once."""
+    listed: dict[str, frozenset[str]] = {}
+
+    def is_there(name: Any) -> bool:
+        if not stays_inside(name):
+            return False
+        parent, _, last = name.rpartition("/")
+        if parent not in listed:
+            try:
+                listed[parent] = frozenset(entry.name for entry in os.scandir(folder / parent))
+            except (OSError, ValueError):
+                listed[parent] = frozenset()
+        return last in listed[parent]
+
+    return [is_there(name) for name in names]
+
+
 def _plain(path: str) -> str:
     """A path without drive, dots and differences of case, Unicode form and slashes."""
-    path = re.sub(r"^[A-Za-z]:", "", path.replace("\\", "/"))
+    if "://" in path or "?d=" in path:  # Label Studio serves local files as /data/local-files/?d=images/a.jpg
+        path = path.partition("?d=")[2] or path.partition("?")[0]
+    path = re.sub(r"^[A-Za-z]:", "", (unquote(path) if "%" in path else path).replace("\\", "/"))
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     return normalize("NFC", "/".join(parts)).casefold()
 

@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.boxes.repairs import Repairs
+from regard.data.images.doubles import doubles, kept_together
 from regard.data.images.files import read_image
+from regard.data.images.pixels import AS_STORED, Decoding
 from regard.errors import RegardError
 
 
@@ -43,6 +45,8 @@ class DetectionSource(ABC):
     sizes: Sequence[tuple[int, int]]
     """(height, width)."""
     skipped: tuple[str, ...] = ()
+    decoding: Decoding = AS_STORED
+    """How its files become 8 bits."""
 
     def __len__(self) -> int:
         return len(self.objects)
@@ -108,19 +112,29 @@ class DetectionData:
     has_val: bool
     can_flip: bool
     """Whether left and right may be exchanged: not where the classes are written signs, as digits are."""
+    decoding: Decoding = AS_STORED
+    """How files become 8 bits: as given, or as the training images need it."""
     repairs: Repairs = field(default_factory=Repairs)
     """What the reader assumed, left out, and passed over."""
 
 
-def split_detection(count: int, *, val_fraction: float, split_seed: int, where: str) -> tuple[list[int], list[int]]:
-    """Indices of a training and a validation split, both sorted, drawn by seed. RegardError with too few images."""
+def split_detection(
+    count: int, *, val_fraction: float | None, split_seed: int, where: str, files: Sequence[Path] = ()
+) -> tuple[list[int], list[int]]:
+    """Indices of a training and a validation split, both sorted, drawn by seed; for None nothing is held out.
+
+    `files`, one for each image, are kept on one side where they have the same bytes. RegardError with too few images
+    for two parts.
+    """
+    if val_fraction is None:
+        return list(range(count)), []
     if not 0 < val_fraction < 1:
         raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
     if count < 2:
         raise RegardError(f"{where}: {count} images; two are needed, one to train on and one to evaluate on")
     num_val = min(max(math.ceil(count * val_fraction), 1), count - 1)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(split_seed)).tolist()
-    return sorted(order[num_val:]), sorted(order[:num_val])
+    return kept_together(order[num_val:], order[:num_val], doubles(files))
 
 
 def clipped(objects: Objects, size: tuple[int, int]) -> Objects:
@@ -151,7 +165,7 @@ class FileDetectionSource(DetectionSource):
         self.image_ids = range(1, len(self.files) + 1)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        return read_image(self.files[index], self.channels)
+        return read_image(self.files[index], self.channels, self.decoding)
 
     def name(self, index: int) -> str:
         return str(self.files[index])
@@ -163,7 +177,7 @@ def in_two_splits(
     train: DetectionSource,
     val: DetectionSource | None,
     *,
-    val_fraction: float,
+    val_fraction: float | None,
     split_seed: int,
     can_flip: bool = True,
     repairs: Repairs | None = None,
@@ -173,7 +187,10 @@ def in_two_splits(
     has_val = val is not None
     if val is None:
         source = train
-        kept, held = split_detection(len(source), val_fraction=val_fraction, split_seed=split_seed, where=address)
+        files = source.files if isinstance(source, FileDetectionSource) else ()
+        kept, held = split_detection(
+            len(source), val_fraction=val_fraction, split_seed=split_seed, where=address, files=files
+        )
         train, val = SelectedDetectionSource(source, kept), SelectedDetectionSource(source, held)
     ids = tuple(range(len(names)))
-    return DetectionData(address, names, ids, train, val, has_val, can_flip, repairs or Repairs())
+    return DetectionData(address, names, ids, train, val, has_val, can_flip, repairs=repairs or Repairs())

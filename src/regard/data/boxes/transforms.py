@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from regard.data.boxes.sources import Objects
-from regard.data.images.files import require_channels
+from regard.data.images.pixels import AS_STORED, Decoding, require_channels
 from regard.data.images.transforms import Normalise
 from regard.errors import RegardError
 
@@ -25,7 +25,8 @@ class DetectionPreprocessing:
     """What is done to every image of a run, in training and after: it is stored with the weights.
 
     shortest: pixels of the shorter side, unless the longer side would come to more than `longest`. channels: 1 or 3.
-    mean, std: of each channel, in units where white is 1. Raises RegardError for a value out of range.
+    mean, std: of each channel, in units where white is 1. decoding: how files become 8 bits. Raises RegardError for a
+    value out of range.
     """
 
     shortest: int
@@ -33,6 +34,7 @@ class DetectionPreprocessing:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    decoding: Decoding = AS_STORED
 
     def __post_init__(self) -> None:
         require_channels(self.channels)
@@ -50,15 +52,16 @@ class DetectionPreprocessing:
         return ((image * std + mean) * 255).round().clamp(0, 255).byte()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they are stored in JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain values, as they are stored in JSON; `decoding` only where it is not the usual one."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return values if self.decoding != AS_STORED else {k: v for k, v in values.items() if k != "decoding"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DetectionPreprocessing":
         """The inverse of `to_dict`. Raises RegardError for missing or unknown keys and for values of a wrong type."""
         wanted = {field.name for field in fields(cls)}
-        if values.keys() != wanted:
-            missing = ", ".join(sorted(wanted - values.keys())) or "none"
+        if not wanted - {"decoding"} <= values.keys() <= wanted:
+            missing = ", ".join(sorted(wanted - {"decoding"} - values.keys())) or "none"
             surplus = ", ".join(sorted(values.keys() - wanted)) or "none"
             raise RegardError(f"preprocessing: missing keys: {missing}; unknown keys: {surplus}")
         try:
@@ -66,7 +69,7 @@ class DetectionPreprocessing:
             mean, std = (tuple(float(value) for value in values[name]) for name in ("mean", "std"))
         except (TypeError, ValueError) as error:
             raise RegardError(f"preprocessing: {error}") from None
-        return cls(shortest, longest, channels, mean, std)
+        return cls(shortest, longest, channels, mean, std, Decoding.from_dict(values.get("decoding", {})))
 
 
 @dataclass(frozen=True)

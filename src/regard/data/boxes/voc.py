@@ -15,6 +15,7 @@ from regard.data.boxes.paths import FilesBelow
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
 from regard.errors import RegardError
 from regard.reading import read_text, read_xml
@@ -50,7 +51,7 @@ def open_voc(
     path: Path,
     *,
     channels: int,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_annotation: OnBadAnnotation = "stop",
 ) -> DetectionData:
@@ -58,11 +59,12 @@ def open_voc(
 
     ImageSets/Main/train.txt and val.txt say which images are which, else folders `train` and `val`. Where there is no
     `train`, `trainval` is trained on; where there is no `val`, `test` is held out. Without any list, a split is drawn
-    by seed. Objects marked as difficult count as COCO's crowds: not trained on, and ignored in evaluation. Corners are
-    numbered from 1 in the files. Classes are in alphabetical order. Raises RegardError.
+    by seed. With `val_fraction` None, for data that are only evaluated on, there may be no `train`.
+    Objects marked as difficult count as COCO's crowds: not trained on, and ignored in evaluation. Corners are numbered
+    from 1 in the files. Classes are in alphabetical order. Raises RegardError.
     """
     address, repairs = f"voc:{path}", Repairs()
-    splits = _read(path, address, repairs)
+    splits = _read(path, address, repairs, needs_train=val_fraction is not None)
     repairs.require(address, on_bad_annotation)
     names = sorted({item.name for split in splits.values() for entry in split for item in entry.objects})
     if not names:
@@ -93,7 +95,7 @@ def fix_voc(path: Path, out: Path) -> Repairs:
     A split that the data bring becomes lists in OUT/ImageSets/Main. Raises RegardError.
     """
     repairs = Repairs()
-    splits = _read(path, f"voc:{path}", repairs)
+    splits = _read(path, f"voc:{path}", repairs, needs_train=False)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
@@ -136,7 +138,7 @@ def _child(parent: Element, tag: str) -> Element:
     return ElementTree.SubElement(parent, tag) if found is None else found
 
 
-def _read(path: Path, address: str, repairs: Repairs) -> dict[str, list[_Annotated]]:
+def _read(path: Path, address: str, repairs: Repairs, *, needs_train: bool) -> dict[str, list[_Annotated]]:
     """The usable annotations: `train`, and `val` where the data have a split of their own."""
     if not path.is_dir():
         raise RegardError(f"{address}: is not a folder" if path.exists() else f"{address}: does not exist")
@@ -149,14 +151,14 @@ def _read(path: Path, address: str, repairs: Repairs) -> dict[str, list[_Annotat
     for ending in (".xml", ".txt"):
         del repairs.other_files[ending]
     images = FilesBelow(root, found)
-    splits = _splits(root, address, xml_files, repairs)
+    splits = _splits(root, address, xml_files, repairs, needs_train=needs_train)
     read: dict[str, list[_Annotated]] = {}
     used: set[Path] = set()
     for split, files in splits.items():
         entries = [_annotated(root, file, images, repairs) for file in files]
         read[split] = [entry for entry in entries if entry is not None]
         used |= {entry.image for entry in read[split]}
-        if not read[split]:
+        if not read[split] and (files or needs_train):
             why = "; ".join(places[0] for places in repairs.left_out.values())
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {why or 'it lists none'}")
     for file in images.exact.values():
@@ -181,7 +183,7 @@ def _layout(path: Path, address: str) -> tuple[Path, dict[str, Path]]:
         for folder in [_folder(path, names)]
         if folder is not None and files_below(folder, ".xml")
     }
-    if "train" in parts or "trainval" in parts:
+    if parts:
         return path, parts
     if files_below(path, ".xml"):
         return path, {"": path}
@@ -198,7 +200,9 @@ def _folder(parent: Path, names: tuple[str, ...]) -> Path | None:
     return next((there[name] for name in names if name in there), None)
 
 
-def _splits(root: Path, address: str, xml_files: dict[str, dict[str, Path]], repairs: Repairs) -> dict[str, list[Path]]:
+def _splits(
+    root: Path, address: str, xml_files: dict[str, dict[str, Path]], repairs: Repairs, *, needs_train: bool
+) -> dict[str, list[Path]]:
     """The annotation files to train on and those held out; without lists or folders of parts, all to train on."""
     if "" in xml_files:
         every, main = xml_files[""], root / "ImageSets" / "Main"
@@ -215,9 +219,11 @@ def _splits(root: Path, address: str, xml_files: dict[str, dict[str, Path]], rep
             return {"train": train, "val": rest}
     elif "trainval" in parts:
         train = [file for file in parts["trainval"] if file not in set(parts.get(held_out or "", []))]
+    elif needs_train:
+        stated = ", ".join(parts)
+        raise RegardError(f"{address}: has a part {stated}, but neither train nor trainval (ImageSets/Main/train.txt)")
     else:
-        stated = ", ".join(f"{split}.txt" for split in parts)
-        raise RegardError(f"{address}: has {stated} in ImageSets/Main, but neither train.txt nor trainval.txt")
+        train = []
     return {"train": train, "val": parts[held_out]} if held_out else {"train": train}
 
 
@@ -277,7 +283,7 @@ def _size(element: Element, file: Path, image: Path, repairs: Repairs) -> tuple[
     if all(side is not None and side.is_integer() and 1 <= side < 2**31 for side in sides):
         return int(sides[0] or 0), int(sides[1] or 0)
     try:
-        size = check_header(image)
+        size = check_header(image, ANY_SIZE)
     except BadImage as error:
         repairs.leave_out("annotation files state no size, and their images cannot be read", f"{file}: {error}")
         return None

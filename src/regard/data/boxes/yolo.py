@@ -18,6 +18,7 @@ from regard.data.boxes.paths import FilesBelow, is_inside
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, OnBadImage, check_header
+from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
 from regard.errors import RegardError, first_few, first_of
 from regard.reading import read_text, read_yaml
@@ -59,7 +60,7 @@ def open_yolo(
     path: Path,
     *,
     channels: int,
-    val_fraction: float = 0.25,
+    val_fraction: float | None = 0.25,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
@@ -68,12 +69,13 @@ def open_yolo(
 
     `train` and `val` are folders of images, text files that list images, or lists of these. Labels lie where the path
     of an image has `labels` in the place of its last `images`, or beside the image. An image without a label file
-    holds no object. `test` is held out where there is no `val`; without both, a split is drawn by seed. Raises
-    RegardError, and BadImage for images that cannot be read under "stop".
+    holds no object. `test` is held out where there is no `val`; without both, a split is drawn by seed. With
+    `val_fraction` None, for data that are only evaluated on, `train` may be missing. Raises RegardError, and BadImage
+    for images that cannot be read under "stop".
     """
     repairs = Repairs()
     address = f"yolo:{path}"
-    whole = _read(path, address, repairs, on_bad_image)
+    whole = _read(path, address, repairs, on_bad_image, needs_train=val_fraction is not None)
     repairs.require(address, on_bad_annotation)
     sources = {
         split: FileDetectionSource(
@@ -103,7 +105,7 @@ def fix_yolo(path: Path, out: Path) -> Repairs:
     import yaml
 
     repairs = Repairs()
-    whole = _read(path, f"yolo:{path}", repairs, "skip")
+    whole = _read(path, f"yolo:{path}", repairs, "skip", needs_train=False)
     listed = {}
     for split, images in whole.splits.items():
         for image in images:
@@ -121,7 +123,7 @@ def fix_yolo(path: Path, out: Path) -> Repairs:
     return repairs
 
 
-def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) -> _Yolo:
+def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage, *, needs_train: bool) -> _Yolo:
     if not path.is_dir():
         raise RegardError(f"{address}: is not a folder" if path.exists() else f"{address}: does not exist")
     config_file, config = _config(path, address)
@@ -131,23 +133,23 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage) 
         del repairs.other_files[ending]
     files = FilesBelow(path, found)
     parts = {split: _images(path, config, config_file, split, files, repairs) for split in SPLITS}
-    if parts["train"] is None:
-        raise RegardError(f"{config_file}: names no folder of images under 'train'")
     held_out = "val" if parts["val"] else "test"
+    if parts["train"] is None and (needs_train or not parts[held_out]):
+        raise RegardError(f"{config_file}: names no folder of images under 'train'")
     _keep_apart(parts, held_out, config_file, repairs)
     if held_out == "val":
         for file in parts["test"] or []:
             repairs.pass_over("images are of the part 'test', which a training does not use", file)
     bad: list[BadImage] = []
-    whole = _Yolo(names, {}, "kpt_shape" in config)
+    whole = _Yolo(names, {"train": []}, "kpt_shape" in config)
     for split, images in (("train", parts["train"]), ("val", parts[held_out])):
         if images:
             read = [_image(path, image, whole, repairs, bad) for image in images]
             whole.splits[split] = [image for image in read if image is not None]
     if bad and on_bad_image == "stop":
         raise BadImage(bad[0].path, first_of([error.reason for error in bad], "more that cannot be read"))
-    for split in ("train", *whole.splits):
-        if not whole.splits.get(split):
+    for split, used in whole.splits.items():
+        if not used and (parts["train"] is not None or split != "train"):
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {_why(repairs, bad)}")
     _pass_over(path, whole, files, {*(parts["test"] or [])}, repairs)
     return whole
@@ -311,7 +313,7 @@ def _image(path: Path, file: Path, whole: _Yolo, repairs: Repairs, bad: list[Bad
             return None
         image.lines = list(_lines(text, label_file, whole, repairs))
     try:
-        image.size = check_header(file)
+        image.size = check_header(file, ANY_SIZE)
     except BadImage as error:  # under "skip" the image is left out later, with its reason
         bad.append(error)
         image.lines = []

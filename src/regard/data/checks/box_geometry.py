@@ -1,7 +1,6 @@
 """Boxes that cannot be right: outside of their image, without extent, or written in another format."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from regard.data.boxes.coco import CocoImages
 from regard.data.boxes.sources import DetectionSource, FileDetectionSource
-from regard.data.checks.issue import Issue
+from regard.data.checks.issue import Issue, Severity
 from regard.data.checks.suspect_images import DRAWN, Suspect
 from regard.errors import first_few
 
@@ -29,8 +28,11 @@ CENTRED = "(centre x, centre y, width, height)"
 Stated = Float64[np.ndarray, "boxes 4"]
 
 
-def check_boxes(where: str, source: DetectionSource) -> tuple[list[Issue], list[Suspect]]:
-    """Issues for the boxes of a source as its files state them, one for each kind of fault; and images to look at."""
+def check_boxes(where: str, source: DetectionSource, severity: Severity) -> tuple[list[Issue], list[Suspect]]:
+    """Issues for the boxes of a source as its files state them, one for each kind of fault; and images to look at.
+
+    severity: of boxes that are left out, as `on_bad_annotation` says.
+    """
     stated, place, format_ = _stated(source)
     extent = np.array(source.sizes, dtype=np.float64).reshape(-1, 2)[place][:, ::-1]
     corners = _corners(stated, format_)
@@ -40,9 +42,10 @@ def check_boxes(where: str, source: DetectionSource) -> tuple[list[Issue], list[
     sound = ~turned & ~empty
     outside = sound & np.any((start >= extent) | (end <= 0), axis=1)
     reaching = sound & ~outside & np.any((start < -TOLERANCE) | (end > extent + TOLERANCE), axis=1)
-    kinds: list[tuple[Literal["error", "warning"], np.ndarray, str, str]] = [
-        ("error", turned, "turned inside out", "their end lies before their start"),
-        ("error", outside, "wholly outside of their image", "nothing of them is in it"),
+    switch = "--set data.on_bad_annotation=skip takes the others" if severity == "error" else "they are left out"
+    kinds: list[tuple[Severity, np.ndarray, str, str]] = [
+        (severity, turned, "turned inside out", f"their end lies before their start; {switch}"),
+        (severity, outside, "wholly outside of their image", f"nothing of them is in it; {switch}"),
         ("warning", empty, "empty", "their width or height is 0; they are left out"),
         ("warning", reaching, "reaching out of their image", "they are cut at its edge"),
     ]

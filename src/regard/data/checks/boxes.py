@@ -1,24 +1,31 @@
 """`regard data check` for boxes: what would spoil a training. It runs before each training too."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from regard.data.boxes.coco import CocoImages
+from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData, DetectionSource
 from regard.data.checks.box_geometry import check_boxes
 from regard.data.checks.coco_ids import check_ids
 from regard.data.checks.image_files import check_files, origin, shared_files
-from regard.data.checks.issue import Issue
+from regard.data.checks.issue import Issue, Severity, shared_images
+from regard.data.checks.repairs import check_repairs, check_unlisted
 from regard.data.checks.suspect_images import Suspect
+from regard.data.images.files import OnBadImage
+from regard.data.images.pixels import Decoding
 from regard.errors import first_few
 
-# Up to this fraction of validation images may be trained on too with a warning: it changes no figure by much.
-SHARED = 0.01
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
 QUERIES_AN_OBJECT = 1.5
+
+
+def queries_for(objects: int) -> int:
+    """How many queries suit images of up to that many objects: half as many more, a multiple of ten."""
+    return math.ceil(objects * QUERIES_AN_OBJECT / 10) * 10
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,45 @@ class DetectionSummary:
 Checked = tuple[list[Issue], DetectionSummary, list[Suspect]]
 
 
-def check_opened_detection(data: DetectionData, *, num_queries: int | None = None, pixels: bool = True) -> Checked:
+def check_opened_detection(
+    data: DetectionData,
+    *,
+    num_queries: int | None = None,
+    pixels: bool = True,
+    strict: bool = False,
+    on_bad_image: OnBadImage = "stop",
+    on_bad_annotation: OnBadAnnotation = "stop",
+) -> Checked:
     """The issues of opened data, errors first; a summary; and a few images to look at.
 
     num_queries: the most objects that the model can find in an image. pixels: whether every image is decoded; else
-    only headers are read, which is quick enough before each training. All faults of one kind in a split are one issue,
-    with the first few examples.
+    only headers are read, which is quick enough before each training. strict: whether held-out files that are trained
+    on too, in a split that the data bring, are an error. on_bad_image, on_bad_annotation: whether images and
+    annotations that cannot be used are an error or a warning. All faults of one kind in a split are one issue, with the
+    first few examples.
     """
     splits = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
-    issues: list[Issue] = []
+    severity: Severity = "error" if on_bad_annotation == "stop" else "warning"
+    issues = check_repairs(data.repairs, data.address, severity)
     suspects: list[Suspect] = []
     wholes = {id(origin(source)[0]): (_where(data, split), origin(source)[0]) for split, source in splits.items()}
     for where, whole in wholes.values():  # once where both splits come from one file
         if isinstance(whole, CocoImages):
-            issues += check_ids(whole.file)
-        more_issues, more_suspects = check_boxes(where, whole)
+            issues += check_ids(whole.file, severity)
+        more_issues, more_suspects = check_boxes(where, whole, severity)
         issues, suspects = issues + more_issues, suspects + more_suspects
+    issues += check_unlisted([whole.file for _, whole in wholes.values() if isinstance(whole, CocoImages)])
     for split, source in splits.items():
-        more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels)
+        more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels, on_bad_image=on_bad_image)
         issues, suspects = issues + more_issues, suspects + more_suspects
     objects = {split: _Counts(source, len(data.class_names)) for split, source in splits.items()}
     for split, counts in objects.items():
         issues += _check_objects(counts, data.class_names, num_queries, split, _where(data, split))
     issues += _check_classes(data.class_names, data.address)
+    if data.decoding != Decoding(data.decoding.max_megapixels):
+        issues.append(Issue("warning", f"images have more than 8 bits: {data.decoding}", data.address))
     if "val" in splits:
-        issues += _check_shared(data)
+        issues += _check_shared(data, strict)
     train, val = objects["train"], objects.get("val", objects["train"])
     summary = DetectionSummary(
         num_train=len(data.train),
@@ -127,7 +148,7 @@ def _check_objects(
         rest = "whose rest is not learned" if split == "train" else "whose rest cannot be found"
         warnings.append(
             f"{len(above)} of {total} images have more objects than the {num_queries} queries, up to {most}, {rest}: "
-            f"{counts.names(above)}; model.num_queries={-(-most * QUERIES_AN_OBJECT // 10) * 10:.0f} would do"
+            f"{counts.names(above)}; model.num_queries={queries_for(most)} would do"
         )
     return [Issue("warning", what, where) for what in warnings]
 
@@ -142,11 +163,6 @@ def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:
     return []
 
 
-def _check_shared(data: DetectionData) -> list[Issue]:
-    shared = shared_files(data.train, data.val)
-    if not shared:
-        return []
-    severity: Literal["error", "warning"] = "error" if len(shared) > SHARED * len(data.val) else "warning"
-    pairs = first_few([f"{held_out} is {trained}" for held_out, trained in shared])
-    what = f"{len(shared)} of {len(data.val)} held-out images are trained on too: {pairs}"
-    return [Issue(severity, what, data.address)]
+def _check_shared(data: DetectionData, strict: bool) -> list[Issue]:
+    pairs = shared_files(data.train, data.val)
+    return shared_images(pairs, len(data.val), data.address, has_val=data.has_val, strict=strict)

@@ -1,17 +1,18 @@
 """The image files of a set with boxes: whether they exist, can be read, and have the stated size."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 from regard.data.boxes.coco import CocoImages, other_size
 from regard.data.boxes.sources import DetectionData, DetectionSource, FileDetectionSource, SelectedDetectionSource
-from regard.data.checks.issue import Issue
+from regard.data.checks.issue import Issue, Severity
 from regard.data.checks.suspect_images import DRAWN, Suspect
-from regard.data.images.files import BadImage, check_header
-from regard.errors import first_few
+from regard.data.images.doubles import shared
+from regard.data.images.files import BadImage, OnBadImage, check_header, measure_decoding, read_header
+from regard.data.images.pixels import ANY_SIZE, Decoding
+from regard.data.images.walk import DEEP_EXTENSIONS
+from regard.errors import RegardError, first_few
 
 MISSING = "are missing"
 UNREADABLE = "cannot be read"
@@ -37,25 +38,51 @@ def files_of(source: DetectionSource) -> list[Path]:
 def without_bad_images(data: DetectionData) -> DetectionData:
     """Data without the images that are missing, unreadable by their header, or of another size than stated.
 
-    Each split lists its own in `skipped`. Images whose pixels are damaged stay: only headers are read here.
+    Each split lists its own in `skipped`. Images whose pixels are damaged stay: only headers are read here. Raises
+    RegardError where no image is left.
     """
-    return replace(data, train=_readable(data.train), val=_readable(data.val))
+    train = _readable(data.train, f"{data.address}: none of the images to train on can be read")
+    val = train if data.val is data.train else _readable(data.val, f"{data.address}: no held-out image can be read")
+    return replace(data, train=train, val=val)
 
 
-def _readable(source: DetectionSource) -> DetectionSource:
+def decoded_alike(data: DetectionData, decoding: Decoding | None, max_megapixels: float) -> DetectionData:
+    """Data whose files become 8 bits as `decoding` says; None: as the training images need it, which is measured."""
+    if decoding is None:
+        candidates = [file for file in files_of(data.train) if file.suffix.lower() in DEEP_EXTENSIONS]
+        decoding = measure_decoding([file for file in candidates if _is_deep(file)], max_megapixels)
+    for source in (data.train, data.val):
+        origin(source)[0].decoding = decoding
+    return replace(data, decoding=decoding)
+
+
+def _is_deep(file: Path) -> bool:
+    try:
+        return read_header(file, ANY_SIZE).deep
+    except BadImage:  # which is reported, or left out, elsewhere
+        return False
+
+
+def _readable(source: DetectionSource, otherwise: str) -> DetectionSource:
     bad = {index: message for index, _, message in _faults(source, pixels=False)}
     if not bad:
         return source
+    if len(bad) == len(source):
+        raise RegardError(f"{otherwise}: {first_few(list(bad.values()))}")
     kept = SelectedDetectionSource(source, [index for index in range(len(source)) if index not in bad])
     kept.skipped = (*source.skipped, *bad.values())
     return kept
 
 
-def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[list[Issue], list[Suspect]]:
+def check_files(
+    where: str, source: DetectionSource, *, pixels: bool, on_bad_image: OnBadImage = "stop"
+) -> tuple[list[Issue], list[Suspect]]:
     """Issues for images that are missing, unreadable, of another size than stated, or left out; images to look at.
 
-    pixels: whether every image is decoded; else only headers are read.
+    pixels: whether every image is decoded; else only headers are read. on_bad_image: whether a fault is an error or a
+    warning.
     """
+    severity: Severity = "error" if on_bad_image == "stop" else "warning"
     issues: list[Issue] = []
     suspects: list[Suspect] = []
     if source.skipped:
@@ -67,9 +94,13 @@ def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[l
         if not faulty:
             continue
         what = f"{len(faulty)} of {len(source)} images {kind}: {first_few([message for _, message in faulty])}"
-        if kind == MISSING and len(faulty) == len(source) and isinstance(origin(source)[0], CocoImages):
-            what += "; data.train_images and data.val_images say where they are"
-        issues.append(Issue("error", what, where))
+        whole, indices = origin(source)
+        if kind == MISSING and isinstance(whole, CocoImages):
+            if len(faulty) == len(source):
+                what += "; data.train_images and data.val_images say where they are"
+            what += f"; {whole.file.hint(indices[faulty[0][0]])}"
+        what += "; --set data.on_bad_image=skip takes the others" if severity == "error" else "; they are left out"
+        issues.append(Issue(severity, what, where))
         if kind == OTHER_SIZE:
             suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]
     return issues, suspects
@@ -77,9 +108,10 @@ def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[l
 
 def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str, str]]:
     """(index, kind, message) of each image that cannot be used."""
+    decoding = origin(source)[0].decoding
     for index, file in enumerate(files_of(source)):
         try:
-            size, stated = check_header(file), source.sizes[index]
+            size, stated = check_header(file, decoding), source.sizes[index]
             if size != stated:
                 yield index, OTHER_SIZE, f"{source.name(index)} {other_size(size, stated)}"
             elif pixels:
@@ -89,24 +121,5 @@ def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str
 
 
 def shared_files(train: DetectionSource, val: DetectionSource) -> list[tuple[str, str]]:
-    """(validation image, training image), by name, for each pair of files with the same bytes."""
-    by_length: dict[int, list[tuple[int, Path]]] = defaultdict(list)
-    for index, file in enumerate(files_of(train)):
-        if file.is_file():
-            by_length[file.stat().st_size].append((index, file))
-    digests: dict[int, dict[bytes, int]] = {}
-    pairs = []
-    for index, file in enumerate(files_of(val)):
-        length = file.stat().st_size if file.is_file() else -1
-        if length not in by_length:
-            continue
-        if length not in digests:  # few lengths occur in both splits, so few files are read
-            digests[length] = {_digest(other): number for number, other in reversed(by_length[length])}
-        twin = digests[length].get(_digest(file))
-        if twin is not None:
-            pairs.append((val.name(index), train.name(twin)))
-    return pairs
-
-
-def _digest(file: Path) -> bytes:
-    return blake2b(file.read_bytes(), digest_size=16).digest()
+    """(validation image, training image), by name, for each held-out file with the bytes of one that is trained on."""
+    return [(val.name(index), train.name(twin)) for index, twin in shared(files_of(train), files_of(val))]

@@ -8,8 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from regard.data.checks.issue import Issue
-from regard.data.images.files import BadImage, has_deep_pixels
+from regard.data.checks.issue import Issue, issues_of_kind, shared_images, unreadable
+from regard.data.images.doubles import shared
+from regard.data.images.files import BadImage, OnBadImage, has_deep_pixels
 from regard.data.images.folder import FolderImages
 from regard.data.images.sources import ImageClasses, ImageSource
 
@@ -64,34 +65,46 @@ def _hash(image: Tensor) -> str:
     return hashlib.blake2b(str(tuple(image.shape)).encode() + image.numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def _duplicates(train: _Split, val: _Split) -> list[Issue]:
-    """Images with the same pixels: a warning within the training split, an error in both splits."""
-    issues = []
+def _doubles(images: ImageClasses, train: _Split, val: _Split, strict: bool) -> list[Issue]:
+    """Images with the same pixels: one issue for those of the training split, for other classes, for both splits."""
     first: dict[str, int] = {}
+    pairs: tuple[list[tuple[str, str]], list[tuple[str, str]]] = [], []
     for index, (digest, name, label) in enumerate(zip(train.hashes, train.names, train.labels, strict=True)):
         original = first.setdefault(digest, index)
         if original != index:
-            other = "" if train.labels[original] == label else " and another class"
-            issues.append(Issue("warning", f"same pixels{other} as {train.names[original]}, also in train", name))
-    for digest, name in zip(val.hashes, val.names, strict=True):
-        if digest in first:
-            issues.append(
-                Issue("error", f"in val, with the same pixels as {train.names[first[digest]]} in train", name)
-            )
-    return issues
+            pairs[train.labels[original] != label].append((name, train.names[original]))
+    issues = []
+    for found, other in zip(pairs, ("", " and another class"), strict=True):
+        if len(found) == 1:
+            issues.append(Issue("warning", f"same pixels{other} as {found[0][1]}, also in train", found[0][0]))
+        elif found:
+            what = f"{len(found)} images in train have the same pixels{other} as another, for instance "
+            issues.append(Issue("warning", what + " and ".join(reversed(found[0])), images.address))
+    held_out = zip(val.hashes, val.names, strict=True)
+    both = [(name, train.names[first[digest]]) for digest, name in held_out if digest in first]
+    where = both[0][0] if len(both) == 1 else images.address
+    return issues + shared_images(both, len(val.names), where, has_val=images.has_val, strict=strict, same_files=False)
 
 
 def _class_sizes(images: ImageClasses, train: _Split, val: _Split) -> list[Issue]:
-    issues = []
     counts = Counter(train.labels if images.has_val else train.labels + val.labels)
     numbers = {name: counts[label] for label, name in enumerate(images.class_names)}
-    for name, number in numbers.items():
-        if number < FEW_IMAGES:
-            severity: Literal["error", "warning"] = "error" if number < 2 else "warning"
-            issues.append(Issue(severity, f"only {number} readable images", f"class {name}"))
-    least, most = min(numbers, key=numbers.__getitem__), max(numbers, key=numbers.__getitem__)
-    if numbers[most] > IMBALANCE * numbers[least]:
-        what = f"{numbers[least]} images, where class {most} has {numbers[most]}"
+    few = {name: number for name, number in numbers.items() if number < FEW_IMAGES}
+    kinds: tuple[tuple[Literal["error", "warning"], list[str]], ...] = (
+        ("error", [name for name, number in few.items() if number < 2]),
+        ("warning", [name for name, number in few.items() if number >= 2]),
+    )
+    issues = []
+    for severity, names in kinds:
+        if len(names) == 1:
+            issues.append(Issue(severity, f"only {few[names[0]]} readable images", f"class {names[0]}"))
+        else:
+            shown = [f"{name} ({few[name]})" for name in names]
+            most = 1 if severity == "error" else FEW_IMAGES - 1
+            issues += issues_of_kind(severity, f"{{count}} classes with at most {most} readable images each", shown)
+    least, most_of = min(numbers, key=numbers.__getitem__), max(numbers, key=numbers.__getitem__)
+    if numbers[most_of] > IMBALANCE * numbers[least]:
+        what = f"{numbers[least]} images, where class {most_of} has {numbers[most_of]}"
         issues.append(Issue("warning", what, f"class {least}"))
     return issues
 
@@ -108,7 +121,7 @@ def _unusual_images(train: _Split, val: _Split) -> list[Issue]:
     kinds = [
         (small, f"shorter side below a quarter of the usual {usual:g} pixels"),
         (long, f"longer than {EXTREME_ASPECT} times their width or height; a crop shows little of them"),
-        (mixed, "grey with more than 8 bits, among images of 8 bits"),
+        (mixed, "more than 8 bits, among images of 8 bits"),
     ]
     return [
         Issue("warning", f"{len(indices)} images, this one first: {what}", names[indices[0]])
@@ -117,8 +130,27 @@ def _unusual_images(train: _Split, val: _Split) -> list[Issue]:
     ]
 
 
-def check_opened_images(images: ImageClasses) -> tuple[list[Issue], Summary]:
-    """Decode all images of an opened set: unreadable and repeated images, unequal classes, unusual images."""
+def check_image_files(images: ImageClasses, *, strict: bool = False) -> list[Issue]:
+    """What can be said without decoding: what was assumed or passed over, and held-out files that are trained on too.
+
+    strict: whether the latter, in a split that the data bring, are an error.
+    """
+    issues = [Issue("warning", remark, images.address) for remark in images.remarks]
+    train, val = images.train, images.val
+    if not (isinstance(train, FolderImages) and isinstance(val, FolderImages)):
+        return issues
+    pairs = [(val.name(index), train.name(twin)) for index, twin in shared(train.paths, val.paths)]
+    return issues + shared_images(pairs, len(val), images.address, has_val=images.has_val, strict=strict)
+
+
+def check_opened_images(
+    images: ImageClasses, *, strict: bool = False, on_bad_image: OnBadImage = "stop"
+) -> tuple[list[Issue], Summary]:
+    """Decode all images of an opened set: unreadable and repeated images, unequal classes, unusual images.
+
+    strict: whether held-out images that are trained on too, in a split that the data bring, are an error. on_bad_image:
+    under "skip" unreadable images are warnings, since a training leaves them out.
+    """
     train, val = _decode(images.train), _decode(images.val)
     sizes = Counter(train.sizes + val.sizes)
     labels = Counter(train.labels + val.labels)
@@ -128,7 +160,15 @@ def check_opened_images(images: ImageClasses) -> tuple[list[Issue], Summary]:
         class_counts={name: labels[label] for label, name in enumerate(images.class_names)},
         sizes=dict(sizes.most_common()),
     )
-    unreadable = [Issue("error", *reversed(message.split(": ", 1))) for message in train.bad + val.bad]
-    return unreadable + _duplicates(train, val) + _class_sizes(images, train, val) + _unusual_images(
-        train, val
-    ), summary
+    issues = [
+        *(
+            unreadable(train.bad + val.bad, "images", "--set data.on_bad_image=skip leaves such images out")
+            if on_bad_image == "stop"
+            else unreadable(train.bad + val.bad, "images", "left out", "warning")
+        ),
+        *(Issue("warning", remark, images.address) for remark in images.remarks),
+        *_doubles(images, train, val, strict),
+        *_class_sizes(images, train, val),
+        *_unusual_images(train, val),
+    ]
+    return issues, summary

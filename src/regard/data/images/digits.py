@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from regard.data.images.files import require_channels
+from regard.data.images.pixels import require_channels
 from regard.data.images.sources import ImageClasses, InMemoryImages, split_source
 
 

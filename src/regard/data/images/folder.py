@@ -1,6 +1,7 @@
 """`folder:PATH`: your own images, one sub-folder a class."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,13 +9,26 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from regard.data.images.files import BadImage, OnBadImage, check_header, read_image
+from regard.data.images.files import (
+    MOST_MEASURED,
+    BadImage,
+    OnBadImage,
+    measure_decoding,
+    read_header,
+    read_image,
+)
+from regard.data.images.names import normal, told_alike
+from regard.data.images.pixels import AS_STORED, Decoding
 from regard.data.images.sources import ImageClasses, ImageSource, split_indices
-from regard.data.images.walk import image_endings, image_files, is_image_file, left_out
+from regard.data.images.walk import image_endings, image_files, is_image_file, left_out, passed_over_line
+from regard.data.memory import available_memory, processes_here
 from regard.errors import RegardError, first_of
+from regard.files import expanded
 
-# Decoded images are cached if those of the whole folder fit into this many bytes, over all worker processes.
+# Decoded images are cached if those of the whole folder fit into this many bytes, over all worker processes, and into
+# this fraction of the free memory.
 CACHE_BYTES = 512 * 1024**2
+CACHE_FRACTION = 0.4
 
 # Names of a validation split. `test` is one only where there is no other: a test set is not for choosing models.
 VAL_NAMES = ("val", "valid", "validation")
@@ -32,20 +46,24 @@ class FolderImages(ImageSource):
         channels: int,
         folder_bytes: int,
         skipped: tuple[str, ...] = (),
+        decoding: Decoding = AS_STORED,
     ) -> None:
         self.paths = paths
         self.labels = labels
         self.channels = channels
         self.folder_bytes = folder_bytes
         self.skipped = skipped
+        self.decoding = decoding
+        self._allowed = CACHE_FRACTION * available_memory()
         self._cached: dict[int, Tensor] = {}
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         image = self._cached.get(index)
         if image is None:
-            image = read_image(self.paths[index], self.channels)
+            image = read_image(self.paths[index], self.channels, self.decoding)
             worker = get_worker_info()  # every worker process caches images of its own
-            if self.folder_bytes * (worker.num_workers if worker else 1) <= CACHE_BYTES:
+            wanted = self.folder_bytes * (worker.num_workers if worker else 1)
+            if wanted <= min(CACHE_BYTES // processes_here(), self._allowed):
                 self._cached[index] = image
         return image
 
@@ -63,72 +81,184 @@ class _Scan:
 
     paths: list[Path] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    deep: list[bool] = field(default_factory=list)
     pixels: int = 0
     bad: list[BadImage] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
 def open_folder(
-    path: Path, channels: int, val_fraction: float, split_seed: int, on_bad_image: OnBadImage
+    path: Path,
+    channels: int,
+    val_fraction: float,
+    split_seed: int,
+    on_bad_image: OnBadImage,
+    max_megapixels: float,
+    decoding: Decoding | None = None,
 ) -> ImageClasses:
     """Open `path/CLASS/...`, split by seed, or `path/train/CLASS/...` with a validation split beside it.
 
-    Class names are the folders' names, sorted. Files are found at any depth, sorted; hidden ones and those that are
-    no images by their extension are ignored. All headers are read here, the pixels later.
+    Class names are the folders' names in Unicode's form NFC, sorted as the folders are. Files are found at any depth,
+    sorted, as `image_files` says. All headers are read here, the pixels later; only those of images with more than 8
+    bits are looked at, where `decoding` is None, for the depth that the training images use.
     Raises RegardError if the layout is another one, and BadImage for unreadable files under "stop".
     """
-    address = f"folder:{path}"
-    path = path.expanduser()
-    if not path.exists():
-        raise RegardError(f"{address}: no such folder")
-    if not path.is_dir():
-        raise RegardError(f"{address}: is a file; {LAYOUT}")
+    address, path = f"folder:{path}", _existing(path)
+    limit = decoding or Decoding(max_megapixels)
     train_folder, val_folder = _split_folders(path, address)
-    class_names = _class_names(train_folder, address)
-    train = _scan(train_folder, class_names)
-    val = _scan(val_folder, _known_classes(val_folder, class_names, address)) if val_folder else _Scan()
-    bad = train.bad + val.bad
-    if bad and on_bad_image == "stop":
-        raise BadImage(bad[0].path, first_of([error.reason for error in bad], "more that cannot be read"))
+    folders = _classes(train_folder)
+    class_names = _class_names(train_folder, folders, address)
+    train = _scan([folders[name] for name in class_names], limit, beside=train_folder)
+    val = _Scan()
+    if val_folder:
+        val_folders = _known_classes(val_folder, class_names, address)
+        val = _scan([val_folders.get(name, []) for name in class_names], limit, beside=val_folder)
+    _require_readable([*train.bad, *val.bad], on_bad_image)
     _require_images(train, class_names, address)
     if val_folder and not val.paths:
-        raise RegardError(f"{address}: no images in {val_folder}; {LAYOUT}")
-    folder_bytes = (train.pixels + val.pixels) * channels
-
-    def source(scan: _Scan, indices: list[int], skipped: list[BadImage]) -> FolderImages:
-        paths = tuple(scan.paths[index] for index in indices)
-        labels = tuple(scan.labels[index] for index in indices)
-        return FolderImages(paths, labels, channels, folder_bytes, tuple(str(error) for error in skipped))
-
-    if val_folder:
-        train_source = source(train, list(range(len(train.paths))), train.bad)
-        val_source = source(val, list(range(len(val.paths))), val.bad)
-    else:
-        train_indices, val_indices = split_indices(
-            train.labels, class_names, val_fraction=val_fraction, split_seed=split_seed, where=address
+        raise RegardError(f"{address}: no images{_unreadable(val)} in {val_folder}; {LAYOUT}")
+    indices = list(range(len(train.paths))), list(range(len(val.paths)))
+    if not val_folder:
+        indices = split_indices(
+            train.labels,
+            class_names,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            where=address,
+            files=train.paths,
         )
-        train_source = source(train, train_indices, train.bad)
-        val_source = source(train, val_indices, [])
-    return ImageClasses(address, class_names, train_source, val_source, has_val=val_folder is not None)
+    deep = [train.paths[index] for index in indices[0] if train.deep[index]]
+    decoding = decoding or measure_decoding(deep, max_megapixels)
+    folder_bytes = (train.pixels + val.pixels) * channels
+    return ImageClasses(
+        address,
+        class_names,
+        _source(train, indices[0], channels, folder_bytes, train.bad, decoding),
+        _source(val if val_folder else train, indices[1], channels, folder_bytes, val.bad, decoding),
+        has_val=val_folder is not None,
+        decoding=decoding,
+        remarks=_remarks(train.passed_over + val.passed_over, folders, deep, len(indices[0]), decoding),
+    )
+
+
+def open_folder_to_measure(
+    path: Path, channels: int, on_bad_image: OnBadImage, max_megapixels: float, decoding: Decoding | None = None
+) -> ImageClasses:
+    """All images that a set offers for evaluation as `val`, and none to train on: it need not be fit for training.
+
+    These are its validation split, or else its test split, or else all images. A class may have a single image; only
+    classes with images count. Raises RegardError as `open_folder` does.
+    """
+    address, path = f"folder:{path}", _existing(path)
+    limit = decoding or Decoding(max_megapixels)
+    folder = _measured_folder(path, address)
+    folders = _classes(folder)
+    if not folders:
+        raise RegardError(f"{address}: {folder} holds no folder; {LAYOUT}")
+    scan = _scan(list(folders.values()), limit, beside=folder)
+    _require_readable(scan.bad, on_bad_image)
+    if not scan.paths:
+        _require_images(scan, tuple(folders), address)
+    filled = sorted(set(scan.labels))
+    names = tuple(list(folders)[label] for label in filled)
+    scan.labels = [filled.index(label) for label in scan.labels]
+    indices = list(range(len(scan.paths)))
+    deep = [path for path, is_deep in zip(scan.paths, scan.deep, strict=True) if is_deep]
+    decoding = decoding or measure_decoding(deep, max_megapixels)
+    return ImageClasses(
+        address,
+        names,
+        FolderImages((), (), channels, 0),
+        _source(scan, indices, channels, scan.pixels * channels, scan.bad, decoding),
+        has_val=True,
+        decoding=decoding,
+        remarks=_remarks(scan.passed_over, folders, deep, len(indices), decoding),
+    )
+
+
+def _existing(path: Path) -> Path:
+    whole = expanded(path)
+    if not whole.exists():
+        raise RegardError(f"folder:{path}: no such folder")
+    if not whole.is_dir():
+        raise RegardError(f"folder:{path}: is a file; {LAYOUT}")
+    return whole
+
+
+def _source(
+    scan: _Scan, indices: Sequence[int], channels: int, folder_bytes: int, bad: list[BadImage], decoding: Decoding
+) -> FolderImages:
+    return FolderImages(
+        tuple(scan.paths[index] for index in indices),
+        tuple(scan.labels[index] for index in indices),
+        channels,
+        folder_bytes,
+        tuple(str(error) for error in bad),
+        decoding,
+    )
+
+
+def _remarks(
+    passed_over: Counter[str], folders: Mapping[str, Sequence[Path]], deep: list[Path], count: int, decoding: Decoding
+) -> tuple[str, ...]:
+    remarks = [passed_over_line(passed_over), told_alike(folders)]
+    for name, own in folders.items():
+        if len(own) > 1:
+            remarks.append(f"{len(own)} folders are one class, {name!r}: their names differ in Unicode's form alone")
+    if deep and decoding != Decoding(decoding.max_megapixels):
+        some = f"{len(deep)} of {count} images have" if len(deep) < count else "the images have"
+        measured = f", measured on {MOST_MEASURED} of them" if len(deep) > MOST_MEASURED else ""
+        remarks.append(f"{some} more than 8 bits: {decoding}{measured}")
+    return tuple(remark for remark in remarks if remark)
 
 
 def _split_folders(path: Path, address: str) -> tuple[Path, Path | None]:
     """The folder whose sub-folders are the classes, and the one of the validation split if there is one."""
     names = _subfolders(path)
-    held_out = [name for name in VAL_NAMES if name in names] or [name for name in ("test",) if name in names]
+    held_out = _held_out(names)
     if "train" not in names:
         return path, None
     if any(is_image_file(file) for file in (path / "train").iterdir()):
         if held_out:  # otherwise "train" is a class, beside "bus" and "tram"
             raise RegardError(f"{address}: images lie in train/ itself, where one folder a class is needed; {LAYOUT}")
         return path, None
-    if len(held_out) > 1:
-        raise RegardError(f"{address}: has {' and '.join(held_out)}; keep one of them as the validation split")
+    _require_one(held_out, address)
     return path / "train", path / held_out[0] if held_out else None
 
 
-def _class_names(folder: Path, address: str) -> tuple[str, ...]:
-    names = _subfolders(folder)
+def _measured_folder(path: Path, address: str) -> Path:
+    """The folder of classes that an evaluation takes: without `train`, a part is one if nothing else lies beside it."""
+    names = _subfolders(path)
+    held_out = _held_out(names)
+    if not held_out:
+        return path / "train" if names == ["train"] and _classes(path / "train") else path
+    _require_one(held_out, address)
+    parts = {"train", "test", *VAL_NAMES}
+    loose = any(is_image_file(file) for name in names for file in (path / name).iterdir())
+    if "train" in names or (parts.issuperset(names) and not loose):
+        return path / held_out[0]
+    return path
+
+
+def _held_out(names: Sequence[str]) -> list[str]:
+    return [name for name in VAL_NAMES if name in names] or [name for name in ("test",) if name in names]
+
+
+def _require_one(held_out: Sequence[str], address: str) -> None:
+    if len(held_out) > 1:
+        raise RegardError(f"{address}: has {' and '.join(held_out)}; keep one of them as the validation split")
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """The folders of each class, in their order: two whose names differ in Unicode's form alone are one class."""
+    classes: dict[str, list[Path]] = {}
+    for name in _subfolders(folder):
+        classes.setdefault(normal(name), []).append(folder / name)
+    return classes
+
+
+def _class_names(folder: Path, classes: Mapping[str, Sequence[Path]], address: str) -> tuple[str, ...]:
+    names = list(classes)
     if len(names) < 2:
         folders = f"one folder, {names[0]!r}," if names else "no folder"
         loose = sum(is_image_file(file) for file in folder.iterdir())
@@ -136,47 +266,67 @@ def _class_names(folder: Path, address: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str) -> tuple[str, ...]:
-    """The training classes, after a check that the validation split has no others."""
-    val_names = _subfolders(val_folder)
-    surplus = sorted(set(val_names) - set(class_names))
+def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str) -> dict[str, list[Path]]:
+    """The folders of each class, after a check that the validation split has no other classes."""
+    folders = _classes(val_folder)
+    surplus = sorted(folders.keys() - set(class_names))
     if surplus:
-        absent = sorted(set(class_names) - set(val_names))
+        absent = sorted(set(class_names) - folders.keys())
+        alike = told_alike([*surplus, *absent])
         raise RegardError(
             f"{address}: the classes differ; only in {val_folder.name}/: {', '.join(surplus)}; "
-            f"only in train/: {', '.join(absent) or 'none'}"
+            f"only in train/: {', '.join(absent) or 'none'}{f'; {alike}' if alike else ''}"
         )
-    return class_names
+    return folders
+
+
+def _require_readable(bad: list[BadImage], on_bad_image: OnBadImage) -> None:
+    if bad and on_bad_image == "stop":
+        reason = first_of([error.reason for error in bad], "more that cannot be read")
+        leaves = "leaves them out" if len(bad) > 1 else "leaves it out"
+        raise BadImage(bad[0].path, f"{reason}; --set data.on_bad_image=skip {leaves}")
+
+
+def _unreadable(scan: _Scan) -> str:
+    if not scan.bad:
+        return ""
+    return f" that can be read ({len(scan.bad)} cannot: {scan.bad[0]})"
 
 
 def _require_images(train: _Scan, class_names: tuple[str, ...], address: str) -> None:
     if not train.paths:
-        unreadable = f" that can be read ({len(train.bad)} cannot)" if train.bad else ""
         known = " ".join(sorted(image_endings()))
-        raise RegardError(f"{address}: no images{unreadable} in {len(class_names)} folders; known endings: {known}")
+        passed_over = f"; {passed_over_line(train.passed_over)}" if train.passed_over else ""
+        raise RegardError(
+            f"{address}: no images{_unreadable(train)} in {len(class_names)} folders; known endings: {known}"
+            f"{passed_over}"
+        )
     filled = set(train.labels)
     empty = [name for label, name in enumerate(class_names) if label not in filled]
     if empty:
         raise RegardError(f"{address}: a class without images that can be read: {', '.join(empty)}")
 
 
-def _scan(folder: Path, class_names: tuple[str, ...]) -> _Scan:
-    """Read the header of every image below `folder/CLASS`. A class may have no folder here."""
+def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path) -> _Scan:
+    """Read the header of every image below the folders of each class, which lie in `beside`. A class may have none."""
     scan = _Scan()
-    for label, name in enumerate(class_names):
-        if not (folder / name).is_dir():
-            continue
-        images, passed_over = image_files(folder / name)
-        scan.passed_over += passed_over
-        for path in images:
-            try:
-                height, width = check_header(path)
-            except BadImage as error:
-                scan.bad.append(error)
-                continue
-            scan.paths.append(path)
-            scan.labels.append(label)
-            scan.pixels += height * width
+    scan.passed_over.update(
+        f"{file.suffix.lower()} (beside the folders of the classes)" for file in beside.iterdir() if is_image_file(file)
+    )
+    for label, folders in enumerate(classes):
+        for folder in folders:
+            images, passed_over = image_files(folder)
+            scan.passed_over += passed_over
+            for path in images:
+                try:
+                    header = read_header(path, decoding)
+                except BadImage as error:
+                    scan.bad.append(error)
+                    continue
+                scan.paths.append(path)
+                scan.labels.append(label)
+                scan.deep.append(header.deep)
+                scan.pixels += header.size[0] * header.size[1]
     return scan
 
 

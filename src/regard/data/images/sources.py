@@ -5,10 +5,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from jaxtyping import UInt8
 from torch import Tensor
 
+from regard.data.images.doubles import doubles, kept_together
+from regard.data.images.pixels import AS_STORED, Decoding
 from regard.errors import RegardError
 
 
@@ -94,15 +97,26 @@ class ImageClasses:
     train: ImageSource
     val: ImageSource
     has_val: bool
+    decoding: Decoding = AS_STORED
+    """How files become 8 bits: as given, or as the training images need it."""
+    remarks: tuple[str, ...] = ()
+    """What was assumed or passed over when the data were opened: a sentence each."""
 
 
 def split_indices(
-    labels: Sequence[int], class_names: Sequence[str], *, val_fraction: float, split_seed: int, where: str
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    val_fraction: float,
+    split_seed: int,
+    where: str,
+    files: Sequence[Path] = (),
 ) -> tuple[list[int], list[int]]:
     """Indices of a training and a validation split, both sorted, in which each class has the same fraction.
 
     The validation split gets `val_fraction` of all images, rounded up, and at least as many as there are classes.
-    Raises RegardError if a class has fewer than two images, or none that would be trained on.
+    `files`, one for each label, are kept on one side where they have the same bytes; without such files they change
+    nothing. Raises RegardError if a class has fewer than two images, or none that would be trained on.
     """
     from sklearn.model_selection import train_test_split  # it takes over a second to import
 
@@ -121,7 +135,7 @@ def split_indices(
     if untrained:
         names = ", ".join(class_names[label] for label in sorted(untrained))
         raise RegardError(f"{where}: val_fraction {val_fraction} leaves nothing to train on of: {names}")
-    return sorted(train), sorted(val)
+    return kept_together(train, val, doubles(files), labels)
 
 
 def split_source(

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regard.data.images.files import BadImage, from_pil
+from regard.data.images.files import BadImage
+from regard.data.images.pixels import from_pil
 from regard.data.images.sources import ImageClasses, ImageSource, split_source
 from regard.errors import RegardError, one_line, unknown
 

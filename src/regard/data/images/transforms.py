@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from regard.data.images.files import BadImage, require_channels
+from regard.data.images.files import BadImage
+from regard.data.images.pixels import AS_STORED, Decoding, require_channels
 from regard.data.images.sources import ImageSource
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, first_few, unknown
 
 # Plain functions of an image, not modules: calling a module costs more than most of these do on a small image.
 Transform = Callable[[Tensor], Tensor]
@@ -33,7 +34,7 @@ class Preprocessing:
 
     img_size: (height, width) in pixels. channels: 1 or 3. mean, std: of each channel, in units where white is 1.
     interpolation: one of `INTERPOLATIONS`. crop_fraction: the fraction of the resized image's height and width, in
-    (0, 1], that the centre crop keeps. Raises RegardError for a value out of range.
+    (0, 1], that the centre crop keeps. decoding: how files become 8 bits. Raises RegardError for a value out of range.
     """
 
     img_size: tuple[int, int]
@@ -42,6 +43,7 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str
     crop_fraction: float
+    decoding: Decoding = AS_STORED
 
     def __post_init__(self) -> None:
         require_channels(self.channels)
@@ -59,15 +61,16 @@ class Preprocessing:
         return ((image * std + mean) * 255).round().clamp(0, 255).byte()
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, as they are stored in JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain values, as they are stored in JSON; `decoding` only where it is not the usual one."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return values if self.decoding != AS_STORED else {k: v for k, v in values.items() if k != "decoding"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "Preprocessing":
         """The inverse of `to_dict`. Raises RegardError for missing or unknown keys and for values of a wrong type."""
         wanted = {field.name for field in fields(cls)}
-        if values.keys() != wanted:
-            missing = ", ".join(sorted(wanted - values.keys())) or "none"
+        if not wanted - {"decoding"} <= values.keys() <= wanted:
+            missing = ", ".join(sorted(wanted - {"decoding"} - values.keys())) or "none"
             surplus = ", ".join(sorted(values.keys() - wanted)) or "none"
             raise RegardError(f"preprocessing: missing keys: {missing}; unknown keys: {surplus}")
         img_size = _items(values, "img_size")
@@ -79,6 +82,7 @@ class Preprocessing:
             std=tuple(_number("std", value) for value in _items(values, "std")),
             interpolation=str(values["interpolation"]),
             crop_fraction=_number("crop_fraction", values["crop_fraction"]),
+            decoding=Decoding.from_dict(values.get("decoding", {})),
         )
 
 
@@ -207,15 +211,18 @@ def measure_mean_std(source: ImageSource, limit: int = 1000) -> tuple[tuple[floa
     """
     number = min(limit, len(source))
     means, squares = [], []
+    bad: list[str] = []
     for index in range(number):
         try:
             values = source.read(index * len(source) // number).flatten(1).long()
-        except BadImage:
+        except BadImage as error:
+            bad.append(str(error))
             continue
         means.append([total / values.shape[1] / 255 for total in values.sum(1).tolist()])
         squares.append([total / values.shape[1] / 255**2 for total in values.square().sum(1).tolist()])
     if not means:
-        raise RegardError("mean and standard deviation: no image that can be read")
+        why = f" ({first_few(bad, 1)})" if bad else ""
+        raise RegardError(f"mean and standard deviation: no image that can be read{why}")
     mean = [sum(channel) / len(means) for channel in zip(*means, strict=True)]
     square = [sum(channel) / len(means) for channel in zip(*squares, strict=True)]
     std = [math.sqrt(max(s - m * m, 0.0)) for s, m in zip(square, mean, strict=True)]

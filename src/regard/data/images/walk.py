@@ -14,6 +14,8 @@ IMAGE_EXTENSIONS = frozenset(
     | {".jfif", ".jpe", ".jpeg", ".jpg"}
 )
 HEIF_EXTENSIONS = frozenset((".heic", ".heif"))
+# Those that may hold more than 8 bits a channel after Pillow has read them.
+DEEP_EXTENSIONS = frozenset((".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff"))
 
 # What systems and tools put beside files, in lower case; and every name that begins with a dot, such as `._a.jpg`.
 _NOT_OURS = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"))

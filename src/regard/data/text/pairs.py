@@ -11,6 +11,7 @@ import torch
 
 from regard.data.order import seed_for
 from regard.errors import RegardError, first_of
+from regard.files import expanded
 from regard.reading import read_bytes
 
 LAYOUT = "expected lines of SOURCE<TAB>TARGET, in a file or in PATH/train.tsv and PATH/val.tsv"
@@ -88,6 +89,26 @@ class JoinedPairs(PairSource):
         return source.group(inner)
 
 
+class SelectedPairs(PairSource):
+    """Some pairs of another source, in the order of `indices`; they keep their names."""
+
+    def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pair(self, index: int) -> tuple[str, str]:
+        return self.source.pair(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.indices[index])
+
+    def group(self, index: int) -> str:
+        return self.source.group(self.indices[index])
+
+
 class LinePairs(PairSource):
     """The pairs of a file's lines; `lines` are their numbers, from 1."""
 
@@ -122,7 +143,7 @@ def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_lin
     All pairs of one source fall into the same split. Raises RegardError.
     """
     address = f"pairs:{path}"
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         absent = [name for name in ("train.tsv", "val.tsv") if not (path / name).is_file()]
         if absent:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from regard.errors import RegardError, one_line, unknown
+from regard.errors import RegardError, one_line, shown, unknown
 
 PAD, BOS, EOS = 0, 1, 2
 NUM_SPECIALS = 3
@@ -130,17 +130,29 @@ def create_tokenizer(kind: TokenizerKind, vocab_size: int, texts: Iterable[str])
     raise unknown("tokenizer", kind, TOKENIZERS)
 
 
-def tokenizer_from_dict(values: Mapping[str, Any], where: str) -> Tokenizer:
+def tokenizer_from_dict(values: Any, where: str) -> Tokenizer:
     """The tokenizer that `to_dict` wrote; `where`, such as a file's name, begins the message of an error."""
-    kind = values.get("kind")
+    kind = values.get("kind") if isinstance(values, Mapping) else None
     if kind == "bytes":
         return ByteTokenizer()
     if kind != "bpe":
-        raise unknown("tokenizer", kind, TOKENIZERS, where)
+        raise unknown("tokenizer", kind if isinstance(kind, str) else shown(kind), TOKENIZERS, where)
     try:
-        return BPETokenizer(json.dumps(values.get("json")))
+        _require_bytes_bpe(values["json"])
+        return BPETokenizer(json.dumps(values["json"]))
     except Exception as error:  # the package raises nothing more special than this
         raise RegardError(f"{where}: not a tokenizer of the tokenizers package: {one_line(error)}") from error
+
+
+def _require_bytes_bpe(values: Any) -> None:
+    """ValueError unless these are the parts that `BPETokenizer.trained` writes: others could pad to any length."""
+    kinds = {"model": "BPE", "pre_tokenizer": "ByteLevel", "decoder": "ByteLevel"}
+    for key, kind in kinds.items():
+        if values[key]["type"] != kind:
+            raise ValueError(f"its {key} is not of the kind {kind}")
+    for key in ("normalizer", "post_processor", "truncation", "padding", "added_tokens"):
+        if values.get(key):
+            raise ValueError(f"it has a {key}")
 
 
 def utf8(text: str) -> bytes:

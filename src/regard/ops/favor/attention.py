@@ -9,21 +9,30 @@ For numerical stability a maximum is subtracted from the exponent of each featur
 causal form this maximum depends on a token's past only, because otherwise the rounding would depend on the future. All
 sums run in float32 at least, and autocast does not change that.
 
-q, k and v have one dtype and one device; `projection` is in their dtype, or in that of the sums. A query that is NaN
+q, k and v have one dtype and one device; `projection` is in their dtype, or in float32. A query that is NaN
 gets NaN, and so do all queries that see a key or a value that is. Masked tokens do not count, in values and gradients,
 whatever they hold.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-from regard.ops.arguments import floats, full_precision, require_bool
+from regard.ops.arguments import floats, full_precision, require_bool, require_shape
 from regard.ops.favor.chunked import chunks_are_faster, favor_in_chunks
-from regard.ops.favor.features import OP, check_heads, check_kind, divided, features_of, finite, log_features, relu_features
+from regard.ops.favor.features import (
+    OP,
+    check_heads,
+    check_kind,
+    divided,
+    features_of,
+    finite,
+    log_features,
+    relu_features,
+)
 from regard.ops.masked_products import products, sums
 
 FavorImpl = Literal["auto", "math", "chunked"]
@@ -99,9 +108,7 @@ def favor_weights(
 
 
 @full_precision
-def _estimated(
-    q: Tensor, k: Tensor, projection: Tensor, kind: str, is_causal: bool, mask: Tensor | None
-) -> Tensor:
+def _estimated(q: Tensor, k: Tensor, projection: Tensor, kind: str, is_causal: bool, mask: Tensor | None) -> Tensor:
     features_q = features_of(q, projection, kind, True, None)
     features_k = features_of(k, projection, kind, False, mask)
     kernel = features_q @ features_k.transpose(-2, -1)
@@ -110,7 +117,7 @@ def _estimated(
     return divided(kernel, kernel.sum(-1, keepdim=True)).to(q.dtype)
 
 
-def _real(x: Tensor, mask: Tensor | None) -> Tensor:
+def _real(x: Tensor, mask: Any) -> Tensor:
     """x (batch, heads, tokens, dim) with zeros for the tokens that `mask` hides, whatever they hold."""
     if mask is None:
         return x
@@ -141,6 +148,10 @@ def favor_step(
     q, k, v = floats(OP, q=q, k=k, v=v)
     check_heads(q, k, projection, v)
     _require_as_many(q, k)
+    if state is not None:
+        num_features = projection.shape[0] * (2 if kind == "softmax_hyperbolic" else 1)
+        wanted = (*q.shape[:2], num_features, v.shape[3])
+        require_shape(OP, "the state's summary", state.summary, wanted, "(batch, heads, num_features, value_dim)")
     return _stepped(q, _real(k, mask), _real(v, mask), state, projection, kind, mask)
 
 

@@ -37,7 +37,7 @@ def favor_features(
     over all keys of a head; this cancels in the quotient of attention. Tokens whose `mask` is False get zero features,
     whatever they hold. A NaN in a query makes its features NaN, one in a key those of all keys of the head.
     The result is in float32 at least. RegardError for another kind, and for what does not fit together: `projection` is
-    in x's dtype or in that of the result.
+    in x's dtype or in float32.
     """
     check_kind(kind)
     require_floats(OP, x=x)

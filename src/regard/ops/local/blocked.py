@@ -102,7 +102,7 @@ class _Blocked(torch.autograd.Function):
             some_case, tensors = _some(at, case, [q, k, v, *rest])
             parts = _blocks_of(plan, *tensors[:3])
             out[at] = _returned(_mixed(plan, some_case, *parts, *tensors[6:]), plan, out[at].shape)
-            if not (is_sound(out[at]) and _shows_nan(plan, tensors)):
+            if not _is_right(plan, tensors, out[at]):
                 for one in _heads(at, out):
                     one_case, some = _some(one, case, [q, k, v, *rest])
                     out[one] = _defined(one_case, some)
@@ -129,7 +129,7 @@ class _Blocked(torch.autograd.Function):
             place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
             d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
             found = torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True)
-            if not (is_sound(*found) and _shows_nan(plan, some)):
+            if not _is_right(plan, some, *found):
                 for one in _heads(at, d_out):
                     _add_defined_gradients(*_some(one, case, tensors), needed, d_out[one], _some(one, case, grads)[1])
                 continue
@@ -149,10 +149,14 @@ def _heads(at: tuple[slice, slice], like: Tensor) -> list[tuple[slice, slice]]:
     return [(slice(b, b + 1), slice(h, h + 1)) for b in images for h in heads]
 
 
-def _shows_nan(plan: Plan, tensors: Sequence[Tensor | None]) -> bool:
-    """Whether the kernel would have shown a NaN in q, k or the additions: with a few keys it gives zeros instead."""
-    num_keys = plan.near.shape[-1] + (tensors[7].shape[2] if len(tensors) > 6 and tensors[7] is not None else 0)
-    return num_keys >= FEW or is_sound(*(part for i, part in enumerate(tensors) if i not in (2, 8)))
+def _is_right(plan: Plan, tensors: Sequence[Tensor | None], *results: Tensor | None) -> bool:
+    """Whether the kernel's results are those of the definition, because they and what they come from are finite.
+
+    A bias may be -inf, and shows a NaN in the results unless there are only a few keys.
+    """
+    q, k, v, rel_rows, rel_cols, bias, *prefix = tensors
+    few = plan.near.shape[-1] + (prefix[1].shape[2] if prefix and prefix[1] is not None else 0) < FEW
+    return is_sound(*results, q, k, v, rel_rows, rel_cols, *prefix[1:], bias if few else None)
 
 
 def _defined(case: Case, some: Sequence[Any]) -> Tensor:
@@ -164,7 +168,7 @@ def _defined(case: Case, some: Sequence[Any]) -> Tensor:
 def _add_defined_gradients(
     case: Case, some: Sequence[Any], needed: Sequence[bool], d_out: Tensor, grads: Sequence[Any]
 ) -> None:
-    leaves = [part if part is None else part.detach() for part in some]
+    leaves: list[Any] = [part if part is None else part.detach() for part in some]
     with torch.enable_grad():
         wanted = [part.requires_grad_() for part, asked in zip(leaves, needed, strict=True) if asked]
         out = _defined(case, leaves)

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.models.backbone import timm_model
-from regard.weights.files import read_weights
+from regard.weights.files import read_contents
 
 MODEL = "tf_efficientnet_lite0"
 
 
 def read_efficientnet_lite0(file: Path) -> dict[str, Tensor]:
     """The state dict of timm's `tf_efficientnet_lite0`. RegardError if number, kind or shape of the tensors differ."""
-    theirs, ours = read_weights(file), timm_model(MODEL).state_dict()
-    if len(theirs) != len(ours):
-        raise RegardError(f"{file}: {len(theirs)} tensors, where {MODEL} has {len(ours)}")
+    theirs, ours = read_contents(file), timm_model(MODEL).state_dict()
+    if not isinstance(theirs, dict) or len(theirs) != len(ours):
+        raise RegardError(f"{file}: holds no {len(ours)} tensors, which {MODEL} has")
     found = {}
     for (name, tensor), (place, wanted) in zip(theirs.items(), ours.items(), strict=True):
         if tensor.shape != wanted.shape or name.rpartition(".")[2] != place.rpartition(".")[2]:

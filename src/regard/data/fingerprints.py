@@ -1,0 +1,138 @@
+"""What data are, without their pixels: names and labels of both parts, so that a run can tell them from others."""
+
+import hashlib
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from regard.data.addresses import parse_address
+from regard.data.boxes.sources import DetectionData, DetectionSource, Objects
+from regard.data.images.sources import ImageClasses, ImageSource
+from regard.data.text.corpus import TextData
+from regard.data.text.numbers import NumberPairs
+from regard.data.text.pairs import PairSource, TextPairs
+from regard.errors import first_few
+from regard.files import expanded, json_text, printable
+
+AnyData = ImageClasses | DetectionData | TextPairs | TextData
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples of one part of the data.
+
+    labels: by name, in their order: the class of an image, else a hash of the boxes or of the pair. None for running
+    text, and for pairs that the package makes itself: there the digest says all.
+    """
+
+    samples: int
+    digest: str
+    labels: dict[str, int | str] | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    class_names: tuple[str, ...]
+    train: Part
+    val: Part
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        return {"train": self.train, "val": self.val}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
+        return cls(tuple(values["class_names"]), Part(**values["train"]), Part(**values["val"]))
+
+
+def fingerprint(data: AnyData) -> Fingerprint:
+    """Names are relative to the data's address, so that data that were moved have the same fingerprint."""
+    if isinstance(data, TextData):
+        return Fingerprint((), *(Part(len(text), _digest(text)) for text in (data.train, data.val)))
+    root = data_root(data.address)
+    if isinstance(data, TextPairs):
+        return Fingerprint((), *(_pairs(source, root) for source in (data.train, data.val)))
+    return Fingerprint(data.class_names, _part(data.train, root), _part(data.val, root))
+
+
+def data_root(address: str) -> str:
+    """What names of samples begin with and a fingerprint leaves out; "" for data without a place."""
+    parsed = parse_address(address)
+    return "" if parsed.kind == "torchvision" or not parsed.location else str(expanded(parsed.location))
+
+
+def relative_name(name: str, root: str) -> str:
+    """The name of a sample without the place of the data: "/data/pets/cat/1.jpg" -> "cat/1.jpg"."""
+    inside = bool(root) and name.startswith(root) and name[len(root) : len(root) + 1] in tuple("/\\:")
+    return name[len(root) :].lstrip("/\\") if inside else name
+
+
+def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """What differs: a text for each kind of difference, with numbers and the first names."""
+    found = []
+    if old.class_names != new.class_names:
+        gone = [name for name in old.class_names if name not in new.class_names]
+        come = [name for name in new.class_names if name not in old.class_names]
+        found.append(f"classes: {_sides(gone, come) or 'in another order'}")
+    for what, before, after in (("training", old.train, new.train), ("held-out", old.val, new.val)):
+        if before.digest == after.digest and before.samples == after.samples:
+            continue
+        a, b = before.labels, after.labels
+        if a is None or b is None:
+            changed = "" if before.samples != after.samples else ", other content"
+            found.append(f"{what} part: {before.samples:,} -> {after.samples:,} samples{changed}")
+            continue
+        relabelled = [name for name, label in a.items() if name in b and b[name] != label]
+        sides = _sides([name for name in a if name not in b], [name for name in b if name not in a])
+        if relabelled:
+            labels = f"{len(relabelled):,} with other labels ({first_few(relabelled)})"
+            sides = f"{sides}; {labels}" if sides else labels
+        found.append(f"{what} part, {before.samples:,} -> {after.samples:,}: {sides or 'in another order'}")
+    return [printable(text) for text in found]
+
+
+def _sides(gone: list[str], come: list[str]) -> str:
+    """Both sides of a difference."""
+    parts = [(len(gone), "no more", gone), (len(come), "new", come)]
+    return "; ".join(f"{count:,} {what} ({first_few(names)})" for count, what, names in parts if count)
+
+
+def _part(source: ImageSource | DetectionSource, root: str) -> Part:
+    if isinstance(source, ImageSource):
+        labels: list[int | str] = list(source.labels)
+    else:
+        labels = [_of_objects(objects) for objects in source.objects]
+    names = [relative_name(source.name(index), root) for index in range(len(source))]
+    return _labelled(dict(zip(names, labels, strict=True)), len(source))
+
+
+def _pairs(source: PairSource, root: str) -> Part:
+    if isinstance(source, NumberPairs):  # half a million pairs, which follow from the numbers
+        return Part(len(source), _digest(repr(source.numbers)))
+    labels: dict[str, int | str] = {
+        relative_name(source.name(index), root): pair_hash(*source.pair(index)) for index in range(len(source))
+    }
+    return _labelled(labels, len(source))
+
+
+def _labelled(labels: dict[str, int | str], samples: int) -> Part:
+    return Part(samples, _digest(json_text(list(labels.items()))), labels)
+
+
+def pair_hash(source: str, target: str) -> str:
+    return _digest(f"{source}\t{target}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _of_objects(objects: Objects) -> str:
+    tensors = (objects.boxes_xyxy, objects.labels, objects.areas, objects.crowd)
+    crc = 0
+    for tensor in tensors:
+        crc = zlib.crc32(tensor.contiguous().numpy().data, crc) if len(tensor) else crc
+    return f"{crc:08x}"
