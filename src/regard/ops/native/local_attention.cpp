@@ -945,8 +945,8 @@ Case sober(Case c) {
 
 extern "C" {
 
-// Fills `out` and, where it is given, `lse` (batch, heads, height, width): the logarithm of Σ_j e^logit. 0 is success, 1
-// no memory, 2 a case that is none.
+// Fills `out` and, where it is given, `lse` (batch, heads, height, width): the logarithm of Σ_j e^logit; the softmax is
+// then part of one over further keys. 0 is success, 1 no memory, 2 a case that is none.
 int local_attention_forward(const Case* given, const Tokens* q, const Tokens* k, const Tokens* v, const Tokens* out,
                             float* lse) {
   if (const int wrong = check(*given)) return wrong;
