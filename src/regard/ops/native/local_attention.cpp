@@ -457,6 +457,7 @@ struct Strip {
   float *of_rows, *of_cols;  // q · r by offset
   int32_t *border;            // -1 where a pair exists, or 0: shift, column
   int32_t *real = nullptr;    // -1 where a key is not masked, or 0: row, column
+  const int32_t *real_row;    // of the pair that is visited
   const float *bias;          // of this head, where offset (0, 0) is
   int64_t row_cells, cells_size, bias_pitch;
 
@@ -545,14 +546,15 @@ struct Strip {
   template <class Visit> void each_pair(int n, int i, const Shifts& s, Visit visit) {
     for (int j = down.first(i); j <= down.last(i); j++) {
       float* cell = cells + n * row_cells + (int64_t(j - down.first(i)) * right.offsets() + right.reach) * L;
+      if (c.mask) real_row = real + at.start() + at.slot(j - key_from);
       for (int d = s.low; d <= s.high; d++) visit(cell + d * L, j, d);
     }
   }
 
-  // Which of the pairs of query row i from column x on exist with key row j, shifted by d: -1 or 0.
+  // Which of the pairs of query row i from column x on exist with key row j, shifted by d: -1 or 0. For each_pair.
   ivec exists(int i, int x, int j, int d) const {
     ivec yes = load(border + (d + right.reach) * round_up(right.length, L) + x);
-    if (c.mask) yes &= load(real + at.start() + at.slot(j - key_from) + x + d);
+    if (c.mask) yes &= load(real_row + x + d);
     if (bias && bias[(j - i) * bias_pitch + d] == -INFINITY) yes = ivec{};
     return yes;
   }
