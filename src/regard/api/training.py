@@ -199,6 +199,7 @@ class Comparison:
                 self.failures += shown
             if json_file is not None:
                 values = record_of(self.contenders, self.names, self.seeds, self.failures, is_over=is_over)
+                json_file.parent.mkdir(parents=True, exist_ok=True)
                 write_json(json_file, values)
         except Exception as error:  # hours of training shall not end for a page
             self.failures.append(Failure("report", reason_of(error)))
