@@ -73,6 +73,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     from safetensors.torch import save_file
 
     from regard.files import write_json
+    from regard.weights.checksum import CHECKSUM, checksum
 
     path = Path(folder).expanduser()
     if path.exists():
@@ -85,7 +86,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     try:
         beside.mkdir()
         write_json(beside / "metadata.json", metadata)
-        save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, beside / "model.safetensors", metadata={"format": "pt", CHECKSUM: checksum(tensors)})
         beside.rename(path)
     except OSError as error:
         raise RegardError(f"{path}: could not be saved: {error}") from error

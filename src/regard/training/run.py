@@ -17,7 +17,7 @@ from regard.reading import require_file
 from regard.recipes import Recipe, read_recipe, write_recipe
 from regard.training.agreement import on_main
 from regard.training.whole_json import read_table, with_checksum
-from regard.weights.checksum import CHECKSUM, checksum
+from regard.weights.checksum import CHECKSUM, checksum, sort_notes
 from regard.weights.files import read_notes
 
 RUN = "regard.run"  # the run's id in the header of its weights
@@ -99,7 +99,12 @@ class Run:
         """With their checksum and the run's id in the header."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         header = {"format": "pt", CHECKSUM: checksum(tensors)} | ({RUN: run} if (run := self.id()) else {})
-        write_whole(file, lambda beside: save_file(tensors, beside, metadata=header))
+
+        def write(beside: Path) -> None:
+            save_file(tensors, beside, metadata=header)
+            sort_notes(beside)
+
+        write_whole(file, write)
 
     def require_own(self, file: Path) -> None:
         """RegardError for weights of another run. Weights that say nothing of a run are taken."""
