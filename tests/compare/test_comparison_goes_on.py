@@ -276,3 +276,33 @@ def test_a_reason_is_one_line():
     assert reason_of(ValueError("a\n b")) == "ValueError: a b"
     assert reason_of(KeyError("x")) == "KeyError: 'x'"
     assert reason_of(ValueError()) == "ValueError: ValueError"
+
+
+def test_a_training_outlives_its_report(monkeypatch, capsys, tmp_path, caplog):
+    """Weights and figures are there, one line says what the report lacks, and the status is not 0."""
+    from regard.compare.classification import ClassificationView
+
+    def section(view, contender):
+        raise ValueError("no\npicture")
+
+    monkeypatch.setattr(ClassificationView, "section", section)
+    monkeypatch.setattr(sys, "argv", ["regard", "train", "vit-digits", "--out", str(tmp_path / "run"), *SETTINGS])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capsys.readouterr()
+    assert end.value.code == 1
+    assert f"run: {tmp_path / 'run'}\n" in out
+    assert err.splitlines()[-1] == (
+        f"error: {tmp_path / 'run'}: is trained, but its report is not whole: ValueError: no picture"
+    )
+    assert "What it does cannot be shown: ValueError: no picture" in Run(tmp_path / "run").report_file.read_text(
+        "utf-8"
+    )
+    assert regard.load(tmp_path / "run").class_names == tuple("0123456789")
+    assert Run.open(tmp_path / "run").summary()["steps"] == 2
+
+    monkeypatch.setattr("regard.compare.report.columns_of", lambda *_: 1 / 0)
+    model = regard.train("vit-digits", out=tmp_path / "other", max_steps=1, depth=1, device="cpu")
+    assert model.class_names == tuple("0123456789")
+    assert "its report is not whole: ZeroDivisionError: division by zero" in caplog.text
+    assert not (tmp_path / "other" / "report.html").exists()

@@ -234,9 +234,8 @@ def test_a_hint_names_what_is_there(root):
     picture(root / "train" / "frame-0001.png")
     issues, _, _ = check_detection(data)
     (missing,) = (issue.what for issue in issues if "missing" in issue.what)
-    assert missing.endswith(
-        f"{root / 'train'} holds 3 others: 1.png, 2.png, frame-0001.png, perhaps frame-0001.png is meant"
-    )
+    hint = f"{root / 'train'} holds 3 others: 1.png, 2.png, frame-0001.png, perhaps frame-0001.png is meant"
+    assert missing.endswith(f"; {hint}; --set data.on_bad_image=skip takes the others")
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", r"C:\b.png", "a/../../b.png", r"\\host\b.png"])
@@ -423,21 +422,44 @@ def test_the_datas_own_split_is_never_drawn_anew(tmp_path, val, form):
     assert Path(data.val.name(0)).parent.name == val
 
 
-def test_a_test_part_is_neither_trained_on_nor_held_out_and_can_be_named(tmp_path):
-    for part in ("train", "test"):
-        write(tmp_path / part / "_annotations.coco.json", whole())
+def parts(root: Path, *names: str, values: dict | None = None) -> None:
+    for part in names:
+        write(root / part / "_annotations.coco.json", values or whole())
         for number in (1, 2):
-            picture(tmp_path / part / f"{number}.png")
+            picture(root / part / f"{number}.png", part=part)
+
+
+NOT_USED = "annotation files are of a test part, which is neither trained on nor held out"
+
+
+def test_a_test_part_is_never_trained_on(tmp_path):
+    parts(tmp_path, "train", "test")
+    data = open_detection(f"coco:{tmp_path}")
+    assert data.has_val
+    assert (Path(data.train.name(0)).parent.name, Path(data.val.name(0)).parent.name) == ("train", "test")
+    assert data.repairs.passed_over == {}
+    parts(tmp_path, "valid")
+    data = open_detection(f"coco:{tmp_path}")
+    assert Path(data.val.name(0)).parent.name == "valid"
+    assert kinds(data.repairs.passed_over) == {NOT_USED: 1}
+
+
+def test_a_test_part_without_boxes_is_not_held_out(tmp_path):
+    parts(tmp_path, "train")
+    parts(tmp_path, "test", values={**whole(), "annotations": None})
     data = open_detection(f"coco:{tmp_path}")
     assert not data.has_val
-    names = {Path(source.name(0)).parent.name for source in (data.train, data.val)}
-    assert names == {"train"}
-    assert kinds(data.repairs.passed_over) == {
-        "annotation files are of a test part, which is neither trained on nor held out": 1
-    }
-    alone = open_detection(f"coco:{tmp_path / 'test'}", val_fraction=None)
-    assert (len(alone.train), len(alone.val)) == (2, 0)
-    assert alone.train.read(0).shape == (3, HEIGHT, WIDTH)
+    assert {Path(source.name(0)).parent.name for source in (data.train, data.val)} == {"train"}
+    assert kinds(data.repairs.passed_over) == {NOT_USED: 1}
+
+
+@pytest.mark.parametrize("tail", ["", "test", "test/_annotations.coco.json"])
+def test_a_test_part_can_be_named_for_evaluation(tmp_path, tail):
+    parts(tmp_path, "test")
+    data = open_detection(f"coco:{tmp_path / tail}", val_fraction=None)
+    measured = data.val if data.has_val else data.train
+    assert measured.read(1).shape == (3, HEIGHT, WIDTH)
+    assert (len(data.train), len(data.val)) == ((0, 2) if data.has_val else (2, 0))
 
 
 def test_annotation_files_of_no_known_part_are_said(root):

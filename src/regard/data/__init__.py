@@ -57,7 +57,7 @@ _OFFERED = {
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
     "boxes.cache": "ResizedDetectionSource cached no_room_for",
     "boxes.coco_layout": "Annotations",
-    "boxes.repairs": "OnBadAnnotation Repairs",
+    "boxes.repairs": "OnBadAnnotation Repairs sentences",
     "boxes.mosaic": "MosaicAndJitter",
     "boxes.sources": "DetectionData DetectionSource JoinedDetectionSource Objects SelectedDetectionSource",
     "boxes.transforms": (
@@ -65,7 +65,7 @@ _OFFERED = {
         "detection_evaluation_transform detection_training_transform"
     ),
     "check": "check_data check_detection check_images check_pairs check_text",
-    "checks.boxes": "DetectionSummary check_opened_detection",
+    "checks.boxes": "DetectionSummary check_opened_detection queries_for",
     "checks.images": "Summary check_image_files check_opened_images",
     "checks.issue": "Issue",
     "checks.suspect_images": "Suspect",
@@ -75,7 +75,7 @@ _OFFERED = {
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
     "images.names": "normal told_alike",
-    "images.pixels": "Decoding MAX_MEGAPIXELS from_pil",
+    "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",

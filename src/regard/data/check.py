@@ -12,7 +12,9 @@ from regard.data.checks.images import Summary, check_opened_images
 from regard.data.checks.issue import Issue
 from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
 from regard.data.images.files import OnBadImage
+from regard.data.images.pixels import MAX_MEGAPIXELS
 from regard.data.open import open_detection, open_images, open_pairs, open_text
+from regard.data.text.pairs import OnBadLine
 from regard.errors import RegardError
 
 AnySummary = Summary | DetectionSummary | PairSummary | TextSummary
@@ -38,11 +40,21 @@ def check_data(address: str, *, root: Path | None = None) -> tuple[list[Issue], 
 
 
 def check_images(
-    address: str, *, channels: int = 3, val_fraction: float = 0.25, split_seed: int = 0, root: Path | None = None
+    address: str,
+    *,
+    channels: int = 3,
+    val_fraction: float = 0.25,
+    split_seed: int = 0,
+    root: Path | None = None,
+    on_bad_image: OnBadImage = "stop",
+    max_megapixels: float = MAX_MEGAPIXELS,
+    strict: bool = False,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
-    A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
+    on_bad_image: whether unreadable images are errors or, under "skip", warnings. strict: whether held-out images that
+    are trained on too, in a split that the data bring, are an error. A set that cannot be opened at all is one error,
+    with an empty summary; a bad address, too.
     """
     try:
         images = open_images(
@@ -52,10 +64,11 @@ def check_images(
             split_seed=split_seed,
             on_bad_image="skip",
             root=root,
+            max_megapixels=max_megapixels,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
-    return check_opened_images(images)
+    return check_opened_images(images, strict=strict, on_bad_image=on_bad_image)
 
 
 def check_detection(
@@ -67,16 +80,23 @@ def check_detection(
     split_seed: int = 0,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
+    max_megapixels: float = MAX_MEGAPIXELS,
+    strict: bool = False,
     pixels: bool = True,
 ) -> Checked:
     """Read all images and boxes of an address, or of opened data, as `check_opened_detection` does.
 
-    annotations, val_fraction, split_seed, on_bad_image: how an address is opened. Annotations that cannot be used are
-    left out, so that all faults are found at once; they are errors unless `on_bad_annotation` is "skip". Data that
-    cannot be opened at all are one error, with an empty summary.
+    annotations, val_fraction, split_seed, on_bad_image, max_megapixels: how an address is opened. Annotations that
+    cannot be used are left out, so that all faults are found at once; they are errors unless `on_bad_annotation` is
+    "skip". Data that cannot be opened at all are one error, with an empty summary.
     """
     as_wanted = partial(
-        check_opened_detection, num_queries=num_queries, pixels=pixels, on_bad_annotation=on_bad_annotation
+        check_opened_detection,
+        num_queries=num_queries,
+        pixels=pixels,
+        strict=strict,
+        on_bad_image=on_bad_image,
+        on_bad_annotation=on_bad_annotation,
     )
     if isinstance(address, DetectionData):
         return as_wanted(address)
@@ -88,13 +108,16 @@ def check_detection(
             on_bad_image=on_bad_image,
             on_bad_annotation="skip",
             annotations=annotations,
+            max_megapixels=max_megapixels,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], DetectionSummary(0, 0, 0, 0, 0, {}), []
     return as_wanted(data)
 
 
-def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0) -> tuple[list[Issue], PairSummary]:
+def check_pairs(
+    address: str, *, val_fraction: float = 0.1, split_seed: int = 0, on_bad_line: OnBadLine = "stop"
+) -> tuple[list[Issue], PairSummary]:
     """Read all pairs of an address, split as a training with these arguments would.
 
     Data that cannot be opened at all are one error, with an empty summary.
@@ -103,10 +126,12 @@ def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0)
         pairs = open_pairs(address, val_fraction=val_fraction, split_seed=split_seed, on_bad_line="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], PairSummary(0, 0, ())
-    return check_opened_pairs(pairs)
+    return check_opened_pairs(pairs, on_bad_line=on_bad_line)
 
 
-def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Issue], TextSummary]:
+def check_text(
+    address: str, *, val_fraction: float = 0.1, on_bad_line: OnBadLine = "stop"
+) -> tuple[list[Issue], TextSummary]:
     """Read the text of an address, split as a training with this argument would.
 
     Text that cannot be opened is one error, with an empty summary.
@@ -115,4 +140,4 @@ def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Issue],
         text = open_text(address, val_fraction=val_fraction, on_bad_line="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], TextSummary(0, 0)
-    return check_opened_text(text)
+    return check_opened_text(text, on_bad_line=on_bad_line)

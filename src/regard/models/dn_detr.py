@@ -159,9 +159,8 @@ class DNDETR(nn.Module):
         check_pixels(images, mask)
         features = self.backbone.every_level(images)
         if mask is None:
-            mask = torch.ones(1, 1, 1, dtype=torch.bool, device=images.device).expand(
-                images.shape[0], *images.shape[2:]
-            )
+            every = torch.ones(1, 1, 1, dtype=torch.bool, device=images.device)
+            mask = every.expand(images.shape[0], *images.shape[2:])
             padded = False
         else:
             padded = torch.compiler.is_compiling() or not bool(mask.all())

@@ -138,9 +138,8 @@ class RecurrentSeq2Seq(nn.Module):
     def _decode(self, tokens: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """The decoder's states h_t at the tokens, and the state after them."""
         if tokens.shape[0] != state.memory.shape[0]:
-            raise RegardError(
-                f"target: {tokens.shape[0]} rows do not go with {state.memory.shape[0]} rows of the source"
-            )
+            rows, of_source = tokens.shape[0], state.memory.shape[0]
+            raise RegardError(f"target: {rows} rows do not go with {of_source} rows of the source")
         x = self.tgt_embed(tokens, what="target")
         with torch.autocast("cpu", enabled=False):
             before = (state.h.transpose(0, 1).contiguous(), state.c.transpose(0, 1).contiguous())

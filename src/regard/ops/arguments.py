@@ -4,9 +4,10 @@ Tensors of numbers are float16, bfloat16, float32 or float64 and dense; those of
 Under `torch.autocast` they are first cast to its dtype, float64 excepted, as PyTorch casts its own attention's. Masks
 are bool. Integers are integers: True and 3.0 are none. Whatever does not fit is a RegardError of one line.
 
-No op looks at its inputs for NaN or infinity: what they give follows from its definition. A pair that a mask excludes
-does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel computes with such pairs all the
-same (0 · NaN is NaN); on a CPU a result of it that is not finite is therefore computed again by the definition.
+NaN and infinity are never refused: what comes of them follows from each op's definition. A pair that a mask excludes
+does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel multiplies such pairs with 0,
+and 0 · NaN is NaN. On a CPU the sums of the inputs tell, for a hundredth of the time, whether all is finite; where it
+is not, the definition computes. On a GPU nobody looks, since the processor would have to wait for it.
 """
 
 import functools
@@ -28,7 +29,23 @@ AUTOCAST = frozenset({"cpu", "cuda", "mps", "xpu"})
 LARGEST_SCALE = torch.finfo(torch.float32).max
 
 
-def require_floats(op: str, **tensors: Tensor | None) -> None:
+def agree(first: Any, *others: Any) -> bool:
+    """Whether `floats` and `require_alike` have nothing to change and nothing to say: the usual case, asked first."""
+    try:
+        dtype, device = first.dtype, first.device
+        if dtype not in FLOATS or first.layout is not torch.strided or _autocasts(device.type):
+            return False
+        for other in others:
+            if other is not None and (
+                other.dtype != dtype or other.device != device or other.layout is not torch.strided
+            ):
+                return False
+    except AttributeError:
+        return False
+    return True
+
+
+def require_floats(op: str, **tensors: Any) -> None:
     """RegardError for what is no dense tensor of floating numbers."""
     for name, tensor in tensors.items():
         if tensor is not None and not (
@@ -37,7 +54,7 @@ def require_floats(op: str, **tensors: Tensor | None) -> None:
             raise RegardError(f"{op}: {name} must be a dense tensor of {_names(FLOATS)}, got {_what(tensor)}")
 
 
-def floats(op: str, **tensors: Tensor | None) -> list[Any]:
+def floats(op: str, **tensors: Any) -> list[Any]:
     """The tensors after `require_floats`, in autocast's dtype where it is on."""
     require_floats(op, **tensors)
     found = [*tensors.values()]
@@ -84,7 +101,7 @@ def require_alike(op: str, **tensors: Tensor | None) -> None:
             )
 
 
-def require_precise(op: str, like: Tensor, **tensors: Tensor | None) -> None:
+def require_precise(op: str, like: Tensor, **tensors: Any) -> None:
     """RegardError unless the tensors are on the device of `like`, and in its dtype or in float32, as its sums are."""
     allowed = dict.fromkeys((like.dtype, torch.float32))
     for name, tensor in tensors.items():
@@ -102,9 +119,7 @@ def require_shape(op: str, name: str, tensor: Tensor, shape: tuple[int, ...], me
         raise RegardError(f"{op}: {name} must be {meaning and meaning + ' '}{shape}, got {tuple(tensor.shape)}")
 
 
-def require_bool(
-    op: str, mask: Tensor | None, like: Tensor, meaning: str, shape: tuple[int, ...] | None = None
-) -> None:
+def require_bool(op: str, mask: Any, like: Tensor, meaning: str, shape: tuple[int, ...] | None = None) -> None:
     """`meaning` says what True means. RegardError for a mask of another dtype, device or shape."""
     if mask is None:
         return
@@ -154,20 +169,29 @@ def is_usable(scale: float) -> bool:
 
 
 def looks_at_values(x: Tensor) -> bool:
-    """Whether a result is looked at: not on a GPU, which would have to wait, and not in a compilation."""
+    """Whether values are looked at: not on a GPU, which would have to wait, and not in a compilation."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def holds_everywhere(condition: Tensor) -> bool:
+    """False where vmap, which cannot look at values, does not tell."""
+    try:
+        return bool(condition.all())
+    except RuntimeError:
+        return False
 
 
 def is_sound(*tensors: Tensor | None) -> bool:
     """Whether all numbers are finite, as far as their sum tells: the cheapest way to ask. vmap cannot ask at all."""
     try:
-        return all(
-            math.isfinite(part.detach().sum(dtype=torch.promote_types(part.dtype, torch.float32)).item())
-            for part in tensors
-            if part is not None
-        )
+        return all(part is None or math.isfinite(_sum(part)) for part in tensors)
     except RuntimeError:
         return True
+
+
+def _sum(x: Tensor) -> float:
+    x = x.detach() if x.requires_grad else x
+    return float(x.sum(dtype=torch.float32) if x.dtype == torch.float16 else x.sum())
 
 
 def _what(value: object) -> str:

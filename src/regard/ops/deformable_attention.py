@@ -1,6 +1,7 @@
 """Deformable attention: each query looks at a few points of several feature maps (Zhu et al. 2020, section 4.1)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +51,7 @@ def _sampled(value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor
     return (points * weights[:, None]).sum(3).transpose(1, 2).unflatten(0, value.shape[:2]).to(value.dtype)
 
 
-def _checked(
-    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> list[tuple[int, int]]:
+def _checked(value: Tensor, shapes: Sequence[Any], locations: Tensor, weights: Tensor) -> list[tuple[int, int]]:
     """The maps' sizes. RegardError for what does not fit together."""
     sizes = [tuple(shape) for shape in shapes]
     if not sizes or any(len(shape) != 2 for shape in sizes):

@@ -1,7 +1,6 @@
 """FNet's mixing (Lee-Thorp et al. 2021)."""
 
 import math
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from regard.errors import RegardError, unknown
 from regard.ops.arguments import full_precision, require_floats
+from regard.ops.tables import kept
 
 FourierImpl = Literal["auto", "math", "fft", "matmul"]
 
@@ -77,8 +77,7 @@ def _by_matrices(x: Tensor) -> Tensor:
     return cos_tokens @ (x @ cos_chans) - sin_tokens @ (x @ sin_chans)
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)  # a cached inference tensor could not be used in training
+@kept(16)
 def _cos_sin(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin of 2π m n / size. m n is taken modulo `size` first, since large angles lose digits."""
     index = torch.arange(size, dtype=torch.float64, device=device)

@@ -9,6 +9,7 @@ import tomli_w
 
 from regard.errors import RegardError, one_line
 from regard.training.run import Run
+from regard.weights.hub import quiet_client
 
 # What prediction, evaluation and a reader need; not the state to resume from, nor the steps' log.
 FILES = ("model.safetensors", "best.safetensors", "metadata.json", "recipe.toml", "summary.json", "report.html")
@@ -80,8 +81,10 @@ def push_run(path: Path, repo: str, *, private: bool = False) -> str:
         (Path(folder) / "README.md").write_text(card, encoding="utf-8")
         api = HfApi()
         try:
-            api.create_repo(repo, private=private, exist_ok=True)
-            api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"{run.path.name}, trained with Regard")
+            with quiet_client():
+                api.create_repo(repo, private=private, exist_ok=True)
+                message = f"{run.path.name}, trained with Regard"
+                api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
         except Exception as error:  # the hub's errors, those of HTTP, and the system's
             raise RegardError(
                 f"hf-hub:{repo}: cannot be pushed: {one_line(error)}; `hf auth login` says who you are"

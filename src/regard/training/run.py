@@ -1,6 +1,7 @@
 """The run folder: what is in it, and where."""
 
 import json
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -130,13 +131,14 @@ def read_records(file: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """One record: its kind, its step, and figures. None for anything else."""
+    """One record: its kind, its step, and figures, of which null is one that was not finite. None for anything else."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or values.get("kind") not in ("train", "val"):
         return None
+    values |= {key: math.nan for key, value in values.items() if value is None and key not in ("step", "epoch")}
     step, figures = values.get("step"), [value for key, value in values.items() if key != "kind"]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in figures)
     whole = numbers and isinstance(step, int) and step >= 0 and {"epoch", "loss"} <= values.keys()

@@ -1,5 +1,6 @@
 """What a training carries from step to step, and everything around a step that is no mathematics."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ class Session:
         self.log.write("val", progress.step, progress.step / self.steps_per_epoch, **progress.metrics)
         score = progress.metrics[task.main_metric]
         better = progress.best is None or (score > progress.best if task.larger_is_better else score < progress.best)
-        if better:
+        if better and math.isfinite(score):
             progress.best, progress.best_step = score, progress.step
             if self.main:
                 self.run.save_weights(self.kept_model, self.run.best_file)

@@ -21,6 +21,8 @@ LARGEST_RATIO = 20
 MOST_OF_MODEL = 8
 # No model has more; reading the header of a file with a million tensors takes a quarter of a minute.
 MOST_TENSORS = 100_000
+# Kinds of NumPy's dtypes: texts and dates are no weights.
+_NUMBERS = "bcfiuV"
 # numpy's own limit on the header of an array.
 _HEADER = 10_000
 
@@ -112,8 +114,11 @@ _DTYPES = {
 }
 
 
-def read_npz(file: Path) -> dict[str, Tensor]:
-    """The arrays of NumPy's .npz, as Google publishes weights. RegardError where it holds objects or is cut short."""
+def read_npz(file: Path) -> dict[str, Any]:
+    """The arrays of NumPy's .npz, as Google publishes weights, as tensors; texts and dates stay arrays.
+
+    RegardError where it holds objects or is cut short.
+    """
     require_file(file)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -121,13 +126,16 @@ def read_npz(file: Path) -> dict[str, Tensor]:
                 with archive.open(entry) as stream:
                     _require_stored(stream, entry)
         with np.load(file, allow_pickle=False) as arrays:
-            return {name: _tensor(arrays[name]) for name in arrays.files}
+            found = {name: arrays[name] for name in arrays.files}
+        return {name: _tensor(array) if array.dtype.kind in _NUMBERS else array for name, array in found.items()}
     except Exception as error:  # zip, header and numbers each have errors of their own
         raise RegardError(f"{file}: is cut short, or no .npz of numbers: {one_line(error)}") from None
 
 
 def _tensor(array: np.ndarray) -> Tensor:
     """In this machine's order of bytes, which torch demands."""
+    if array.dtype.str[1:] == "V2":  # so NumPy stores bfloat16, for which it has no name
+        return torch.from_numpy(np.ascontiguousarray(array).view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 

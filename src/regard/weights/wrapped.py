@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError, first_few
 from regard.weights.files import read_contents
-from regard.weights.formats.known import FORMATS
+from regard.weights.formats.known import FORMATS, REGARD
 from regard.weights.rules import State
 
 # What trainings call a state dict, the likelier first: timm, Lightning, DETR, torchvision, DeepSpeed, DINO, I-JEPA, ...
@@ -34,7 +34,7 @@ ENTRIES = (
     "student",
 )
 # Parts of a name that mark an average over the training: state_dict_ema, ema_model, a teacher, I-JEPA's target_encoder.
-_AVERAGED = re.compile(r"(^|[._/])(ema|averaged|swa|teacher|target|momentum)([._/]|$)")
+_AVERAGED = re.compile(r"(^|[._/])(ema|averaged|swa|teacher|target_encoder)([._/]|$)")
 _NUMBER = re.compile(r"(?<![a-zA-Z])\d+")
 # Tables of tensors lie at most so deep in a file, and names begin with at most so many parts.
 _DEEPEST, _MOST_PARTS, _MOST_TABLES = 4, 5, 1000
@@ -103,9 +103,14 @@ def _tables(found: object, entry: Entry = (), seen: set[int] | None = None) -> I
 
 def _candidates(entry: Entry, names: list[str], places: set[str], format: str | None) -> Iterator[_Candidate]:
     """A table as it is, and without each beginning of its names behind which at least half of the names fit."""
-    generic = Counter(map(_generic, names))
-    for prefix in dict.fromkeys(("", *(beginning for name in generic for beginning in _beginnings(name)))):
-        rest = {name.removeprefix(prefix): count for name, count in generic.items() if name.startswith(prefix)}
+    alike = Counter(map(_generic, names))
+    examples = {_generic(name): name for name in names}
+    for prefix in dict.fromkeys(("", *(beginning for name in names for beginning in _beginnings(name)))):
+        rest = {
+            examples[generic].removeprefix(prefix): count
+            for generic, count in alike.items()
+            if generic.startswith(prefix)
+        }
         fitting = max(_fitting(rest, places, kind) for kind in _kinds(format))
         if not prefix or 2 * fitting >= sum(rest.values()):
             yield _Candidate(entry, prefix, fitting)
@@ -114,17 +119,22 @@ def _candidates(entry: Entry, names: list[str], places: set[str], format: str | 
 
 
 def _fitting(names: Mapping[str, int], places: set[str], kind: str) -> int:
-    """How many names have a place in the model; without a model (`places` is empty), in a format."""
-    if kind == "regard":
-        known = places or {
-            name for name in names if any(table.has(name) for kind in FORMATS for table in FORMATS[kind])
-        }
-        return sum(count for name, count in names.items() if name in known)
-    best = 0
-    for table in FORMATS[kind]:
-        ours = {name: table.ours(name) for name in names}
-        best = max(best, sum(names[name] for name, to in ours.items() if to and (not places or places & set(to))))
-    return best
+    """How many names have a place in the model; without a model (`places` is empty), in a format.
+
+    A name stands for as many as are alike: those that differ in the number of the layer.
+    """
+    tables = [table for kind in FORMATS for table in FORMATS[kind]] if kind == REGARD else list(FORMATS[kind])
+    if kind == REGARD:
+        ours = {name for name in names if (_generic(name) in places if places else any(t.has(name) for t in tables))}
+        return sum(names[name] for name in ours)
+    return max(
+        sum(count for name, count in names.items() if (to := table.ours(name)) and _in_model(to, places))
+        for table in tables
+    )
+
+
+def _in_model(ours: tuple[str, ...], places: set[str]) -> bool:
+    return not places or any(_generic(name) in places for name in ours)
 
 
 def _kinds(format: str | None) -> tuple[str, ...]:
@@ -132,7 +142,7 @@ def _kinds(format: str | None) -> tuple[str, ...]:
 
 
 def _generic(name: str) -> str:
-    """blocks.11.norm1.bias -> blocks.0.norm1.bias: a few names stand for those of all layers."""
+    """blocks.11.norm1.bias -> blocks.0.norm1.bias: one name stands for those of all layers."""
     return _NUMBER.sub("0", name)
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
-from regard.data.boxes.coco_layout import Annotations, Part, find_parts, other_files
+from regard.data.boxes.coco_layout import Annotations, CocoPart, find_parts, other_files
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
 from regard.data.images.files import BadImage, read_image
@@ -76,12 +77,10 @@ def open_coco(
         del files["test"]  # its boxes are the author's secret
     if not any(file.category_ids for file in files.values()):
         raise RegardError(f"{next(iter(files.values())).path}: has no categories; at least one is needed")
-    told = Repairs()
-    told.left_out = {kind: list(places) for kind, places in repairs.left_out.items()}
     for file in files.values():
-        leave_out_lost(file, told)
-    told.require(address, on_bad_annotation)
-    names, joined = joined_categories(list(files.values()), repairs)
+        count_unused(file, repairs)
+    repairs.require(address, on_bad_annotation)
+    names, joined = joined_categories(list(files.values()), repairs, skip=on_bad_annotation == "skip")
     if "test" in parts and "test" not in files:
         kind = "annotation files are of a test part, which is neither trained on nor held out"
         repairs.pass_over(kind, parts["test"].file)
@@ -103,7 +102,7 @@ def open_coco(
     return DetectionData(address, class_names, ids, train, val, has_val, can_mirror(class_names), repairs=repairs)
 
 
-def read_parts(path: Path, parts: Mapping[str, Part], repairs: Repairs) -> dict[str, CocoFile]:
+def read_parts(path: Path, parts: Mapping[str, CocoPart], repairs: Repairs) -> dict[str, CocoFile]:
     """The files of several parts, the categories of each with ids of its own."""
     base = path if path.is_dir() else path.parent
     read = {}
@@ -114,7 +113,7 @@ def read_parts(path: Path, parts: Mapping[str, Part], repairs: Repairs) -> dict[
     return read
 
 
-def leave_out_lost(file: CocoFile, repairs: Repairs) -> None:
+def count_unused(file: CocoFile, repairs: Repairs) -> None:
     """Counts annotations that can be read but not used: those of no image or category, and boxes that are nowhere."""
     place = file.places()
     extent = _extent(file, place)
@@ -129,7 +128,7 @@ def leave_out_lost(file: CocoFile, repairs: Repairs) -> None:
     }
     for kind, chosen in kinds.items():
         for index in np.flatnonzero(chosen).tolist():
-            repairs.leave_out(kind, f"{file.label} annotations[{file.rows[1][index]}]")
+            repairs.unused.setdefault(kind, []).append(f"{file.label} annotations[{file.rows[1][index]}]")
 
 
 def _extent(file: CocoFile, place: Int64[np.ndarray, " annotations"]) -> Int64[np.ndarray, "annotations 2"]:
@@ -143,12 +142,14 @@ def can_mirror(class_names: Sequence[str]) -> bool:
     return not words & {"left", "right"} and any(len(name) > 1 for name in class_names)
 
 
-def joined_categories(files: Sequence[CocoFile], repairs: Repairs) -> tuple[dict[int, str], list[CocoFile]]:
+def joined_categories(
+    files: Sequence[CocoFile], repairs: Repairs, *, skip: bool
+) -> tuple[dict[int, str], list[CocoFile]]:
     """Names by id, of the files together, and the files with these ids.
 
-    The first name counts where one file has an id twice. Files whose ids differ are joined by their names, if those
-    are the same. Categories of one name are one class if nothing else differs. A category that is another's
-    supercategory, as the root that Roboflow writes, is no class unless it has objects.
+    Files whose ids differ are joined by their names, if those are the same; else an id with two names is an error, or
+    with `skip` left out of all files but the first. Categories of one name are one class if nothing else differs. A
+    category that is another's supercategory, as the root that Roboflow writes, is no class unless it has objects.
     """
     names: dict[int, str] = {}
     more: dict[int, dict[str, Any]] = {}
@@ -159,18 +160,21 @@ def joined_categories(files: Sequence[CocoFile], repairs: Repairs) -> tuple[dict
         if conflict is not None:
             by_name = {name: identity for identity, name in names.items()}
             if (
-                len(by_name) < len(names)
-                or len(set(own.values())) < len(own)
-                or not by_name.keys() >= set(own.values())
+                len(by_name) == len(names)
+                and len(set(own.values())) == len(own)
+                and by_name.keys() >= set(own.values())
             ):
+                repairs.heal("files have other ids for the same names of categories: the names count", file.path)
+                file = _renumbered(file, {identity: by_name[name] for identity, name in own.items()})
+            elif skip:
+                file = _without_conflicts(file, names, repairs)
+            else:
                 raise RegardError(
-                    f"{file.path}: category {conflict} is {own[conflict]!r}, and {names[conflict]!r} in "
-                    f"{files[0].path}; both files need the same categories"
+                    f"{file.path}: category {conflict} is {shortened(own[conflict])}, and {shortened(names[conflict])} "
+                    f"in {files[0].path}; both files need the same categories; --set data.on_bad_annotation=skip "
+                    "leaves out what is of such a category here"
                 )
-            repairs.heal("files have other ids for the same names of categories: the names count", file.path)
-            file = _renumbered(file, {identity: by_name[name] for identity, name in own.items()})
-        else:
-            names |= own
+        names = dict(zip(reversed(file.category_ids), reversed(file.category_names), strict=True)) | names
         more = dict(zip(reversed(file.category_ids), reversed(file.more_of_categories), strict=True)) | more
         joined.append(file)
     of_name = defaultdict(list)
@@ -194,6 +198,28 @@ def joined_categories(files: Sequence[CocoFile], repairs: Repairs) -> tuple[dict
     return names, joined
 
 
+def _without_conflicts(file: CocoFile, names: Mapping[int, str], repairs: Repairs) -> CocoFile:
+    """The file without categories that have another name elsewhere, so that annotations name no category there."""
+    kept = []
+    for index, (identity, name) in enumerate(zip(file.category_ids, file.category_names, strict=True)):
+        if names.get(identity, name) == name:
+            kept.append(index)
+        else:
+            where = f"{file.label}: {identity} is {shortened(name)}, and {shortened(names[identity])} elsewhere"
+            repairs.leave_out("categories have another name in another file", where)
+    return _with_categories(file, kept, file.category_ids)
+
+
+def _with_categories(file: CocoFile, kept: Sequence[int], ids: Sequence[int]) -> CocoFile:
+    """The file with some of its categories, which may have other ids now."""
+    return replace(
+        file,
+        category_ids=[ids[index] for index in kept],
+        category_names=[file.category_names[index] for index in kept],
+        more_of_categories=[file.more_of_categories[index] for index in kept],
+    )
+
+
 def _renumbered(file: CocoFile, ids: dict[int, int]) -> CocoFile:
     """The file with other ids of categories; those that become one are listed once."""
     was = np.array(list(ids), dtype=np.int64)
@@ -203,13 +229,7 @@ def _renumbered(file: CocoFile, ids: dict[int, int]) -> CocoFile:
     of_category = np.where(was[order][near] == file.of_category, become[near], file.of_category)
     listed = [ids.get(own, own) for own in file.category_ids]
     first = [index for index, own in enumerate(listed) if listed.index(own) == index or own not in ids.values()]
-    return replace(
-        file,
-        of_category=of_category,
-        category_ids=[listed[index] for index in first],
-        category_names=[file.category_names[index] for index in first],
-        more_of_categories=[file.more_of_categories[index] for index in first],
-    )
+    return replace(_with_categories(file, first, listed), of_category=of_category)
 
 
 class _ObjectsOfImages(Sequence[Objects]):

@@ -3,22 +3,20 @@
 What has one meaning is mended and what has none is left out; `Repairs` says which, and how often.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, count
+from itertools import chain, compress
 from pathlib import Path
-from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from regard.data.boxes.coco_lists import ABSENT, LISTS, Table, read_json
 from regard.data.boxes.coco_values import (
     LARGEST_SIDE,
     as_box,
     as_flag,
-    as_key,
     as_name,
     as_number,
     as_side,
@@ -30,15 +28,7 @@ from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import BadImage, check_header
 from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import image_files
-from regard.errors import RegardError, one_line
-from regard.reading import require_file
-
-LARGEST_FILE = 2 * 2**30  # bytes; a file is read whole, and takes some ten times as much memory
-LISTS = "images, annotations and categories"
-ABSENT = object()  # in the place of a key that an entry lacks
-
-Key = int | str
-"""An id as it is written: a number, or a text that is none."""
+from regard.errors import RegardError
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,7 @@ def read_coco_file(path: Path, folders: Sequence[Path], repairs: Repairs, *, lab
         repairs.heal("files have no annotations", label)
         whole = {**whole, "annotations": []}
     images, annotations, categories = (
-        _Table(path, label, whole, name, repairs) for name in ("images", "annotations", "categories")
+        Table(path, label, whole, name, repairs) for name in ("images", "annotations", "categories")
     )
     image_ids = images.own_ids()
     folder, file_names = _file_names(images, folders)
@@ -138,141 +128,7 @@ def read_coco_file(path: Path, folders: Sequence[Path], repairs: Repairs, *, lab
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds. RegardError for what is no JSON, no object, too large or no regular file."""
-    try:
-        path.stat()
-        size = require_file(path)
-        if size > LARGEST_FILE:
-            raise RegardError(
-                f"{path}: is a file of {size / 2**30:.1f} GiB; up to {LARGEST_FILE / 2**30:g} GiB are read: leave out "
-                "the segmentations, which are not used, or cut it into parts"
-            )
-        whole = json.loads(path.read_bytes())
-    except RegardError:
-        raise
-    except ValueError as error:  # of JSON, of UTF-8, or a number of thousands of digits
-        raise RegardError(f"{path}: is not JSON: {one_line(error)}") from None
-    except OSError as error:
-        raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise RegardError(f"{path}: is not COCO's: its values are nested too deeply") from None
-    if not isinstance(whole, dict):
-        raise RegardError(
-            f"{path}: holds a {type(whole).__name__}; COCO's files hold an object of three lists, {LISTS}"
-        )
-    return whole
-
-
-class _Table:
-    """One of the file's lists, which is read key by key; `kept` is False for entries that are left out."""
-
-    def __init__(self, path: Path, label: str, whole: dict[str, Any], name: str, repairs: Repairs) -> None:
-        entries = whole[name]
-        if not isinstance(entries, list):
-            raise RegardError(f"{path}: {name} is {shortened(entries)}; it must be a list")
-        self.label, self.name, self.repairs = label, name, repairs
-        self.rows = [row for row, entry in enumerate(entries) if type(entry) is dict]
-        if len(self.rows) < len(entries):
-            for row, entry in enumerate(entries):
-                if type(entry) is not dict:
-                    repairs.leave_out(f"{name} are no objects", f"{label} {name}[{row}] = {shortened(entry)}")
-            entries = [entries[row] for row in self.rows]
-        self.entries: list[dict[str, Any]] = entries
-        self.kept = np.ones(len(entries), dtype=bool)
-        self.keys_of_own: list[Key | None] = []
-        self.numbers: dict[str, int] = {}
-        """What ids that are texts are numbered as."""
-
-    def values(self, key: str) -> list[Any]:
-        """ABSENT where an entry lacks the key."""
-        return [entry.get(key, ABSENT) for entry in self.entries]
-
-    def heal(self, kind: str, index: int, key: str) -> None:
-        self.repairs.heal(kind, f"{self.label} {self.name}[{self.rows[index]}].{key}")
-
-    def leave_out(self, kind: str, index: int, key: str) -> None:
-        """An entry that is left out already is not counted again."""
-        if self.kept[index]:
-            self.kept[index] = False
-            value = self.entries[index].get(key, ABSENT)
-            stated = "" if value is ABSENT else f".{key} = {shortened(value)}"
-            self.repairs.leave_out(kind, f"{self.label} {self.name}[{self.rows[index]}]{stated}")
-
-    def keys(self, key: str) -> list[Key | None]:
-        values = self.values(key)
-        if set(map(type, values)) == {int} and min(values) >= -(2**63) and max(values) < 2**63:
-            return values
-        keys = [as_key(value) for value in values]
-        for index, (value, found) in enumerate(zip(values, keys, strict=True)):
-            if type(value) is str and type(found) is int:
-                self.heal(f"{self.name} have a number for {key} that is written as text", index, key)
-        return keys
-
-    def own_ids(self) -> list[int]:
-        """The entries' ids. Texts are numbered; so are annotations without an id, which nothing refers to."""
-        self.keys_of_own = self.keys("id")
-        if set(map(type, self.keys_of_own)) == {int}:
-            return self.keys_of_own  # type: ignore[return-value]
-        used = {key for key in self.keys_of_own if type(key) is int}
-        fresh = (number for number in count(1) if number not in used)
-        ids = []
-        for index, key in enumerate(self.keys_of_own):
-            if type(key) is int:
-                ids.append(key)
-            elif type(key) is str:
-                if key not in self.numbers:
-                    self.numbers[key] = next(fresh)
-                ids.append(self.numbers[key])
-                self.heal(f"{self.name} have a text for id, and are numbered", index, "id")
-            elif self.name == "annotations":
-                ids.append(next(fresh))
-                self.heal("annotations have no id, and are numbered", index, "id")
-            else:
-                ids.append(0)
-                self.leave_out(f"{self.name} have no id that can be read", index, "id")
-        return ids
-
-    def settle(self, ids: list[int], values: Sequence[Any], what: str) -> None:
-        """Entries of one id are one if they have the same value; where not, nobody knows which is meant."""
-        if len(set(ids)) == len(ids):
-            return
-        first: dict[int, int] = {}
-        ambiguous = set()
-        for index in np.flatnonzero(self.kept).tolist():
-            other = first.setdefault(ids[index], index)
-            if other != index and values[other] == values[index]:
-                self.kept[index] = False
-                self.heal(f"{self.name} are listed twice", index, "id")
-            elif other != index:
-                ambiguous.add(ids[index])
-        for index in np.flatnonzero(self.kept).tolist() if ambiguous else ():
-            if ids[index] in ambiguous:
-                self.leave_out(f"{self.name} share their id with other {what}", index, "id")
-
-    def references(self, key: str, other: "_Table") -> list[int]:
-        """The ids that entries of another table have. What refers to an entry that is left out goes with it."""
-        keys = self.keys(key)
-        kept = set(compress(other.keys_of_own, other.kept))
-        gone = set(compress(other.keys_of_own, ~other.kept)) - kept - {None}
-        if set(map(type, keys)) == {int} and not gone:
-            return keys  # type: ignore[return-value]
-        ids = []
-        for index, found in enumerate(keys):
-            ids.append(found if type(found) is int else other.numbers.get(found, 0) if type(found) is str else 0)
-            if found in gone:
-                self.kept[index] = False
-            elif found is None:
-                self.leave_out(f"annotations have no {key} that can be read", index, key)
-            elif type(found) is str and found not in kept:
-                self.leave_out(f"annotations have the {key} of no entry", index, key)
-        return ids
-
-    def kept_rows(self) -> list[int]:
-        return list(compress(self.rows, self.kept))
-
-
-def _file_names(images: _Table, folders: Sequence[Path]) -> tuple[Path, list[str]]:
+def _file_names(images: Table, folders: Sequence[Path]) -> tuple[Path, list[str]]:
     """The folder, and the images' paths below it: as they are written, or those of the files that they mean."""
     names = images.values("file_name")
     folder = next((folder for folder in folders if any(are_there(names[:20], folder))), folders[-1])
@@ -299,7 +155,7 @@ def files_below_folder(folder: Path) -> FilesBelow:
     return FilesBelow(folder, image_files(folder)[0] if folder.is_dir() else ())
 
 
-def _sizes(images: _Table, folder: Path, file_names: Sequence[str]) -> Int64[np.ndarray, "images 2"]:
+def _sizes(images: Table, folder: Path, file_names: Sequence[str]) -> Int64[np.ndarray, "images 2"]:
     """(height, width) as stated, or where nothing usable is stated, that of the file."""
     columns = []
     for key in ("height", "width"):
@@ -321,7 +177,7 @@ def _sizes(images: _Table, folder: Path, file_names: Sequence[str]) -> Int64[np.
     return sizes
 
 
-def _category_names(categories: _Table, ids: Sequence[int]) -> list[str]:
+def _category_names(categories: Table, ids: Sequence[int]) -> list[str]:
     names = []
     for index, (value, identity) in enumerate(zip(categories.values("name"), ids, strict=True)):
         name = as_name(value)
@@ -332,7 +188,7 @@ def _category_names(categories: _Table, ids: Sequence[int]) -> list[str]:
     return names
 
 
-def _boxes(annotations: _Table) -> Float64[np.ndarray, "annotations 4"]:
+def _boxes(annotations: Table) -> Float64[np.ndarray, "annotations 4"]:
     """(left, top, width, height), around the segmentation where the box itself is not usable."""
     values = annotations.values("bbox")
     boxes = np.full((len(values), 4), np.nan)
@@ -357,7 +213,7 @@ def _boxes(annotations: _Table) -> Float64[np.ndarray, "annotations 4"]:
     return boxes
 
 
-def _areas(annotations: _Table, boxes: Float64[np.ndarray, "annotations 4"]) -> Float64[np.ndarray, " annotations"]:
+def _areas(annotations: Table, boxes: Float64[np.ndarray, "annotations 4"]) -> Float64[np.ndarray, " annotations"]:
     """As stated; those of the boxes where nothing is stated that an area can be."""
     values = annotations.values("area")
     types = set(map(type, values))
@@ -375,7 +231,7 @@ def _areas(annotations: _Table, boxes: Float64[np.ndarray, "annotations 4"]) -> 
     return areas
 
 
-def _crowd(annotations: _Table) -> Bool[np.ndarray, " annotations"]:
+def _crowd(annotations: Table) -> Bool[np.ndarray, " annotations"]:
     values = annotations.values("iscrowd")
     types = set(map(type, values))
     if not (types <= {int, bool} and set(values) <= {0, 1}) and types != {object}:

@@ -61,14 +61,14 @@ class Annotations:
 
 
 @dataclass(frozen=True)
-class Part:
+class CocoPart:
     """An annotation file, and the folders that its images may be in; the last is taken if no image is there."""
 
     file: Path
     folders: tuple[Path, ...]
 
 
-def find_parts(path: Path, given: Annotations, *, needs_train: bool = True) -> dict[str, Part]:
+def find_parts(path: Path, given: Annotations, *, needs_train: bool = True) -> dict[str, CocoPart]:
     """The annotation files of `train`, and of `val` and `test` where there are such.
 
     path: a folder, or one file for all. needs_train: whether `train` may be missing where another part is there.
@@ -94,7 +94,7 @@ def find_parts(path: Path, given: Annotations, *, needs_train: bool = True) -> d
     return {part: _part(base, file, part, stated.get(part)) for part, file in files.items()}
 
 
-def other_files(path: Path, parts: Sequence[Part]) -> list[Path]:
+def other_files(path: Path, parts: Sequence[CocoPart]) -> list[Path]:
     """Annotation files beside those of the parts that nothing reads."""
     read = {part.file.resolve() for part in parts}
     if path.is_file():
@@ -127,10 +127,10 @@ def _file_of_all(path: Path, others: Sequence[Path]) -> Path:
     )
 
 
-def _part(base: Path, file: Path, part: str, images: Path | None) -> Part:
+def _part(base: Path, file: Path, part: str, images: Path | None) -> CocoPart:
     """Folders named after the file or after the part, and others that tools use; at last the one to fall back to."""
     if images is not None:
-        return Part(file, (images,))
+        return CocoPart(file, (images,))
     stem = file.stem.removeprefix("instances_")
     names = sorted({*PARTS[part], stem}, key=lambda name: (name != stem, (*PARTS[part], stem).index(name)))
     of_part = [folder / name for folder in (base, base / "images") for name in names]
@@ -141,7 +141,7 @@ def _part(base: Path, file: Path, part: str, images: Path | None) -> Part:
     tried = [*beside, *of_part, base / "images", base, *others, *bases]
     folders = tuple(dict.fromkeys(folder for tail in tried for folder in _spelt(tail)))
     fallback = next((folder for folder in (*beside, *of_part, base / "images") if folder.is_dir()), base)
-    return Part(file, (*folders, fallback))
+    return CocoPart(file, (*folders, fallback))
 
 
 def _spelt(folder: Path) -> list[Path]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.boxes.coco import joined_categories, leave_out_lost, read_parts, usable
-from regard.data.boxes.coco_json import CocoFile, read_json
+from regard.data.boxes.coco import count_unused, joined_categories, read_parts, usable
+from regard.data.boxes.coco_json import CocoFile
 from regard.data.boxes.coco_layout import Annotations, find_parts
+from regard.data.boxes.coco_lists import read_json
 from regard.data.boxes.repairs import Repairs
 from regard.errors import RegardError
 from regard.files import json_text
@@ -29,15 +30,15 @@ def fix_coco(path: Path, out: Path, annotations: Annotations | None = None) -> R
         own = Repairs()
         try:
             tested = read_parts(path, {"test": test}, own)
-            joined_categories([*files.values(), *tested.values()], Repairs())
+            joined_categories([*files.values(), *tested.values()], Repairs(), skip=True)
         except RegardError as error:  # nothing else needs it
             repairs.pass_over("test parts are left as they are", error)
         else:
             files |= tested
             repairs.add(own)
-    names, joined = joined_categories(list(files.values()), repairs)
+    names, joined = joined_categories(list(files.values()), repairs, skip=True)
     for part, file in zip(files, joined, strict=True):
-        leave_out_lost(file, repairs)
+        count_unused(file, repairs)
         target = out / "annotations" / f"instances_{part}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json_text(_mended(file, names, repairs)), encoding="utf-8")

@@ -14,13 +14,15 @@ class Repairs:
     """Kinds of odd annotations, each with the places where they stand.
 
     A kind is the end of a sentence that begins with a number: "boxes are not four finite numbers". `healed` are those
-    with one meaning, which was taken; `left_out` those without, which no training sees; `passed_over` files that are
-    no part of the data, and why. `other_files` counts, by ending, those that are neither images nor annotations.
+    with one meaning, which was taken; `left_out` those without, which no training sees; `unused` those that no training
+    sees either, but that stay in what was read, where a check of boxes finds and draws them; `passed_over` files that
+    are no part of the data, and why. `other_files` counts, by ending, those that are neither images nor annotations.
     """
 
     def __init__(self) -> None:
         self.healed: dict[str, list[str]] = {}
         self.left_out: dict[str, list[str]] = {}
+        self.unused: dict[str, list[str]] = {}
         self.passed_over: dict[str, list[str]] = {}
         self.other_files: Counter[str] = Counter()
 
@@ -41,9 +43,10 @@ class Repairs:
 
     def require(self, address: str, on_bad_annotation: OnBadAnnotation) -> None:
         """RegardError, with every kind, where something had to be left out and this is not allowed."""
-        if self.left_out and on_bad_annotation == "stop":
+        unusable = {**self.left_out, **self.unused}
+        if unusable and on_bad_annotation == "stop":
             raise RegardError(
-                f"{address}: {'; '.join(sentences(self.left_out))}; --set data.on_bad_annotation=skip leaves them out, "
+                f"{address}: {'; '.join(sentences(unusable))}; --set data.on_bad_annotation=skip leaves them out, "
                 f"and `regard data fix {address} -o FOLDER` writes annotations without them"
             )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regard.data.checks.issue import Issue, issues_of_kind, shared_images, unreadable
 from regard.data.images.doubles import shared
-from regard.data.images.files import BadImage, has_deep_pixels
+from regard.data.images.files import BadImage, OnBadImage, has_deep_pixels
 from regard.data.images.folder import FolderImages
 from regard.data.images.sources import ImageClasses, ImageSource
 
@@ -143,10 +143,13 @@ def check_image_files(images: ImageClasses, *, strict: bool = False) -> list[Iss
     return issues + shared_images(pairs, len(val), images.address, has_val=images.has_val, strict=strict)
 
 
-def check_opened_images(images: ImageClasses, *, strict: bool = False) -> tuple[list[Issue], Summary]:
+def check_opened_images(
+    images: ImageClasses, *, strict: bool = False, on_bad_image: OnBadImage = "stop"
+) -> tuple[list[Issue], Summary]:
     """Decode all images of an opened set: unreadable and repeated images, unequal classes, unusual images.
 
-    strict: whether held-out images that are trained on too, in a split that the data bring, are an error.
+    strict: whether held-out images that are trained on too, in a split that the data bring, are an error. on_bad_image:
+    under "skip" unreadable images are warnings, since a training leaves them out.
     """
     train, val = _decode(images.train), _decode(images.val)
     sizes = Counter(train.sizes + val.sizes)
@@ -158,7 +161,11 @@ def check_opened_images(images: ImageClasses, *, strict: bool = False) -> tuple[
         sizes=dict(sizes.most_common()),
     )
     issues = [
-        *unreadable(train.bad + val.bad, "images", "--set data.on_bad_image=skip leaves such images out"),
+        *(
+            unreadable(train.bad + val.bad, "images", "--set data.on_bad_image=skip leaves such images out")
+            if on_bad_image == "stop"
+            else unreadable(train.bad + val.bad, "images", "left out", "warning")
+        ),
         *(Issue("warning", remark, images.address) for remark in images.remarks),
         *_doubles(images, train, val, strict),
         *_class_sizes(images, train, val),

@@ -30,8 +30,8 @@ def issues_of_kind(severity: Severity, what: str, places: Sequence[str]) -> list
     return [Issue(severity, what.format(count=len(places)), first_few(places))]
 
 
-def unreadable(messages: Iterable[str], things: str, way_on: str = "") -> list[Issue]:
-    """Errors for messages "WHERE: reason": one for each kind of reason, whatever numbers stand in it.
+def unreadable(messages: Iterable[str], things: str, way_on: str = "", severity: Severity = "error") -> list[Issue]:
+    """Issues for messages "WHERE: reason": one for each kind of reason, whatever numbers stand in it.
 
     things: what they are, "images" or "lines". way_on: the switch that leaves them out.
     """
@@ -44,9 +44,9 @@ def unreadable(messages: Iterable[str], things: str, way_on: str = "") -> list[I
         reason = found[0][1] + (f"; {way_on}" if way_on else "")
         what = reason if len(found) == 1 else f"{{count}} {things}: {reason.replace('{', '{{').replace('}', '}}')}"
         if len(found) == 1:
-            issues.append(Issue("error", what, found[0][0]))
+            issues.append(Issue(severity, what, found[0][0]))
         else:
-            issues += issues_of_kind("error", what, [where for where, _ in found])
+            issues += issues_of_kind(severity, what, [where for where, _ in found])
     return issues
 
 

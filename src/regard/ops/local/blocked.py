@@ -1,7 +1,6 @@
 """Local attention in blocks of queries, each with the keys around it: memory linear in the pixels, in plain PyTorch."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from regard.ops.attention import FEW, fused
 from regard.ops.local.arguments import Case, Prefix
 from regard.ops.local.definition import by_definition
 from regard.ops.local.windows import Blocks, blocks
+from regard.ops.tables import kept
 
 BLOCK = 7
 """Pixels along a side of a block of queries; with a window of 7 its keys are 13 × 13."""
@@ -59,8 +59,7 @@ def plan_on(device: torch.device, *options: Any) -> Plan:
     return Plan(*axes, *(part.to(device) for part in rest))  # type: ignore[arg-type] # the first two are no tensors
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a cached inference tensor could not be used in training
+@kept(64)
 def _plan(height: int, width: int, rows: int, cols: int, dilation: int, border: str) -> Plan:
     block = max(height, width) if height * width <= SMALL else BLOCK
     down = blocks(height, rows, dilation, border, block)
@@ -103,7 +102,7 @@ class _Blocked(torch.autograd.Function):
             some_case, tensors = _some(at, case, [q, k, v, *rest])
             parts = _blocks_of(plan, *tensors[:3])
             out[at] = _returned(_mixed(plan, some_case, *parts, *tensors[6:]), plan, out[at].shape)
-            if not (is_sound(out[at]) and _shows_nan(plan, tensors)):
+            if not _is_right(plan, tensors, out[at]):
                 for one in _heads(at, out):
                     one_case, some = _some(one, case, [q, k, v, *rest])
                     out[one] = _defined(one_case, some)
@@ -130,7 +129,7 @@ class _Blocked(torch.autograd.Function):
             place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
             d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
             found = torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True)
-            if not (is_sound(*found) and _shows_nan(plan, some)):
+            if not _is_right(plan, some, *found):
                 for one in _heads(at, d_out):
                     _add_defined_gradients(*_some(one, case, tensors), needed, d_out[one], _some(one, case, grads)[1])
                 continue
@@ -150,10 +149,14 @@ def _heads(at: tuple[slice, slice], like: Tensor) -> list[tuple[slice, slice]]:
     return [(slice(b, b + 1), slice(h, h + 1)) for b in images for h in heads]
 
 
-def _shows_nan(plan: Plan, tensors: Sequence[Tensor | None]) -> bool:
-    """Whether the kernel would have shown a NaN in q, k or the additions: with a few keys it gives zeros instead."""
-    num_keys = plan.near.shape[-1] + (tensors[7].shape[2] if len(tensors) > 6 and tensors[7] is not None else 0)
-    return num_keys >= FEW or is_sound(*(part for i, part in enumerate(tensors) if i not in (2, 8)))
+def _is_right(plan: Plan, tensors: Sequence[Tensor | None], *results: Tensor | None) -> bool:
+    """Whether the kernel's results are those of the definition, because they and what they come from are finite.
+
+    A bias may be -inf, and shows a NaN in the results unless there are only a few keys.
+    """
+    q, k, v, rel_rows, rel_cols, bias, *prefix = tensors
+    few = plan.near.shape[-1] + (prefix[1].shape[2] if prefix and prefix[1] is not None else 0) < FEW
+    return is_sound(*results, q, k, v, rel_rows, rel_cols, *prefix[1:], bias if few else None)
 
 
 def _defined(case: Case, some: Sequence[Any]) -> Tensor:

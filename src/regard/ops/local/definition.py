@@ -12,7 +12,7 @@ from regard.ops.local.windows import neighbours
 def by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:
     """The equation of `local_attention`; each pixel's keys are (…, height, width, rows, cols, head_dim).
 
-    The copies of keys, values and embeddings that a pixel does not see are zeros, so that nothing comes of them.
+    The copies that a pixel does not see are zeros, so that nothing comes of what they hold.
     """
     height, width = q.shape[2:4]
     down = neighbours(height, case.rows, case.dilation, case.border)
@@ -24,15 +24,13 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | 
     if case.bias is not None:
         by_offset = case.bias[:, down.offset[:, None, :, None], right.offset[None, :, None, :]]
         seen = seen & (by_offset != float("-inf"))
-    keys, values = (part[:, :, y, x].masked_fill(~seen[..., None], 0) for part in (k, v))
-    logits = torch.einsum("bhyxd,bhyxrcd->bhyxrc", q, keys)
+    keys, values = k[:, :, y, x], v[:, :, y, x]
     if case.rel_rows is not None and case.rel_cols is not None:
-        to_rows, to_cols = q.split([case.rel_rows.shape[1], case.rel_cols.shape[1]], dim=-1)
-        of_rows = case.rel_rows[down.offset].masked_fill(~down.there[..., None].to(q.device), 0)
-        of_cols = case.rel_cols[right.offset].masked_fill(~right.there[..., None].to(q.device), 0)
-        logits = logits + torch.einsum("bhyxd,yrd->bhyxr", to_rows, of_rows)[..., None]
-        logits = logits + torch.einsum("bhyxd,xcd->bhyxc", to_cols, of_cols)[..., None, :]
-    logits = logits * case.scale
+        of_rows, of_cols = case.rel_rows[down.offset][:, None, :, None], case.rel_cols[right.offset][None, :, None, :]
+        pairs = (height, width, case.rows, case.cols, -1)
+        keys = keys + torch.cat([of_rows.expand(pairs), of_cols.expand(pairs)], dim=-1)
+    keys, values = (part.masked_fill(~seen[..., None], 0) for part in (keys, values))
+    logits = torch.einsum("bhyxd,bhyxrcd->bhyxrc", q, keys) * case.scale
     if case.bias is not None:
         logits = logits + by_offset
     logits, seen, values = logits.flatten(-2), seen.flatten(-2), values.flatten(-3, -2)

@@ -1,5 +1,7 @@
 """The weights of local attention for all pairs of tokens, to explain and to compile (SASA, section 3)."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -92,7 +94,7 @@ def _offsets(
     return row[None, :] - row[:, None], col[None, :] - col[:, None]
 
 
-def _check(q: Tensor, height: int, width: int, window: int, rel_rows: Tensor | None, rel_cols: Tensor | None) -> None:
+def _check(q: Tensor, height: Any, width: Any, window: Any, rel_rows: Tensor | None, rel_cols: Tensor | None) -> None:
     if q.ndim != 4:
         raise RegardError(f"{OP}: q must be (batch, heads, tokens, head_dim), got {tuple(q.shape)}")
     require_whole(OP, "height", height, 0)

@@ -19,12 +19,11 @@ def merged(
         y = (e^lse out + Σ_p e^(q·k_p scale) v_p) / (e^lse + Σ_p e^(q·k_p scale))
 
     `out` is the attention to the windows alone, and `lse` the logarithm of its softmax's denominator: -inf where a
-    window is empty, or all of its logits are -inf; it then counts nothing, whatever `out` is.
+    window is empty, or all of its logits are -inf; `out` is then zero.
     """
     logits = torch.einsum("bhyxd,bhpd->bhyxp", q, prefix.k).to(lse.dtype) * scale
     total = torch.logaddexp(lse, logits.logsumexp(-1))
-    total = total.where(total.isfinite(), torch.nan)  # as softmax has it
-    out = out.masked_fill(((lse == -torch.inf) & ~total.isnan())[..., None], 0)
+    total = total + (total - total)  # NaN where it is infinite, as all weights of such a softmax are
     weights = (logits - total[..., None]).exp().to(q.dtype)
     from_prefix = torch.einsum("bhyxp,bhpd->bhyxd", weights, prefix.v)
     return out * (lse - total).exp()[..., None].to(q.dtype) + from_prefix

@@ -51,16 +51,18 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     """The mixed values, (batch, heads, height, width, head_dim). RegardError without the library, or for q's dtype."""
     _require_native(q)
     mask = None if case.mask is None else case.mask.contiguous()
-    shared = (
-        None if part is None else part.float().contiguous().resolve_neg()
-        for part in (case.rel_rows, case.rel_cols, case.bias)
-    )
-    q, k, v = (part.resolve_neg() for part in (q, k, v))  # the library reads memory, which a lazy minus has not changed
-    options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale)
+    shared = (_plain(case.rel_rows), _plain(case.rel_cols), _plain(case.bias))
+    # The library reads memory, which a lazy minus has not changed.
+    q, k, v = q.resolve_neg(), k.resolve_neg(), v.resolve_neg()
+    options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale, prefix is not None)
     # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
     out, lse = run(q, k, v, mask, *shared, *options)
     return out if prefix is None else merged(out, lse, q, prefix, case.scale)
+
+
+def _plain(table: Tensor | None) -> Tensor | None:
+    return None if table is None else table.float().contiguous().resolve_neg()
 
 
 # This is torch.compiler.assume_constant_result, without its import of the compiler, which takes over a second.
@@ -93,14 +95,21 @@ def _forward(
     dilation: int,
     shifted: bool,
     scale: float,
+    in_part: bool,
 ) -> tuple[Tensor, Tensor]:
     """The mixed values, laid out as q is, and the logarithm of each softmax's denominator, in float32.
 
+    `in_part`: the softmax goes on over a prefix; without one the denominators are not needed, and the tensor is empty.
     q, k, v (batch, heads, height, width, head_dim) of any strides; the embeddings and the bias in float32.
     """
-    out, lse = torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
+    out, lse = torch.empty_like(q), _denominators(q, in_part)
     case = _case(q, mask, rel_rows, rel_cols, bias, rows, cols, dilation, shifted, scale)
-    _call("local_attention_forward", case, *(_tokens(part) for part in (q, k, v, out)), lse.data_ptr())
+    _call(
+        "local_attention_forward",
+        case,
+        *(_tokens(part) for part in (q, k, v, out)),
+        lse.data_ptr() if in_part else None,
+    )
     return out, lse
 
 
@@ -119,6 +128,7 @@ def _backward(
     dilation: int,
     shifted: bool,
     scale: float,
+    in_part: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k and v, and those of rel_rows, rel_cols and bias in one vector, one after another."""
     grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
@@ -160,8 +170,8 @@ _compiled_backward = torch.library.custom_op(
 
 
 @_compiled_op.register_fake
-def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
+def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(q), _denominators(q, rest[-1])
 
 
 @_compiled_backward.register_fake
@@ -175,6 +185,10 @@ def _compiled_gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) ->
 
 
 _compiled_op.register_autograd(_compiled_gradients, setup_context=_setup_context)
+
+
+def _denominators(q: Tensor, in_part: bool) -> Tensor:
+    return q.new_empty(q.shape[:-1] if in_part else (0,), dtype=torch.float32)
 
 
 def _num_shared(*parts: Tensor | None) -> int:

@@ -1,7 +1,6 @@
 """Which pixels a window holds, along one axis of a grid: the only file that knows borders and dilation."""
 
-from functools import lru_cache
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Int64
@@ -9,8 +8,10 @@ from torch import Tensor
 
 from regard.errors import RegardError, unknown
 from regard.ops.arguments import require_odd, require_whole
+from regard.ops.tables import kept
 
 Border = Literal["clip", "shift"]
+BORDERS = get_args(Border)
 
 LARGEST_TABLE = 2**16
 """Windows of modules are smaller: their embeddings have a row for each offset."""
@@ -44,25 +45,34 @@ def num_offsets(window: int, border: str) -> int:
     return window if border == "clip" else 2 * window - 1
 
 
-def check_geometry(window: int, dilation: int, border: str) -> None:
+def check_geometry(window: Any, dilation: Any, border: Any) -> None:
     """RegardError for a window that is even, and for what is no integer or no border."""
+    if (
+        type(window) is int
+        and window > 0
+        and window % 2
+        and type(dilation) is int
+        and dilation > 0
+        and border in BORDERS
+    ):
+        return  # the usual case, without naming anything
     require_odd("local attention", "window", window)
     require_whole("local attention", "dilation", dilation, 1)
-    if border not in get_args(Border):
-        raise unknown("border", border, get_args(Border), where="local attention")
+    if border not in BORDERS:
+        raise unknown("border", border, BORDERS, where="local attention")
 
 
-def check_table(op: str, window: int) -> None:
+def check_table(op: str, window: Any) -> None:
     """RegardError for a window that a module cannot hold embeddings for."""
     if require_odd(op, "window", window) >= LARGEST_TABLE:
         raise RegardError(f"{op}: window must be below {LARGEST_TABLE:,}, got {window}")
 
 
-def check_window(length: int, window: int, dilation: int, border: str) -> None:
+def check_window(length: int, window: Any, dilation: Any, border: Any) -> None:
     """RegardError as in `check_geometry`, and where a window has to be moved inside an axis that is too short."""
     check_geometry(window, dilation, border)
-    largest = length // dilation
-    if border == "shift" and window > largest:
+    if border == "shift" and window > length // dilation:
+        largest = length // dilation
         odd = largest - (largest + 1) % 2
         can = f"the largest possible is {odd}" if odd > 0 else "none is possible"
         raise RegardError(
@@ -86,8 +96,7 @@ def neighbours(length: int, window: int, dilation: int, border: str) -> Neighbou
     return _neighbours(length, window, dilation, border)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)  # a cached inference tensor could not be used in training
+@kept(256)
 def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbours:
     position, radius = torch.arange(length, device="cpu"), window // 2
     residue, place = position % dilation, position // dilation
@@ -102,8 +111,7 @@ def _neighbours(length: int, window: int, dilation: int, border: str) -> Neighbo
     return Neighbours(pixels.where(there, 0), offset.where(there, 0), there)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+@kept(256)
 def blocks(length: int, window: int, dilation: int, border: str, block: int) -> Blocks:
     """Queries in blocks of up to `block` positions that lie `dilation` apart, with the keys around them.
 

@@ -667,7 +667,7 @@ int forward_strip(const Case& c, const Part& part, int from, int to, const Token
       for (int n = 0; n < rows; n++) {
         vec most;
         const vec total = strip.weigh(n, y + n, x, s, most, [](float*, vec, ivec) {});
-        inverse[n] = strip.inverse(total, n, y + n, x, s, false);
+        inverse[n] = strip.inverse(total, n, y + n, x, s, lse);
         if (careful) {  // large values must not overflow in the sum
           strip.each_pair(n, y + n, s, [&](float* cell, int, int) {
             const vec weight = load(cell);

@@ -16,6 +16,7 @@ from regard.data import (
     Issue,
     Preprocessing,
     TrainingOrder,
+    check_image_files,
     measure_mean_std,
     open_images,
     training_loader,
@@ -51,6 +52,7 @@ class ClassificationTask:
             split_seed=data.split_seed,
             on_bad_image=data.on_bad_image,
             root=None if data.root is None else Path(data.root),
+            max_megapixels=data.max_megapixels,
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction
@@ -73,6 +75,7 @@ class ClassificationTask:
             std=std,
             interpolation=interpolation,
             crop_fraction=crop,
+            decoding=self.data.decoding,
         )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
@@ -82,8 +85,8 @@ class ClassificationTask:
         return (*self.data.train.skipped, *self.data.val.skipped)
 
     def check(self) -> Sequence[Issue]:
-        """No issues beyond those that opening the data raises."""
-        return ()
+        """Issues of the data that can be found without decoding every image."""
+        return check_image_files(self.data, strict=self.recipe.data.strict)
 
     def build_model(self) -> nn.Module:
         model = build(self.config)

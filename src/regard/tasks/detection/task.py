@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,9 +28,11 @@ from regard.data import (
     check_opened_detection,
     detection_training_loader,
     detection_training_transform,
+    no_room_for,
     open_detection,
 )
 from regard.errors import RegardError
+from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
 from regard.models import DETR, DNDETR, DNDETRConfig, build
 from regard.recipes import DetectionDataSection, DetectionRecipe
@@ -59,6 +60,7 @@ class DetectionTask:
             on_bad_image=options.on_bad_image,
             on_bad_annotation=options.on_bad_annotation,
             annotations=annotations_of(options),
+            max_megapixels=options.max_megapixels,
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         self.train, self.val = splits_of(self.data, options)
@@ -73,12 +75,15 @@ class DetectionTask:
             channels=wanted.in_chans,
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
+            decoding=self.data.decoding,
         )
         if recipe.augment.varies:
             closer = max(recipe.augment.scale_jitter[1], 1)
             self.train = ResizedDetectionSource(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
+        self._not_cached = ""
         if options.cache:
-            self.train = cached(self.train, wanted.in_chans)
+            self._not_cached = no_room_for(self.train, wanted.in_chans, options.num_workers)
+            self.train = cached(self.train, wanted.in_chans, options.num_workers)
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
@@ -94,8 +99,12 @@ class DetectionTask:
             used,
             num_queries=self.config.num_queries,
             pixels=False,
+            on_bad_image=self.recipe.data.on_bad_image,
             on_bad_annotation=self.recipe.data.on_bad_annotation,
+            strict=self.recipe.data.strict,
         )
+        if self._not_cached:
+            issues.append(Issue("warning", self._not_cached, "data.cache"))
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
             what = (
                 "the backbone starts from random weights with norms that never learn; "
@@ -221,7 +230,7 @@ def annotations_of(options: DetectionDataSection) -> Annotations:
     """The COCO files that a recipe names."""
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     stated = (getattr(options, name) for name in names)
-    return Annotations(*(None if value is None else Path(value).expanduser() for value in stated))
+    return Annotations(*(None if value is None else expanded(value) for value in stated))
 
 
 def splits_of(data: DetectionData, options: DetectionDataSection) -> tuple[DetectionSource, DetectionSource]:

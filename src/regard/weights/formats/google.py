@@ -6,16 +6,16 @@ from regard.weights.rules import Change, Names, Rule, Tensors
 
 # A convolution is (height, width, in, out) there, a linear map (in, out).
 CONVOLUTION = Change(lambda t: [t[0].permute(3, 2, 0, 1)], lambda t: [t[0].permute(2, 3, 1, 0)])
-TRANSPOSED = Change(lambda t: [t[0].T], lambda t: [t[0].T])
+TRANSPOSED = Change(lambda t: [t[0].t()], lambda t: [t[0].t()])
 
 
 def _qkv(num_heads: int) -> Change:
     """Three kernels (in, heads, head_dim) there, one matrix (3 · heads · head_dim, in) here."""
 
     def outward(whole: Tensors) -> Tensors:
-        return [part.T.unflatten(1, (num_heads, -1)) for part in whole[0].chunk(3)]
+        return [part.t().unflatten(1, (num_heads, -1)) for part in whole[0].chunk(3)]
 
-    return Change(lambda parts: [torch.cat([part.flatten(1).T for part in parts])], outward)
+    return Change(lambda parts: [torch.cat([part.flatten(1).t() for part in parts])], outward)
 
 
 def _qkv_bias(num_heads: int) -> Change:
@@ -27,7 +27,7 @@ def _qkv_bias(num_heads: int) -> Change:
 
 def _out(num_heads: int) -> Change:
     """One kernel (heads, head_dim, out) there."""
-    return Change(lambda t: [t[0].flatten(0, 1).T], lambda t: [t[0].T.unflatten(0, (num_heads, -1))])
+    return Change(lambda t: [t[0].flatten(0, 1).t()], lambda t: [t[0].t().unflatten(0, (num_heads, -1))])
 
 
 def _norm(theirs: str, ours: str) -> tuple[Rule, ...]:
