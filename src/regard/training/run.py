@@ -46,6 +46,7 @@ class Run:
         self.metrics_file = path / "metrics.jsonl"
         self.summary_file = path / "summary.json"
         self.report_file = path / "report.html"
+        self._id: str | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -76,8 +77,10 @@ class Run:
 
     def id(self) -> str | None:
         """What tells a run from all others, in its metadata, its weights and its states; older runs have none."""
-        found = self.metadata().get("run")
-        return found if isinstance(found, str) else None
+        if self._id is None:
+            found = self.metadata().get("run")
+            self._id = found if isinstance(found, str) else None
+        return self._id
 
     def recipe(self, overrides: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe that it was trained by, with overrides by dotted key."""
