@@ -80,9 +80,9 @@ def train_run(
     run = Run(default_run_folder(Path(name).stem) if out is None else expanded(out))
 
     def report() -> None:
-        found = contender(run.path.name, [run.path], with_cost=False)
         written = Report(run.report_file, title=recipe.title or run.path.name, command=command, whole=False)
         try:
+            found = contender(run.path.name, [run.path], with_cost=False)
             not_shown = [failure.reason for failure in written.write([found])]
         except Exception as error:  # of any library that draws, after hours of training
             not_shown = [reason_of(error)]
