@@ -211,8 +211,9 @@ def evaluate(
     options = data_options(run, data, recipe, settings)
     address = data or options.address
     own = own_run(run, address, recipe, settings)
+    fraction = options.val_fraction if address == options.address else None
     if isinstance(predictor, Translator):
-        pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
+        pairs = open_pairs(address, val_fraction=fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
         chosen = chosen if own is None else held_out_pairs(own, pairs)
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
@@ -220,7 +221,7 @@ def evaluate(
         given = (recipe, settings)
         return _evaluate_boxes(predictor, options, data, own, given, pretrained_name=_is_pretrained(run))
     if not isinstance(predictor, Classifier):
-        text = open_text(address, val_fraction=options.val_fraction)
+        text = open_text(address, val_fraction=fraction)
         chosen_text = text.val if address == options.address else text.train + text.val
         return predictor.evaluate(chosen_text if own is None else held_out_text(own, text))
     images = open_images(
