@@ -11,6 +11,7 @@ import torch
 
 from regard.data.order import seed_for
 from regard.errors import RegardError, first_of
+from regard.files import expanded
 from regard.reading import read_bytes
 
 LAYOUT = "expected lines of SOURCE<TAB>TARGET, in a file or in PATH/train.tsv and PATH/val.tsv"
@@ -145,7 +146,7 @@ def open_pair_lines(
     out of a file, and a folder needs no train.tsv. Raises RegardError.
     """
     address = f"pairs:{path}"
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         wanted = ("val.tsv",) if val_fraction is None else ("train.tsv", "val.tsv")
         absent = [name for name in wanted if not (path / name).is_file()]
