@@ -59,7 +59,8 @@ def open_images(
     if parsed.kind == "digits":
         images = open_digits(channels, val_fraction, split_seed)
     else:
-        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+        folder = root or default_root()
+        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, folder, max_megapixels)
     if for_evaluation and not images.has_val:
         return replace(images, val=Joined([images.train, images.val]), has_val=True)
     return images
