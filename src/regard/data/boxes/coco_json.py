@@ -171,7 +171,7 @@ def _sizes(images: Table, folder: Path, file_names: Sequence[str]) -> Int64[np.n
         try:
             sizes[index] = check_header(folder / file_names[index], ANY_SIZE)
         except BadImage:
-            images.leave_out("images have no usable width and height, and cannot be read", index, "width")
+            images.leave_out("images have no usable width and height, and cannot be read", index, "file_name")
         else:
             images.heal("images have no usable width and height: those of the files are taken", index, "width")
     return sizes
