@@ -142,7 +142,7 @@ def _file_names(images: Table, folders: Sequence[Path]) -> tuple[Path, list[str]
             images.leave_out("images have no file name", index, "file_name")
             names[index] = ""
             continue
-        found, how = below.find_tail(name)
+        found, how = below.find_tail(name) if below.exact else (None, "")
         if found is not None:
             images.heal(f"image {how}", index, "file_name")
             names[index] = found.relative_to(folder).as_posix()
