@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.errors import RegardError
+from regard.files import expanded
 
 if TYPE_CHECKING:
     from regard.data import DetectionSummary, Issue, PairSummary, Repairs, Summary, Suspect, TextSummary
@@ -59,7 +60,7 @@ def check_address(
             address,
             val_fraction=fraction,
             split_seed=seed,
-            root=root or (None if options.root is None else Path(options.root).expanduser()),
+            root=root or (None if options.root is None else expanded(options.root)),
             on_bad_image=options.on_bad_image,
             max_megapixels=options.max_megapixels,
             strict=options.strict,

@@ -16,6 +16,7 @@ from regard.data.checks.issue import Issue, Severity, shared_images
 from regard.data.checks.repairs import check_repairs, check_unlisted
 from regard.data.checks.suspect_images import Suspect
 from regard.data.images.files import OnBadImage
+from regard.data.images.pixels import Decoding
 from regard.errors import first_few
 
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
@@ -85,6 +86,8 @@ def check_opened_detection(
     for split, counts in objects.items():
         issues += _check_objects(counts, data.class_names, num_queries, split, _where(data, split))
     issues += _check_classes(data.class_names, data.address)
+    if data.decoding != Decoding(data.decoding.max_megapixels):
+        issues.append(Issue("warning", f"images have more than 8 bits: {data.decoding}", data.address))
     if "val" in splits:
         issues += _check_shared(data, strict)
     train, val = objects["train"], objects.get("val", objects["train"])
