@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -535,3 +536,13 @@ def test_where_a_path_is_looked_for(tmp_path):
     assert below.find_tail("x/a.png")[0] == tmp_path / "a.png"
     assert below.find_tail("x/deep/b.png")[0] == tmp_path / "deep/b.png"
     assert below.find_tail("b.png")[0] is None  # another folder's file may be another image
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_pipe_is_not_waited_for(root):
+    pipe = root / "pipe.json"
+    os.mkfifo(pipe)
+    with pytest.raises(RegardError, match="no regular file"):
+        open_detection(f"coco:{pipe}")
+    with pytest.raises(RegardError, match="no regular file"):
+        open_detection(f"coco:{root}", annotations=Annotations(train_annotations=pipe))
