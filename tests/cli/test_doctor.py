@@ -1,4 +1,4 @@
-"""`regard doctor` says what is there: each fast path of the ops, each extra of the package, and what is needed anyway."""
+"""`regard doctor` says what is there: versions, extras, and the fast paths that are on."""
 
 import importlib.util
 import tomllib

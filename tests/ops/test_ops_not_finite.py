@@ -1,6 +1,8 @@
 """NaN and infinity where PyTorch's kernels would swallow or spread them, and scales that are no ordinary number."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -129,3 +131,53 @@ def test_deformable_attention_shows_what_it_samples():
     assert deformable_attention(value, [(3, 4)], locations.nan_to_num(), weights).isfinite().all()
     locations[0, 1, 2] = 0.99
     assert deformable_attention(value, [(3, 4)], locations.nan_to_num(), weights)[0, 1, 2].isnan().all()
+
+
+@pytest.mark.parametrize("impl", LOCAL)
+def test_finite_logits_may_be_as_large_as_float32_holds(impl):
+    """Beyond 5e29 a logit counted as none."""
+    q, k, v = torch.randn(3, 1, 2, 9, 10, 8)
+    for factor in (1e15, 1e19):
+        wanted = local_attention((q * factor).double(), (k * 1e15).double(), v.double(), window=3, impl="math")
+        found = local_attention(q * factor, k * 1e15, v, window=3, impl=impl)
+        assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_vmap_takes_the_kernel_since_it_cannot_look():
+    q, k, v = torch.randn(3, 5, 1, 2, 7, 8)
+    for options in ({}, {"is_causal": True}, {"mask": torch.ones(7, 7, dtype=torch.bool).tril()}):
+        one_by_one = torch.stack([attention(*parts, **options) for parts in zip(q, k, v, strict=True)])
+        for impl in ("auto", "math"):
+            found = torch.vmap(lambda q, k, v, o=options, i=impl: attention(q, k, v, impl=i, **o))(q, k, v)
+            assert_close(found, one_by_one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_flex_is_its_definition_with_nan_too():
+    """Without the shape checker, which its compiler cannot read."""
+    script = """
+import torch
+from torch.testing import assert_close
+from regard.ops import local_attention
+
+torch.manual_seed(0)
+for case in range(12):
+    parts = list(torch.randn(3, 1, 2, 9, 10, 8))
+    for place in range(case % 3):
+        parts[torch.randint(3, ())].view(-1)[torch.randint(1440, ())] = [torch.nan, torch.inf][case % 2]
+    mask = torch.rand(1, 9, 10) < 0.7 if case % 4 < 2 else None
+    bias = torch.randn(2, 3, 3).masked_fill(torch.rand(2, 3, 3) < 0.5, -torch.inf) if case % 3 else None
+    if mask is not None:
+        parts[1:] = [part.masked_fill(~mask[:, None, :, :, None], torch.nan) for part in parts[1:]]
+    options = {"window": 3, "mask": mask, "bias": bias}
+    wanted, found = (local_attention(*parts, **options, impl=impl) for impl in ("math", "flex"))
+    assert_close(found, wanted, rtol=1e-4, atol=1e-5, equal_nan=True)
+for window, dilation in ((2**40 + 1, 1), (3, 2**63), ((2**63 - 1, 3), 2)):
+    parts = torch.randn(3, 1, 2, 5, 6, 8)
+    options = {"window": window, "dilation": dilation}
+    wanted, found = (local_attention(*parts, **options, impl=impl) for impl in ("math", "flex"))
+    assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -119,6 +119,9 @@ def predict(
     attention: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
     ] = None,
+    max_megapixels: Annotated[
+        float | None, typer.Option(help="Read images of up to so many megapixels; 64, or as in training, unless given.")
+    ] = None,
     weights: Weights = "model",
     device: Device = None,
     out: OutFolder = None,
@@ -146,6 +149,8 @@ def predict(
         raise RegardError(f"{run}: reads images; --text and --attention are for runs that read text")
     if not files:
         raise RegardError("predict: name an image file, or a folder of them")
+    if max_megapixels is not None:
+        predictor.max_megapixels = max_megapixels
     if isinstance(predictor, Detector):
         ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
         paths = _image_files(files)

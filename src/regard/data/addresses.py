@@ -12,7 +12,7 @@ KINDS: dict[str, str] = {
     "folder": "folder:PATH, your own images: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
     "torchvision": "torchvision:NAME, a standard set (CIFAR10, MNIST, Flowers102, ...), downloaded on first use",
     "digit-scenes": "1,800 scenes of 128×128 pixels, made of handwritten digits on photographs, with their boxes",
-    "coco": "coco:PATH, images with boxes: PATH/train, PATH/val and PATH/annotations/instances_{train,val}.json",
+    "coco": "coco:PATH, images with boxes: PATH/train, PATH/val, PATH/annotations/instances_*.json; or coco:FILE.json",
     "yolo": "yolo:PATH, images with boxes: PATH/data.yaml, images/ and labels/",
     "voc": "voc:PATH, images with boxes: PATH/JPEGImages, Annotations/*.xml and ImageSets/Main/{train,val}.txt",
     "numbers": "numbers below 100,000 in words, in English, Dutch, French, German and Spanish, and their digits",
@@ -80,5 +80,7 @@ def _guess(path: Path) -> str:
     path = expanded(path)
     if path.is_dir():
         marks = {"coco": "annotations/*.json", "yolo": "data.y*ml", "voc": "JPEGImages"}
-        return next((kind for kind, mark in marks.items() if any(path.glob(mark))), "folder")
-    return "pairs" if path.suffix.lower() == ".tsv" else "text"
+        more = {"coco": "*/_annotations.coco.json", "voc": "Annotations/*.xml"}
+        marked = (kind for known in (marks, more) for kind, mark in known.items() if any(path.glob(mark)))
+        return next(marked, "folder")
+    return {".tsv": "pairs", ".json": "coco"}.get(path.suffix.lower(), "text")

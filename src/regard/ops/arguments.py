@@ -6,8 +6,8 @@ are bool. Integers are integers: True and 3.0 are none. Whatever does not fit is
 
 NaN and infinity are never refused: what comes of them follows from each op's definition. A pair that a mask excludes
 does not count, in values and gradients, whatever its key holds. PyTorch's fused kernel multiplies such pairs with 0,
-and 0 · NaN is NaN. On a CPU the sums of the inputs tell, for a hundredth of the time, whether all is finite; where it is
-not, the definition computes. On a GPU nobody looks, since the processor would have to wait for it.
+and 0 · NaN is NaN. On a CPU the sums of the inputs tell, for a hundredth of the time, whether all is finite; where it
+is not, the definition computes. On a GPU nobody looks, since the processor would have to wait for it.
 """
 
 import functools
@@ -27,6 +27,22 @@ R = TypeVar("R")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 AUTOCAST = frozenset({"cpu", "cuda", "mps", "xpu"})
 LARGEST_SCALE = torch.finfo(torch.float32).max
+
+
+def agree(first: Any, *others: Any) -> bool:
+    """Whether `floats` and `require_alike` have nothing to change and nothing to say: the usual case, asked first."""
+    try:
+        dtype, device = first.dtype, first.device
+        if dtype not in FLOATS or first.layout is not torch.strided or _autocasts(device.type):
+            return False
+        for other in others:
+            if other is not None and (
+                other.dtype != dtype or other.device != device or other.layout is not torch.strided
+            ):
+                return False
+    except AttributeError:
+        return False
+    return True
 
 
 def require_floats(op: str, **tensors: Any) -> None:
@@ -168,13 +184,14 @@ def holds_everywhere(condition: Tensor) -> bool:
 def is_sound(*tensors: Tensor | None) -> bool:
     """Whether all numbers are finite, as far as their sum tells: the cheapest way to ask. vmap cannot ask at all."""
     try:
-        return all(
-            math.isfinite(part.detach().sum(dtype=torch.promote_types(part.dtype, torch.float32)).item())
-            for part in tensors
-            if part is not None
-        )
+        return all(part is None or math.isfinite(_sum(part)) for part in tensors)
     except RuntimeError:
         return True
+
+
+def _sum(x: Tensor) -> float:
+    x = x.detach() if x.requires_grad else x
+    return float(x.sum(dtype=torch.float32) if x.dtype == torch.float16 else x.sum())
 
 
 def _what(value: object) -> str:

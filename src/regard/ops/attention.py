@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regard.errors import RegardError, unknown
 from regard.ops.arguments import (
+    agree,
     floats,
     holds_everywhere,
     is_sound,
@@ -26,6 +27,7 @@ FEW = 16
 """With fewer keys than a vector has lanes, PyTorch's kernel gives zeros to a query whose logits are all NaN."""
 
 AttentionImpl = Literal["auto", "math", "sdpa"]
+IMPLS = get_args(AttentionImpl)
 
 
 def attention_weights(
@@ -44,6 +46,7 @@ def attention_weights(
     """
     q, k, bias = floats("attention", q=q, k=k, bias=bias)
     scale = _checked(q, k, None, mask, bias, scale)
+    require_alike("attention", q=q, k=k, bias=bias)
     return _weights(q, k, _allowed(mask, bias, q, k, is_causal), bias, scale)
 
 
@@ -72,16 +75,28 @@ def attention(
     `impl`: "math" is the definition, "sdpa" is PyTorch's fused kernel, "auto" the faster one.
     Raises RegardError for shapes, dtypes and devices that do not fit together, and for an unknown `impl`.
     """
-    q, k, v, bias = floats("attention", q=q, k=k, v=v, bias=bias)
-    scale = _checked(q, k, v, mask, bias, scale)
-    if impl not in get_args(AttentionImpl):
-        raise unknown("impl", impl, get_args(AttentionImpl), where="attention")
+    if agree(q, k, v, bias):
+        scale = _checked(q, k, v, mask, bias, scale)
+    else:
+        q, k, v, bias = floats("attention", q=q, k=k, v=v, bias=bias)
+        scale = _checked(q, k, v, mask, bias, scale)
+        require_alike("attention", q=q, k=k, v=v, bias=bias)
+    if impl not in IMPLS:
+        raise unknown("impl", impl, IMPLS, where="attention")
     if impl != "math" and is_usable(scale):
         every_pair = mask is None and bias is None and not is_causal
-        if (every_pair and k.shape[2] >= FEW) or not looks_at_values(q) or is_sound(q, k, v):
+        if (every_pair and k.shape[2] >= FEW) or not looks_at_values(q) or _is_sound(q, k, v, every_pair):
             return fused(q, k, v, mask, bias, is_causal, scale)
     allowed = _allowed(mask, bias, q, k, is_causal)
     return sums(_weights(q, k, allowed, bias, scale), v, allowed)
+
+
+def _is_sound(q: Tensor, k: Tensor, v: Tensor, every_pair: bool) -> bool:
+    """Whether the kernel shows what is not finite where it belongs."""
+    if every_pair:  # but there are a few keys: a query that is NaN would not be seen
+        return is_sound(q, k)
+    # A query that is NaN spoils its own output, as it should; but the gradients of keys that it may not look at.
+    return is_sound(k, v, q if torch.is_grad_enabled() else None)
 
 
 def _weights(q: Tensor, k: Tensor, allowed: Tensor | None, bias: Tensor | None, scale: float) -> Tensor:
@@ -148,12 +163,13 @@ def _allowed(mask: Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor, is_
 
 def _checked(q: Tensor, k: Tensor, v: Tensor | None, mask: Any, bias: Tensor | None, scale: Any) -> float:
     """The scale. RegardError for what does not fit together."""
-    if q.ndim != 4 or k.ndim != 4 or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+    of_q, of_k = q.shape, k.shape
+    if len(of_q) != 4 or len(of_k) != 4 or of_q[:2] != of_k[:2] or of_q[3] != of_k[3]:
         raise RegardError(
             f"attention: q {tuple(q.shape)} and k {tuple(k.shape)} must be (batch, heads, tokens, head_dim) "
             "and agree in all but tokens"
         )
-    if v is not None and (v.ndim != 4 or v.shape[:3] != k.shape[:3]):
+    if v is not None and (v.ndim != 4 or v.shape[:3] != of_k[:3]):
         raise RegardError(f"attention: v {tuple(v.shape)} must have k's batch, heads and keys, {tuple(k.shape[:3])}")
     require_bool("attention", mask, q, "a query may look")
     if mask is not None or bias is not None:
@@ -164,8 +180,7 @@ def _checked(q: Tensor, k: Tensor, v: Tensor | None, mask: Any, bias: Tensor | N
                     f"attention: {name} {tuple(tensor.shape)} does not broadcast to "
                     f"(batch, heads, queries, keys) {logits}"
                 )
-    require_alike("attention", q=q, k=k, v=v, bias=bias)
-    return scale_of("attention", scale, q.shape[3])
+    return scale_of("attention", scale, of_q[3])
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

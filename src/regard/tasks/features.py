@@ -43,6 +43,7 @@ class CachedFeatures:
         place = {name: number for number, name in enumerate(names)}
         for chosen in order:
             rows = [place[name] for name in (source.name(index) for _, index in chosen) if name in place]
+            rows = rows or [0]  # where nothing of a batch can be read
             yield Batch(features[rows], labels[rows], [names[row] for row in rows], [])
 
 

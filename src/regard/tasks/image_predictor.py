@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -56,6 +57,15 @@ class ImagePredictor(Predictor, Generic[Answer]):
         self.class_names = tuple(class_names)
         self._channels = preprocessing.channels
         self._decoding = preprocessing.decoding
+
+    @property
+    def max_megapixels(self) -> float:
+        """A file with more pixels is not decoded: it counts as one that cannot be read. It may be set."""
+        return self._decoding.max_megapixels
+
+    @max_megapixels.setter
+    def max_megapixels(self, limit: float | int) -> None:
+        self._decoding = replace(self._decoding, max_megapixels=float(limit))
 
     @abstractmethod
     def _preprocess(

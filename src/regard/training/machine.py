@@ -46,6 +46,11 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def most_workers() -> int:
+    """The most processes that read data beside a training: four for each core, or 8."""
+    return max(8, 4 * (os.cpu_count() or 1))
+
+
 def create_accelerator(device: str) -> Accelerator:
     """The accelerator for `train.device`: auto, cpu, cuda, cuda:1, mps. RegardError where torch has no such device."""
     kind, _, index = device.partition(":")

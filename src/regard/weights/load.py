@@ -62,7 +62,7 @@ def load_weights(
     strict: bool = True,
     ignore: Sequence[str] = (),
     classes: Classes = "adapt",
-    grid: Size | None = None,
+    grid: Sequence[int] | None = None,
     use_ema: bool = True,
 ) -> Loaded:
     """Loads weights of any of `FORMATS` into a model, and reports what was changed to make them fit.

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-from regard.ops.arguments import floats, full_precision, require_bool
+from regard.ops.arguments import floats, full_precision, require_bool, require_shape
 from regard.ops.favor.chunked import chunks_are_faster, favor_in_chunks
 from regard.ops.favor.features import (
     OP,
@@ -148,6 +148,10 @@ def favor_step(
     q, k, v = floats(OP, q=q, k=k, v=v)
     check_heads(q, k, projection, v)
     _require_as_many(q, k)
+    if state is not None:
+        num_features = projection.shape[0] * (2 if kind == "softmax_hyperbolic" else 1)
+        wanted = (*q.shape[:2], num_features, v.shape[3])
+        require_shape(OP, "the state's summary", state.summary, wanted, "(batch, heads, num_features, value_dim)")
     return _stepped(q, _real(k, mask), _real(v, mask), state, projection, kind, mask)
 
 

@@ -38,12 +38,13 @@ class Case(NamedTuple):
 def check(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> None:
     """RegardError, in one line, for shapes that do not fit together; `floats` has checked dtypes and devices."""
     op = "local attention"
-    if q.ndim != 5 or k.shape != q.shape or v.shape != q.shape:
+    shape = q.shape
+    if len(shape) != 5 or k.shape != shape or v.shape != shape:
         raise RegardError(
             f"{op}: q, k and v must be (batch, heads, height, width, head_dim), all of one shape, "
             f"got {tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
         )
-    batch, heads, height, width, head_dim = q.shape
+    batch, heads, height, width, head_dim = shape
     check_window(height, case.rows, case.dilation, case.border)
     check_window(width, case.cols, case.dilation, case.border)
     offsets = num_offsets(case.rows, case.border), num_offsets(case.cols, case.border)
@@ -63,18 +64,18 @@ def check_embeddings(rel_rows: Tensor | None, rel_cols: Tensor | None, offsets: 
         return
     if rel_rows is None or rel_cols is None:
         raise RegardError("local attention: rel_rows and rel_cols go together, one of them is missing")
-    for name, table in (("rel_rows", rel_rows), ("rel_cols", rel_cols)):
-        if table.ndim != 2 or not table.shape[1]:
+    of_rows, of_cols = rel_rows.shape, rel_cols.shape
+    for name, shape in (("rel_rows", of_rows), ("rel_cols", of_cols)):
+        if len(shape) != 2 or not shape[1]:
             raise RegardError(
-                f"local attention: {name} must be (offsets, channels) with at least one channel, "
-                f"got {tuple(table.shape)}"
+                f"local attention: {name} must be (offsets, channels) with at least one channel, got {tuple(shape)}"
             )
-    if (len(rel_rows), len(rel_cols)) != offsets:
+    (num_rows, row_dim), (num_cols, col_dim) = of_rows, of_cols
+    if (num_rows, num_cols) != offsets:
         raise RegardError(
             f"local attention: rel_rows and rel_cols need a row for each offset, {offsets[0]} and {offsets[1]}, "
-            f"got {len(rel_rows)} and {len(rel_cols)}"
+            f"got {num_rows} and {num_cols}"
         )
-    row_dim, col_dim = rel_rows.shape[1], rel_cols.shape[1]
     if row_dim + col_dim != head_dim:
         raise RegardError(f"local attention: row_dim {row_dim} + col_dim {col_dim} must be head_dim {head_dim}")
 

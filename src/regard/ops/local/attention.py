@@ -1,6 +1,6 @@
 """Attention of each pixel to a window around it (SASA, Ramachandran et al. 2019, section 3), linear in the pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
-from regard.ops.arguments import floats, is_usable, require_alike, scale_of
+from regard.ops.arguments import agree, floats, is_usable, require_alike, scale_of
 from regard.ops.attention import attention
 from regard.ops.local.arguments import PREFIX, Case, Prefix, check, cut_to_grid
 from regard.ops.local.blocked import blocked
@@ -19,6 +19,8 @@ from regard.ops.local.native import native, native_serves
 from regard.ops.local.natten import natten, natten_serves
 
 LocalImpl = Literal["auto", "math", "blocked", "native", "flex", "natten"]
+IMPLS = get_args(LocalImpl)
+NAMES = ("q", "k", "v", "rel_rows", "rel_cols", "bias", *PREFIX)
 
 
 def local_attention(
@@ -62,32 +64,40 @@ def local_attention(
     fastest for the device and the arguments. Raises RegardError for shapes, dtypes and devices that do not fit
     together, for a window that is even or does not fit the image, and for an `impl` that cannot compute the case here.
     """
-    pair = tuple(window) if isinstance(window, (tuple, list)) else (window, window)
-    if len(pair) != 2:
-        raise RegardError(f"local attention: window must be one odd integer or two, got {window}")
-    named = {"q": q, "k": k, "v": v, "rel_rows": rel_rows, "rel_cols": rel_cols, "bias": bias, **_named(prefix)}
-    q, k, v, rel_rows, rel_cols, bias, *parts = floats("local attention", **named)
-    extra = Prefix(*parts) if parts else None
-    case = Case(*pair, dilation, border, mask, rel_rows, rel_cols, bias, 1.0)
+    rows, cols = (window, window) if isinstance(window, int) else _two(window)
+    parts: Sequence[Any] = () if prefix is None else _three(prefix)
+    tensors = [q, k, v, rel_rows, rel_cols, bias, *parts]
+    is_usual = agree(*tensors)
+    if not is_usual:
+        tensors = floats("local attention", **dict(zip(NAMES, tensors, strict=False)))
+        q, k, v, rel_rows, rel_cols, bias, *parts = tensors
+    extra = None if prefix is None else Prefix(*parts)
+    scale = scale_of("local attention", scale, q.shape[-1] if q.ndim else 0)
+    case = Case(rows, cols, dilation, border, mask, rel_rows, rel_cols, bias, scale)
     check(q, k, v, case, extra)
-    require_alike("local attention", **dict(zip(named, (q, k, v, rel_rows, rel_cols, bias, *parts), strict=True)))
-    case = case._replace(scale=scale_of("local attention", scale, q.shape[4]))
-    if impl not in get_args(LocalImpl):
-        raise unknown("impl", impl, get_args(LocalImpl), where="local attention")
+    if not is_usual:
+        require_alike("local attention", **dict(zip(NAMES, tensors, strict=False)))
+    if impl not in IMPLS:
+        raise unknown("impl", impl, IMPLS, where="local attention")
     case = cut_to_grid(case, *q.shape[2:4])
     chosen = _fastest(q, case) if impl == "auto" else IMPLEMENTATIONS[impl]
-    run = chosen.run if is_usable(case.scale) else by_definition
+    run = chosen.run if is_usable(scale) else by_definition
     seen_by_all = extra if extra is not None and extra.k.shape[2] else None
     pixels = run(q, k, v, case, seen_by_all) if q.numel() else v.clone()
     return pixels if extra is None else (pixels, _prefix_attention(k, v, case, extra))
 
 
-def _named(prefix: Any) -> dict[str, Any]:
-    if prefix is None:
-        return {}
+def _two(window: Any) -> tuple[Any, Any]:
+    rows, cols = window if isinstance(window, (tuple, list)) and len(window) == 2 else (window, window)
+    if isinstance(rows, (tuple, list)):
+        raise RegardError(f"local attention: window must be one odd integer or two, got {window}")
+    return rows, cols
+
+
+def _three(prefix: Any) -> tuple[Any, Any, Any]:
     if len(prefix) != 3:
         raise RegardError(f"local attention: prefix must be (q, k, v), got {len(prefix)} parts")
-    return dict(zip(PREFIX, prefix, strict=True))
+    return tuple(prefix)
 
 
 def _prefix_attention(k: Tensor, v: Tensor, case: Case, prefix: Prefix) -> Tensor:

@@ -51,16 +51,18 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     """The mixed values, (batch, heads, height, width, head_dim). RegardError without the library, or for q's dtype."""
     _require_native(q)
     mask = None if case.mask is None else case.mask.contiguous()
-    shared = (
-        None if part is None else part.float().contiguous().resolve_neg()
-        for part in (case.rel_rows, case.rel_cols, case.bias)
-    )
-    q, k, v = (part.resolve_neg() for part in (q, k, v))  # the library reads memory, which a lazy minus has not changed
+    shared = (_plain(case.rel_rows), _plain(case.rel_cols), _plain(case.bias))
+    # The library reads memory, which a lazy minus has not changed.
+    q, k, v = q.resolve_neg(), k.resolve_neg(), v.resolve_neg()
     options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale, prefix is not None)
     # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
     run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
     out, lse = run(q, k, v, mask, *shared, *options)
     return out if prefix is None else merged(out, lse, q, prefix, case.scale)
+
+
+def _plain(table: Tensor | None) -> Tensor | None:
+    return None if table is None else table.float().contiguous().resolve_neg()
 
 
 # This is torch.compiler.assume_constant_result, without its import of the compiler, which takes over a second.

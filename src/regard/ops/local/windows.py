@@ -11,6 +11,7 @@ from regard.ops.arguments import require_odd, require_whole
 from regard.ops.tables import kept
 
 Border = Literal["clip", "shift"]
+BORDERS = get_args(Border)
 
 LARGEST_TABLE = 2**16
 """Windows of modules are smaller: their embeddings have a row for each offset."""
@@ -46,10 +47,19 @@ def num_offsets(window: int, border: str) -> int:
 
 def check_geometry(window: Any, dilation: Any, border: Any) -> None:
     """RegardError for a window that is even, and for what is no integer or no border."""
+    if (
+        type(window) is int
+        and window > 0
+        and window % 2
+        and type(dilation) is int
+        and dilation > 0
+        and border in BORDERS
+    ):
+        return  # the usual case, without naming anything
     require_odd("local attention", "window", window)
     require_whole("local attention", "dilation", dilation, 1)
-    if border not in get_args(Border):
-        raise unknown("border", border, get_args(Border), where="local attention")
+    if border not in BORDERS:
+        raise unknown("border", border, BORDERS, where="local attention")
 
 
 def check_table(op: str, window: Any) -> None:
@@ -61,8 +71,8 @@ def check_table(op: str, window: Any) -> None:
 def check_window(length: int, window: Any, dilation: Any, border: Any) -> None:
     """RegardError as in `check_geometry`, and where a window has to be moved inside an axis that is too short."""
     check_geometry(window, dilation, border)
-    largest = length // dilation
-    if border == "shift" and window > largest:
+    if border == "shift" and window > length // dilation:
+        largest = length // dilation
         odd = largest - (largest + 1) % 2
         can = f"the largest possible is {odd}" if odd > 0 else "none is possible"
         raise RegardError(

@@ -63,9 +63,10 @@ class Detector(ImagePredictor[Detections]):
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
-        other = Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
-        other.model_name, other.source = self.model_name, self.source
-        return other
+        faster = Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
+        faster.max_megapixels = self.max_megapixels
+        faster.model_name, faster.source = self.model_name, self.source
+        return faster
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well

@@ -99,6 +99,7 @@ class DetectionTask:
             used,
             num_queries=self.config.num_queries,
             pixels=False,
+            on_bad_image=self.recipe.data.on_bad_image,
             on_bad_annotation=self.recipe.data.on_bad_annotation,
             strict=self.recipe.data.strict,
         )
