@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from regard.cli.terminal import plain, plain_text, write_csv, write_json
+from regard.cli.terminal import plain, plain_text, write_content, write_json
 from regard.errors import RegardError
 
 
@@ -52,7 +52,7 @@ def printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
     if as_json:
         write_json(whole)
     elif as_csv:
-        write_csv(rows)
+        write_content(rows)
     return as_json or as_csv
 
 
