@@ -69,11 +69,13 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A header and a line for each row. Names are written so that they can be read; JSON keeps every byte of them."""
-    from regard.draw.names import readable
-
+    """A header and a line for each row; names and texts stand as they are, whatever is in them."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
+    returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
+    writer = csv.DictWriter(
+        text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    )
     writer.writeheader()
     writer.writerows(rows)
-    return readable(text.getvalue())
+    return text.getvalue()
