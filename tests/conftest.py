@@ -12,8 +12,9 @@ import torch
 jaxtyping.install_import_hook("regard", "beartype.beartype")
 
 TESTS = Path(__file__).parent
-# These train and start commands. What they call is checked in its own room's tests, and in those marked `shape_checks`.
-WITHOUT_SHAPE_CHECKS = ("cli", "compare", "training", "test_readme.py")
+# These train, start commands, or give values of wrong types. What they call is checked in its own room's tests, and in
+# those marked `shape_checks`.
+WITHOUT_SHAPE_CHECKS = ("cli", "compare", "fuzz", "training", "test_readme.py")
 # Files that take over a minute, each with the reason; they begin first, so that nobody waits for one alone at the end.
 LONG_FILES: dict[str, str] = tomllib.loads((TESTS / "long_files.toml").read_text(encoding="utf-8"))
 

@@ -29,6 +29,10 @@ SYNONYMS = {
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+# What is said of a model that knows nothing, instead of showing it as, for instance, an image without objects.
+NOT_FINITE = "the model answers with numbers that are not finite (NaN or infinity)"
+
+
 class RegardError(ValueError):
     """What the user gave cannot be served. The command line prints the message alone and exits with status 1.
 

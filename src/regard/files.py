@@ -127,6 +127,13 @@ def locked(folder: Path) -> Iterator[None]:
             file.unlink(missing_ok=True) if os.name == "nt" else None
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the home directory for ~; as it is where there is none, so that it is told as a missing path."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def cache_folder() -> Path:
     """`regard` in the user's cache folder. RegardError where there is no home directory, as in some containers."""
     stated = os.environ.get("XDG_CACHE_HOME", "")

@@ -1,10 +1,17 @@
 """What the commands do with boxes: data made and checked, a detector trained, measured and used."""
 
+import contextlib
+import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
+from safetensors.torch import load_file, save_file
+
+from regard.errors import NOT_FINITE
 
 SMALL = (
     *("model.embed_dim=32", "model.num_heads=4", "model.depth=1", "model.num_queries=7"),
@@ -177,11 +184,99 @@ def test_predict_draws_and_writes_coco_results(regard, detector, scenes, tmp_pat
     assert told.status == 0, told.err
     results = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert {entry["file_name"] for entry in results} == {str(image) for image in images}
-    assert {entry["image_id"] for entry in results} == {1, 2}
+    assert {entry["image_id"] for entry in results} == {"count:1", "count:2"}  # not to be taken for ids
+    assert "their image_id counts the files; --data ADDRESS or --annotations FILE.json gives the data's own" in told.out
     assert all(len(entry["bbox"]) == 4 and 0 <= entry["score"] <= 1 for entry in results)
     assert len(results) == 2 * 7  # all queries answer
     for image in images:
         assert size_of(tmp_path / f"{image.stem}-boxes.png")[0] >= size_of(image)[0]
+
+
+def numbered_otherwise(scenes: Path, folder: Path) -> Path:
+    """The held-out scenes and their annotations with other ids of images and classes: 1 to N, the last one first."""
+    (folder / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (folder / part).symlink_to(scenes / part)
+        values = json.loads((scenes / "annotations" / f"instances_{part}.json").read_text(encoding="utf-8"))
+        number = {image["id"]: len(values["images"]) - place for place, image in enumerate(values["images"])}
+        for image in values["images"]:
+            image["id"] = number[image["id"]]
+        for entry in values["annotations"]:
+            entry["image_id"], entry["category_id"] = number[entry["image_id"]], entry["category_id"] + 50
+        for category in values["categories"]:
+            category["id"] += 50
+        (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+def test_results_are_under_the_datas_ids(regard, detector, scenes, tmp_path):
+    data = numbered_otherwise(scenes, tmp_path / "data")
+    file = data / "annotations" / "instances_val.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(file))
+    names = {image["file_name"]: image["id"] for image in truth.imgs.values()}
+    categories = {name["name"]: name["id"] for name in truth.cats.values()}
+    told = regard("evaluate", detector, "--data", f"coco:{data}", "-o", tmp_path / "measured")
+    assert told.status == 0, told.err
+    images = [data / "val" / image["file_name"] for image in truth.imgs.values()]
+    for number, option in enumerate((["--data", f"coco:{data}"], ["--annotations", file])):
+        out = tmp_path / str(number)
+        told = regard("predict", detector, *images, *option, "--threshold", 0, "-o", out)
+        assert told.status == 0, told.err
+        results = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+        rows = (out / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
+        assert len(results) == len(rows) == 9 * 7
+        assert all(entry["image_id"] == names[Path(entry["file_name"]).name] for entry in results)
+        assert [entry["category_id"] for entry in results] == [categories[row.split(",")[1]] for row in rows]
+        measured = json.loads((tmp_path / "measured" / "detections.json").read_text(encoding="utf-8"))
+        assert len(measured) == len(results)
+        for wanted in measured:
+            assert any(
+                (one["image_id"], one["category_id"]) == (wanted["image_id"], wanted["category_id"])
+                and one["bbox"] == pytest.approx(wanted["bbox"], abs=0.1)
+                for one in results
+            )
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth.loadRes(results)
+            truth.loadRes(measured)
+    counted = json.loads(regard("predict", detector, *images[:2], "--threshold", 0, "--json").out)
+    with pytest.raises(AssertionError, match="do not correspond"):
+        truth.loadRes(counted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--data", "digit-scenes", "--annotations", "a.json"], ["choose one of --data and --annotations"]),
+        (["--annotations", "none.json"], ["none.json: cannot be read"]),
+        (["--data", "digits"], ["images with boxes"]),
+        (["--data", "digit-scenes"], ["is no image of digit-scenes, which has digit-scenes/train[0]"]),
+    ],
+)
+def test_data_that_give_no_ids(regard, detector, scenes, arguments, parts):
+    regard("predict", detector, sorted((scenes / "val").glob("*.png"))[0], *arguments).fails(*parts)
+
+
+def test_the_number_of_detections_is_an_option(regard, detector, scenes):
+    images = sorted((scenes / "val").glob("*.png"))[:4]
+    found = json.loads(regard("predict", detector, *images, "--threshold", 0, "--max-detections", 3, "--json").out)
+    assert len(found) == 4 * 3
+    whole = json.loads(regard("evaluate", detector, "--max-detections", 5, "--json").out)
+    assert whole["max_detections"] == 5
+    assert "max_detections" not in json.loads(regard("evaluate", detector, "--json").out)
+
+
+def test_weights_that_are_not_finite_are_no_empty_images(regard, detector, scenes, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(detector, run)
+    weights = load_file(run / "model.safetensors")
+    name = next(name for name in weights if "encoder" in name and weights[name].ndim == 2)
+    weights[name].fill_(3e38)  # weights that are not finite themselves are refused as they are read
+    save_file(weights, run / "model.safetensors")
+    what = f"{run}: {NOT_FINITE}"
+    regard("evaluate", run).fails(what, "val", "there are no figures to tell")
+    image = sorted((scenes / "val").glob("*.png"))[0]
+    regard("predict", run, image).fails(f"{run}: {image}: {NOT_FINITE}")
 
 
 def test_predict_goes_on_past_a_bad_image(regard, detector, scenes, tmp_path):

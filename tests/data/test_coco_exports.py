@@ -234,9 +234,8 @@ def test_a_hint_names_what_is_there(root):
     picture(root / "train" / "frame-0001.png")
     issues, _, _ = check_detection(data)
     (missing,) = (issue.what for issue in issues if "missing" in issue.what)
-    assert missing.endswith(
-        f"{root / 'train'} holds 3 others: 1.png, 2.png, frame-0001.png, perhaps frame-0001.png is meant"
-    )
+    hint = f"{root / 'train'} holds 3 others: 1.png, 2.png, frame-0001.png, perhaps frame-0001.png is meant"
+    assert missing.endswith(f"; {hint}; --set data.on_bad_image=skip takes the others")
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", r"C:\b.png", "a/../../b.png", r"\\host\b.png"])

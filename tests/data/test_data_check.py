@@ -166,8 +166,11 @@ def test_odd_pairs_are_found(tmp_path):
     found, summary = check_data(f"pairs:{tmp_path}")
     tab, bytes_, targets, both = found
     assert [issue.severity for issue in found] == ["error", "error", "warning", "warning"]
-    assert (tab.what, tab.where) == ("no tab, where one tab separates source and target", f"{train}:3")
-    assert (bytes_.what, bytes_.where) == ("is not UTF-8: byte 14 of the file", f"{val}:4")
+    way_on = "--set data.on_bad_line=skip leaves such lines out"
+    assert (tab.what, tab.where) == (f"no tab, where one tab separates source and target; {way_on}", f"{train}:3")
+    assert (bytes_.what, bytes_.where) == (f"is not UTF-8: byte 14 of the file; {way_on}", f"{val}:4")
+    found, _ = check_pairs(f"pairs:{tmp_path}", on_bad_line="skip")
+    assert [issue.severity for issue in found] == ["warning"] * 4
     assert targets.what == f"2 pairs, this one first: the same source as {train}:1, with another target"
     assert targets.where == f"{train}:4"
     assert both.what == f"2 pairs, this one first: held out, and the same as {train}:6, which is trained on"

@@ -4,13 +4,16 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from sklearn.datasets import load_sample_image
 
 import regard.data.images.folder as folders
-from regard.data import BadImage, open_images
+import regard.data.images.walk as walk
+from regard.data import BadImage, Decoding, Preprocessing, open_images
 from regard.errors import RegardError
 
 
@@ -178,3 +181,146 @@ def test_images_are_decoded_once_if_they_fit(flat, monkeypatch):
     monkeypatch.setattr(folders, "CACHE_BYTES", images.train.folder_bytes - 1)
     assert copy.read(2) is not copy.read(2)
     assert torch.equal(copy.read(2), copy.read(2))
+
+
+def test_what_was_passed_over_is_said(flat, monkeypatch):
+    monkeypatch.setattr(walk, "find_spec", lambda name: None)
+    (flat / "hill" / "a.heic").touch()
+    (flat / "roof" / "b.HEIC").touch()
+    (flat / "roof" / "notes.txt").touch()
+    fill(flat, 1, start=30)
+    assert opened(flat).remarks == (
+        "4 files were passed over: 2 .heic (pip install pillow-heif), 1 .png (beside the folders of the classes), "
+        "1 .txt",
+    )
+    for folder in (flat / "hill", flat / "roof"):
+        for file in folder.glob("*.png"):
+            file.unlink()
+    with pytest.raises(RegardError, match=r"no images in 2 folders; known endings: .*; 4 files were passed over: 2 \."):
+        opened(flat)
+
+
+def test_names_in_two_forms_of_unicode_are_one_class(parted):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    (parted / "train" / "hill").rename(parted / "train" / composed)
+    (parted / "val" / "hill").rename(parted / "val" / decomposed)
+    images = opened(parted)
+    assert images.class_names == (composed, "roof")
+    assert (images.train.labels, images.val.labels) == ((0,) * 6 + (1,) * 6,) * 2
+    fill(parted / "train" / decomposed, 2, start=20)
+    images = opened(parted)
+    assert images.train.labels == (0,) * 8 + (1,) * 6
+    assert images.remarks == ("2 folders are one class, 'café': their names differ in Unicode's form alone",)
+
+
+def test_classes_keep_the_order_of_their_folders(tmp_path):
+    for name in ("cafe\u0301", "cafz"):  # in the form NFC it would be the other way round
+        fill(tmp_path / name, 4, start=ord(name[-1]) % 50)
+    assert opened(tmp_path).class_names == ("caf\u00e9", "cafz")
+
+
+def test_names_that_differ_by_case_or_spaces_are_hinted_at(parted):
+    (parted / "val" / "hill").rename(parted / "val" / "Hill ")
+    with pytest.raises(RegardError, match=r"only in train/: hill; 'Hill ' and 'hill' differ only by case or spaces"):
+        opened(parted)
+    shutil.rmtree(parted / "val")
+    shutil.copytree(parted / "train" / "hill", parted / "train" / "Hill")
+    assert opened(parted).remarks == ("'Hill' and 'hill' differ only by case or spaces",)
+
+
+def test_the_rubbish_of_archives_is_no_class(flat):
+    for name in ("__MACOSX", ".ipynb_checkpoints"):
+        fill(flat / name, 2, start=20)
+        fill(flat / "hill" / name, 2, start=20)
+    assert opened(flat).class_names == ("hill", "roof")
+    assert len(opened(flat).train) + len(opened(flat).val) == 12
+
+
+def measured(path: Path, **arguments):
+    images = opened(path, for_evaluation=True, **arguments)
+    assert len(images.train) == 0
+    assert images.has_val
+    return images
+
+
+def test_what_can_be_measured_need_not_be_fit_for_training(flat):
+    shutil.rmtree(flat / "hill")
+    for file in sorted((flat / "roof").iterdir())[1:]:
+        file.unlink()
+    (flat / "empty").mkdir()
+    with pytest.raises(RegardError):
+        opened(flat)
+    images = measured(flat)
+    assert (images.class_names, images.val.labels) == (("roof",), (0,))
+
+
+def test_of_a_set_the_held_out_part_is_measured(parted):
+    assert names(measured(parted).val) == names(opened(parted).val)
+    fill(parted / "val" / "tower", 1)  # that the model knows it is the model's affair
+    assert measured(parted).class_names == ("hill", "roof", "tower")
+    shutil.copytree(parted / "train", parted / "test")
+    assert all("/val/" in name for name in names(measured(parted).val))
+    shutil.rmtree(parted / "train")
+    assert all("/val/" in name for name in names(measured(parted).val))
+    shutil.rmtree(parted / "val")
+    assert measured(parted).val.labels == (0,) * 6 + (1,) * 6
+    assert all("/test/" in name for name in names(measured(parted).val))
+
+
+def test_a_class_may_be_called_test(flat):
+    (flat / "hill").rename(flat / "test")
+    assert measured(flat).class_names == ("roof", "test")
+    assert len(measured(flat).val) == 12
+
+
+def test_without_any_image_nothing_can_be_measured(flat):
+    for file in flat.glob("*/*.png"):
+        file.write_text("no image")
+    with pytest.raises(RegardError, match=r"not an image.*11 more.*; --set data.on_bad_image=skip leaves them out"):
+        measured(flat)
+    with pytest.raises(RegardError, match=r"no images that can be read \(12 cannot: .*not an image"):
+        measured(flat, on_bad_image="skip")
+    (flat / "loose").mkdir()
+    with pytest.raises(RegardError, match="loose holds no folder"):
+        measured(flat / "loose")
+
+
+def test_with_every_image_left_out_there_is_one_line(parted):
+    for part, said in (("val", "no images that can be read .* in .*val"), ("train", "no images that can be read")):
+        for file in (parted / part).glob("*/*.png"):
+            file.touch()
+            file.write_text("no image")
+        with pytest.raises(RegardError, match=said):
+            opened(parted, on_bad_image="skip")
+
+
+def test_the_depth_of_a_set_is_measured_once_and_told(tmp_path):
+    for part, largest in (("train", 4095), ("val", 3000)):
+        for number, name in enumerate(("hill", "roof")):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            values = np.linspace(0, largest - number, 256).astype(np.uint16).reshape(16, 16)
+            Image.fromarray(values).save(folder / "a.png")
+    images = opened(tmp_path)
+    assert images.decoding == Decoding(integer_white=4095)
+    assert images.remarks == ("the images have more than 8 bits: the value 4095 becomes white",)
+    assert len(images.train.read(0).unique()) == 256
+    assert images.val.read(0).max() == round(3000 * 255 / 4095)
+    # A run that was made on other data decodes as it did there; one of before, in 16 bits.
+    assert len(opened(tmp_path, decoding=Decoding()).train.read(0).unique()) == 17
+    preprocessing = Preprocessing((8, 8), 1, (0.5,), (0.5,), "bilinear", 1.0, images.decoding)
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    assert "decoding" not in Preprocessing((8, 8), 1, (0.5,), (0.5,), "bilinear", 1.0).to_dict()
+
+
+def test_sets_of_8_bits_are_not_decoded_to_be_opened(flat, monkeypatch):
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert opened(flat).decoding == Decoding()
+
+
+def test_the_limit_of_pixels_is_that_of_the_set(flat):
+    with pytest.raises(BadImage, match=r"too large: 43 × 21 pixels; up to 0.0009 megapixels .*2 more"):
+        opened(flat, max_megapixels=0.0009)
+    images = opened(flat, max_megapixels=0.0009, on_bad_image="skip")
+    assert len(images.train) + len(images.val) == 9
+    assert images.decoding == Decoding(0.0009)

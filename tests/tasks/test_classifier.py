@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from regard.data import BadImage, InMemoryImages, Preprocessing
+from regard.data import BadImage, Decoding, InMemoryImages, Preprocessing
 from regard.errors import RegardError
 from regard.tasks import Classifier, Prediction
 
@@ -125,3 +126,32 @@ def test_skipped_images_are_reported(classifier, tmp_path):
     assert found.skipped[0].startswith(str(tmp_path / "bad.png"))
     with pytest.raises(BadImage, match=r"bad\.png"):
         classifier.evaluate(source)
+
+
+def test_files_are_decoded_as_in_training(grey, tmp_path):
+    pre = Preprocessing((8, 8), 1, (0.5,), (0.25,), "bilinear", 1.0, Decoding(1.0, 4095))
+    classifier = Classifier(Brightness(), ["dark", "light"], pre)
+    Image.fromarray(np.full((10, 12), 150 * 16, np.uint16)).save(tmp_path / "12-bits.png")
+    level = round(150 * 16 * 255 / 4095)
+    for image in (tmp_path / "12-bits.png", Image.open(tmp_path / "12-bits.png")):
+        answer = classifier(image)
+        assert answer.label == "light"
+        assert answer.score == pytest.approx(probability(level), rel=1e-5)
+    Image.new("L", (1001, 1000), 150).save(tmp_path / "large.png")
+    with pytest.raises(BadImage, match="up to 1 megapixels are read"):
+        classifier(tmp_path / "large.png")
+    classifier.max_megapixels = 2
+    assert classifier(tmp_path / "large.png").label == "light"
+
+
+def test_classes_are_known_in_every_form_of_unicode():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    pre = Preprocessing((8, 8), 1, (0.5,), (0.25,), "bilinear", 1.0)
+    classifier = Classifier(Brightness(), [composed, "tram"], pre)
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    evaluation = classifier.evaluate(InMemoryImages(images, (0, 1), "x"), class_names=["tram", decomposed])
+    assert evaluation.labels.tolist() == [1, 0]
+    with pytest.raises(RegardError, match=r"it knows: café, tram; 'Tram' and 'tram' differ only by case or spaces"):
+        classifier.evaluate(InMemoryImages(images, (0, 1), "x"), class_names=["Tram", decomposed])
+    both = Classifier(Brightness(), [composed, decomposed], pre)  # a run of before that has them apart
+    assert both.evaluate(InMemoryImages(images, (0, 1), "x")).labels.tolist() == [0, 1]

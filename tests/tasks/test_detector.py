@@ -1,19 +1,23 @@
 """A detector in use: boxes in pixels of the stored image, no query suppressed, conversions, and images that are bad."""
 
 import io
+import math
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from regard.data import BadImage, DetectionPreprocessing, open_detection
+from regard.data import BadImage, DetectionPreprocessing, DetectionSource, Objects, open_detection, queries_for
 from regard.errors import RegardError
 from regard.layers import FusedConv
+from regard.losses import xyxy_of
 from regard.models import DETROutput, build, configure
-from regard.tasks import Detections, Detector
+from regard.tasks import DetectionEvaluation, Detections, Detector
+from regard.tasks.detection.predictor import counted_detections
 
 NAMES, IDS = ("ant", "bee"), (18, 44)
 
@@ -118,6 +122,12 @@ def test_fused_it_answers_the_same_and_the_first_can_go_on_learning(name):
     assert all(parameter.requires_grad for parameter in first.model.parameters())
 
 
+@pytest.fixture
+def as_users_have_it():
+    """Without the tests' checks of types: what a user gets who gives a wrong one. The next test sets them anew."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+
+
 def test_the_threshold():
     image = torch.zeros(3, 40, 60, dtype=torch.uint8)
     assert [len(detector().predict([image], threshold=t)[0]) for t in (0.0, 0.3, 0.9, 1.0)] == [4, 3, 2, 0]
@@ -150,34 +160,125 @@ def test_with_a_score_for_each_class_a_query_may_name_two():
     assert lengths == [6, 3, 1, 0]
 
 
-def test_with_a_score_for_each_class_a_hundred_are_kept():
-    """As many as COCO counts, the best of all pairs of query and class."""
-    logits, boxes = torch.randn(61, 2), torch.rand(61, 4) * 0.5
-    (found,) = of_sigmoids(logits, boxes).predict([torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0)
-    assert_close(found.scores, logits.sigmoid().flatten().sort(descending=True).values[:100])
-    best = logits.flatten().argsort(descending=True)[:100]
+@pytest.mark.parametrize("most", [None, 1, 100, 400])
+def test_all_above_the_threshold_are_told_unless_fewer_are_asked_for(most, tmp_path):
+    """With a score for each class the best of all pairs of query and class; with a softmax one for each query."""
+    logits, boxes = torch.randn(161, 2), torch.rand(161, 4) * 0.5
+    blank = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    found = of_sigmoids(logits, boxes).predict(blank, threshold=0.0, max_detections=most)
+    assert_close(found.scores, logits.sigmoid().flatten().sort(descending=True).values[:most])
+    best = logits.flatten().argsort(descending=True)[:most]
     assert torch.equal(found.labels, best % 2)
-    # With a softmax it is one for each query.
-    (plain,) = detector(torch.randn(113, 3), torch.rand(113, 4)).predict(
-        [torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0
-    )
-    assert len(plain) == 113
+    plain = detector(torch.randn(113, 3), torch.rand(113, 4))
+    assert len(plain.predict(blank, threshold=0.0, max_detections=most)) == min(most or 113, 113)
+    file = tmp_path / "a.png"
+    Image.new("RGB", (60, 40)).save(file)
+    (same,) = plain.predict_files([file], threshold=0.0, max_detections=most)
+    assert len(same) == min(most or 113, 113)
+
+
+class Told(Sigmoid):
+    """Finds all the objects, of one class, that lie on a lattice in the image; the others of its queries find less."""
+
+    def __init__(self, boxes: Tensor) -> None:
+        sure, unsure = torch.full((len(boxes), 2), -9.0), torch.full((50, 2), -9.0)
+        sure[:, 0], unsure[:, 0] = 4.0, -4.0
+        super().__init__(torch.cat([sure, unsure]), torch.cat([boxes, torch.rand(50, 4) * 0.1]))
+
+
+class Lattice(DetectionSource):
+    """Two images of 200 pixels, with the same objects of class 0."""
+
+    def __init__(self, boxes_cxcywh: Tensor) -> None:
+        corners, number = xyxy_of(boxes_cxcywh), len(boxes_cxcywh)
+        self.objects = [
+            Objects(corners * 200, torch.zeros(number).long(), torch.full((number,), 64.0), torch.zeros(number).bool())
+        ] * 2
+        self.image_ids, self.sizes = [31, 7], [(200, 200)] * 2
+
+    def read(self, index: int) -> Tensor:
+        return torch.zeros(3, 200, 200, dtype=torch.uint8)
+
+    def name(self, index: int) -> str:
+        return f"lattice[{index}]"
+
+
+def lattice(number: int) -> Tensor:
+    """Boxes of 8 × 8 pixels that do not touch, (cx, cy, w, h) of 200."""
+    places = torch.cartesian_prod(torch.arange(16), torch.arange(16))[:number] * 12 + 8.0
+    return torch.cat([places, torch.full_like(places, 8.0)], 1) / 200
+
+
+@pytest.mark.parametrize(("number", "counted"), [(30, 100), (100, 100), (101, 160), (200, 300)])
+def test_an_image_of_many_objects_can_reach_one(number, counted):
+    """As many detections count as the check advises queries for; COCO's hundred where no image holds more."""
+    boxes = lattice(number)
+    one = Detector(Told(boxes), NAMES, IDS, detector().preprocessing)
+    evaluation = one.evaluate(Lattice(boxes))
+    assert (evaluation.max_detections, evaluation.metrics()["ap"]) == (counted, pytest.approx(1.0))
+    assert queries_for(200) == 300
+
+
+@pytest.mark.parametrize(
+    ("most", "recalls"), [(100, (0.5, 0.5)), (50, (0.25, 0.25)), (3, (0.015, 0.015)), (300, (1.0, 0.5))]
+)
+def test_how_many_detections_count(most, recalls):
+    """Recall says how many of the 200 objects are among them."""
+    boxes = lattice(200)
+    one = Detector(Told(boxes), NAMES, IDS, detector().preprocessing)
+    figures = one.evaluate(Lattice(boxes), max_detections=most).metrics()
+    assert (figures["ar_small"], figures["ar100"]) == pytest.approx(recalls)
+    assert figures["ar1"] == pytest.approx(1 / 200)
+    assert figures["ar10"] == pytest.approx(min(most, 10) / 200)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.5, "3"])
+def test_a_number_of_detections_that_is_none(wrong, as_users_have_it):
+    for call in (detector().predict, lambda *_, **given: detector().evaluate(Lattice(lattice(3)), **given)):
+        with pytest.raises(RegardError, match=f"max_detections is {wrong!r}; it must be .*at least 1"):
+            call(torch.zeros(3, 40, 60, dtype=torch.uint8), max_detections=wrong)
+
+
+def test_crowds_are_no_objects_to_find():
+    source = Lattice(lattice(200))
+    whole = source.objects[0]
+    source.objects = [Objects(whole.boxes_xyxy, whole.labels, whole.areas, torch.arange(200) > 40)] * 2
+    assert counted_detections(source.objects) == 100
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_left_out_of_a_score_for_each_class(bad):
+    """With a word."""
     logits = torch.tensor([[float("nan"), -1.0], [3.0, 1.0]])
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.5, bad, 0.2, 0.4]])
-    (found,) = of_sigmoids(logits, boxes).predict([torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0)
+    with pytest.warns(UserWarning, match="2 of 2 queries have a score or a box that is not finite, which is left out"):
+        (found,) = of_sigmoids(logits, boxes).predict([torch.zeros(3, 40, 60, dtype=torch.uint8)], threshold=0.0)
     assert found.names == ("bee",)  # what the first query says of the other class
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_predictions_that_are_not_finite_are_left_out(bad):
+@pytest.mark.parametrize("sigmoid", [True, False])
+def test_an_image_without_any_finite_prediction_is_no_empty_one(bad, sigmoid):
     logits = torch.tensor([[bad, 0, 0], [3.0, 0, 0]])
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.5, bad, 0.2, 0.4]])
+    one = detector(logits, boxes)
+    if sigmoid:
+        one = of_sigmoids(torch.tensor([[bad, bad], [3.0, 1.0]]).nan_to_num(float("nan"), posinf=float("nan")), boxes)
+    one.source = "runs/a"
     image = torch.zeros(3, 40, 60, dtype=torch.uint8)
-    assert len(detector(logits, boxes).predict([image], threshold=0.0)[0]) == 0
+    with pytest.raises(RegardError, match=r"runs/a: images\[0\]: the model answers with numbers that are not finite"):
+        one.predict([image], threshold=0.0)
+
+
+@pytest.mark.parametrize("sigmoid", [True, False])
+@pytest.mark.filterwarnings("error")
+def test_the_loss_of_numbers_that_are_not_finite_is_nan(sigmoid):
+    nothing = torch.full((4, 2 if sigmoid else 3), float("nan"))
+    one = of_sigmoids(nothing, torch.rand(4, 4)) if sigmoid else detector(nothing)
+    evaluation = one.evaluate(Lattice(lattice(5)))
+    assert evaluation.not_finite == ("lattice[0]", "lattice[1]")
+    assert math.isnan(evaluation.metrics()["loss"])
+    assert math.isnan(DetectionEvaluation.joined([evaluation, evaluation]).metrics()["loss"])
 
 
 def test_files_that_cannot_be_read(tmp_path):

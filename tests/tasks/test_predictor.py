@@ -1,7 +1,10 @@
 """One input, one answer; many, a list. The same image as a path, a Pillow image, an array or a tensor."""
 
+import io
+import tempfile
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -181,6 +184,136 @@ def test_a_batch_has_at_least_one_input(size):
     for one, inputs in ((classifier(), [noise(5, 7)]), (detector(), [noise(5, 7)]), (translator(), ["vier"])):
         with pytest.raises(RegardError, match=rf"^batch_size is {size}; it must be at least 1$"):
             one(inputs, batch_size=size)
+
+
+@pytest.fixture
+def as_users_have_it():
+    """Without the tests' checks of types: what a user gets who gives a wrong one. The next test sets them anew."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+
+
+@pytest.mark.parametrize("wrong", [True, 1.5, "8", None, [2]])
+def test_a_batch_size_is_a_number(wrong, as_users_have_it):
+    for one, inputs in (
+        *((make(), given) for make in (classifier, detector) for given in (noise(5, 7), [noise(5, 7)])),
+        (translator(), ["vier"]),
+    ):
+        with pytest.raises(RegardError, match=r"^batch_size is .*; it must be an integer of at least 1$"):
+            one(inputs, batch_size=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), "0.5", None, True])
+def test_a_threshold_is_a_fraction(wrong, as_users_have_it):
+    for image in (noise(5, 7), [noise(5, 7)]):
+        with pytest.raises(RegardError, match=r"^threshold is .*; it must be a number between 0 and 1$"):
+            detector()(image, threshold=wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"temperature": "hot"}, "temperature is 'hot'; it must be a finite number"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5; it must be an integer"),
+        ({"top_k": 0}, "top_k is 0; it must be at least 1"),
+        ({"top_p": "all"}, "top_p is 'all'; it must be a finite number"),
+        ({"top_p": 2}, "top_p must be above 0 and at most 1"),
+    ],
+)
+def test_what_a_writer_takes(given, told, as_users_have_it):
+    with pytest.raises(RegardError, match=told):
+        writer()("The", **given)
+
+
+@pytest.mark.parametrize("given", [{"beam_size": 0}, {"beam_size": True}, {"beam_size": 2, "length_penalty": "long"}])
+def test_what_a_translator_takes(given, as_users_have_it):
+    with pytest.raises(RegardError, match=f"{list(given)[-1]} is .*; it must be"):
+        translator()("vier", **given)
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"The", 2.5])
+def test_a_text_is_a_str(wrong, as_users_have_it):
+    for call in (writer(), translator(), writer().generate):
+        with pytest.raises(RegardError, match=r"must be a str|give a str"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("make", [classifier, detector])
+def test_a_file_may_be_open_or_its_bytes(make, stored, as_users_have_it):
+    file = stored(noise(31, 47, 3))
+    data, one = file.read_bytes(), make()
+    written = io.BytesIO()
+    written.write(data)
+    pipe = io.BufferedReader(Unseekable(data))
+    with file.open("rb") as opened, tempfile.NamedTemporaryFile() as other:
+        other.write(data)
+        kinds = [opened, io.BytesIO(data), written, other, pipe, data, bytearray(data), memoryview(data), Like(file)]
+        wanted = content(ask(one, file))
+        for kind in kinds[:-5]:
+            assert content(ask(one, kind)) == wanted
+        assert [content(answer) for answer in ask(one, kinds)] == [wanted] * len(kinds)
+        assert torch.equal(one.prepare(data), one.prepare(file))
+    assert one(data).name == "image"
+    assert one([data])[0].name == "images[0]"
+
+
+class Unseekable(io.RawIOBase):
+    def __init__(self, data: bytes) -> None:
+        self.rest = data
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        size = min(len(buffer), len(self.rest))
+        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
+        return size
+
+
+class Like:
+    """A path of another library."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@pytest.mark.parametrize("make", [classifier, detector])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (b"", "^image: "),
+        (b"no image", "^image: not an image"),
+        (io.BytesIO(b"\x89PNG\r\n"), "^image: "),
+        (io.StringIO("text"), "^image: the file gives text; open it with mode 'rb'$"),
+        (noise(3, 31, 47), r"give image\.transpose\(1, 2, 0\)$"),
+        (torch.zeros(31, 47, 3, dtype=torch.uint8), r"give image\.permute\(2, 0, 1\)$"),
+        (torch.zeros(3, 5, 7, dtype=torch.uint8, device="meta"), "^image: a tensor must hold its values itself"),
+        (torch.zeros(3, 5, 7, dtype=torch.uint8).to_sparse(), "^image: a tensor must hold its values itself"),
+        (noise(31, 47).astype(object), "an array must be uint8 .*, got object"),
+        (np.uint8(3), "^predict: give a path"),
+        (np.array(3, np.uint8), "an array must be uint8"),
+        (3, "^predict: give a path"),
+        (None, "^predict: give a path"),
+    ],
+)
+def test_what_is_no_image_after_all(make, given, told, as_users_have_it):
+    with pytest.raises(RegardError, match=told) as caught:
+        make()(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_closed_file_and_one_cut_short(stored, as_users_have_it):
+    file = stored(noise(31, 47, 3))
+    with file.open("rb") as closed:
+        pass
+    cut = io.BytesIO(file.read_bytes()[:400])
+    for given in (closed, Image.open(cut), cut, cut.getvalue()):
+        with pytest.raises(RegardError, match=r"^image: "):
+            classifier()(given)
 
 
 @pytest.mark.parametrize("make", [classifier, detector])

@@ -166,7 +166,7 @@ TRAININGS = {
 
 
 @pytest.mark.parametrize("case", TRAININGS)
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("legacy", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_right_state_dict_is_taken_and_said(case, legacy, source, tmp_path):
     make, plus, words = TRAININGS[case]
     torch.save(make(source), tmp_path / "a.pth.tar", _use_new_zipfile_serialization=not legacy)
@@ -263,7 +263,7 @@ NO_PLAIN = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", NO_PLAIN)
-@pytest.mark.parametrize("where", ["file", "memory"])
+@pytest.mark.parametrize("where", ["file", pytest.param("memory", marks=pytest.mark.slow)])
 def test_tensors_that_are_no_weights(case, where, source, tmp_path):
     change, says = NO_PLAIN[case]
     state = named(source)

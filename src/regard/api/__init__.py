@@ -1,12 +1,11 @@
-"""What `import regard` offers, in three files: models by name, what is done with a trained one, and training."""
+"""What `import regard` offers: models by name, what is done with a trained one, its evaluation, and training."""
 
+from regard.api.evaluation import evaluate, evaluate_knn
 from regard.api.models import create_model, transform_for
 from regard.api.names import list_models
 from regard.api.runs import (
     Explanation,
     convert,
-    evaluate,
-    evaluate_knn,
     explain_image,
     load,
     measure_favor_error,

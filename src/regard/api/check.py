@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.errors import RegardError
+from regard.files import expanded
 
 if TYPE_CHECKING:
     from regard.data import DetectionSummary, Issue, PairSummary, Repairs, Summary, Suspect, TextSummary
@@ -30,12 +31,15 @@ def check_address(
     from regard.api.training import data_section
     from regard.data import SORTS, check_detection, check_images, check_pairs, check_text, parse_address
     from regard.recipes import DetectionDataSection
-    from regard.recipes.sections import ImageDataSection
+    from regard.recipes.sections import ImageDataSection, TextDataSection
     from regard.tasks import annotations_of
 
     kind = parse_address(address).kind
     options = data_section(address, recipe, [text for text in settings if recipe or not text.startswith(QUERIES)])
-    fraction, seed = options.val_fraction, options.split_seed
+    seed = options.split_seed
+    fraction = options.val_fraction
+    if recipe is None and "val_fraction" not in options.model_fields_set and not isinstance(options, ImageDataSection):
+        fraction = 0.1  # of texts, as `open_pairs` and `open_text` hold out
     issues: list[Issue]
     summary: DetectionSummary | PairSummary | Summary | TextSummary
     suspects: Sequence[Suspect] = ()
@@ -56,14 +60,17 @@ def check_address(
             address,
             val_fraction=fraction,
             split_seed=seed,
-            root=root or (None if options.root is None else Path(options.root).expanduser()),
+            root=root or (None if options.root is None else expanded(options.root)),
+            on_bad_image=options.on_bad_image,
             max_megapixels=options.max_megapixels,
             strict=options.strict,
         )
-    elif kind in SORTS["pairs of texts"]:
-        issues, summary = check_pairs(address, val_fraction=fraction, split_seed=seed)
+    elif isinstance(options, TextDataSection) and kind in SORTS["pairs of texts"]:
+        issues, summary = check_pairs(address, val_fraction=fraction, split_seed=seed, on_bad_line=options.on_bad_line)
+    elif isinstance(options, TextDataSection):
+        issues, summary = check_text(address, val_fraction=fraction, on_bad_line=options.on_bad_line)
     else:
-        issues, summary = check_text(address, val_fraction=fraction)
+        raise RegardError(f"{address}: the recipe {recipe} is for other data")
     if len(issues) == 1 and issues[0].where == address and not any(astuple(summary)[:2]):
         raise RegardError(issues[0].what)
     return issues, summary, suspects

@@ -35,7 +35,7 @@ def data_options(
     """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
     from regard.api.training import data_section
     from regard.recipes import parse_settings
-    from regard.training import Run
+    from regard.training import Run, most_workers
 
     named = find(run)
     if named.entry is None and recipe is None:
@@ -43,7 +43,8 @@ def data_options(
             raise unknown_source(named.name)
         opened = Run(named.folder)
         if opened.recipe_file.exists() or not opened.metadata_file.exists():
-            return Run.open(opened.path).recipe(parse_settings(settings)).data
+            options = Run.open(opened.path).recipe(parse_settings(settings)).data
+            return options.model_copy(update={"num_workers": min(options.num_workers, most_workers())})
     if data is None and recipe is None:
         raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
     return data_section(data, recipe, settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from regard.errors import RegardError, first_few, unknown
+from regard.files import expanded
 from regard.models import PRESETS
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained
 from regard.weights.hub import PREFIX as HUB
@@ -50,7 +51,7 @@ def find(name: str | Path) -> Named:
         raise RegardError(f"a run or a model is named by a text or a path, not by a {type(name).__name__}")
     text = re.sub(r"^hf_hub:", HUB, str(name))
     if text.startswith(LOCAL):
-        folder = Path(text.removeprefix(LOCAL)).expanduser()
+        folder = expanded(text.removeprefix(LOCAL))
         if not folder.is_dir():
             raise unknown_source(text.removeprefix(LOCAL))
         return Named(text, folder=folder)
@@ -65,7 +66,7 @@ def find(name: str | Path) -> Named:
     if found is not None:
         key = text if text in CATALOGUE else next(key for key, known in CATALOGUE.items() if known is found)
         return Named(key, found)
-    return Named(text, folder=Path(text).expanduser() if Path(text).expanduser().exists() else None)
+    return Named(text, folder=expanded(text) if expanded(text).exists() else None)
 
 
 def list_models(
@@ -101,7 +102,7 @@ def require_known(name: str) -> None:
 
 def unknown_source(name: str) -> RegardError:
     """The error for what is neither a folder nor a pretrained model: it offers near runs, and the catalogue."""
-    path, pretrained = Path(name).expanduser(), first_few(tuple(CATALOGUE), 5)
+    path, pretrained = expanded(name), first_few(tuple(CATALOGUE), 5)
     if path.is_file():
         return RegardError(f"{name}: is not a folder; a run is one, made by `regard train RECIPE --out RUN`")
     if name in PRESETS:

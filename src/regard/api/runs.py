@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,27 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from regard.api.held_out import data_options, held_out_boxes, held_out_images, held_out_pairs, held_out_text, own_run
 from regard.api.models import create_model, preprocessing_for
 from regard.api.names import Named, device_named, find, unknown_source
 from regard.errors import RegardError
-from regard.models import PRESETS, ImageModel, ViTConfig, build, configure
+from regard.files import expanded
+from regard.models import PRESETS, ImageModel, build, configure
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
     from regard.explain import FavorError
-    from regard.recipes import DataSection
     from regard.tasks import (
         Classifier,
-        DetectionEvaluation,
-        Detector,
-        Evaluation,
-        PairEvaluation,
         Predictor,
-        TextEvaluation,
     )
-    from regard.training import Run
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
@@ -56,10 +48,12 @@ def load(run: str | Path, *, weights: str = "model", device: Device = None) -> "
     if named.entry is not None:
         from regard.tasks import pretrained_predictor
 
-        predictor = pretrained_predictor(named.name, create_model(named.name, pretrained=True))
+        predictor: Predictor = pretrained_predictor(named.name, create_model(named.name, pretrained=True))
         predictor.model.to(chosen)
-        return predictor
-    return load_predictor(_folder(named), weights=weights, device=chosen)
+    else:
+        predictor = load_predictor(_folder(named), weights=weights, device=chosen)
+    predictor.source = str(run)
+    return predictor
 
 
 def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Sequence[str] | None = None) -> Path:
@@ -75,7 +69,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
 
     from regard.files import write_json
 
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if path.exists():
         raise RegardError(f"{path}: exists already; choose another folder")
     module, metadata = _metadata_of(model, class_names)
@@ -187,144 +181,6 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
     return push_run(Path(run), repo, private=private)
 
 
-def evaluate(
-    run: str | Path,
-    data: str | None = None,
-    *,
-    recipe: str | Path | None = None,
-    settings: Sequence[str] = (),
-    weights: str = "model",
-    device: Device = None,
-) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    """Measures a run on what it held out in its training, or on another data set.
-
-    Of its own data, samples that are gone, or new and not measured, are said on stderr. Of another set it takes the
-    part that the set itself holds out, where it has one, and else all of it. Classes are matched by name: a class that
-    the model does not know is a RegardError.
-    settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
-    run's recipe says, or another `recipe`.
-    """
-    from regard.data import open_images, open_pairs, open_text
-    from regard.tasks import Classifier, Detector, Translator
-
-    predictor = load(run, weights=weights, device=device)
-    options = data_options(run, data, recipe, settings)
-    address = data or options.address
-    own = own_run(run, address, recipe, settings)
-    if isinstance(predictor, Translator):
-        pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
-        chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
-        chosen = chosen if own is None else held_out_pairs(own, pairs)
-        return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
-    if isinstance(predictor, Detector):
-        given = (recipe, settings)
-        return _evaluate_boxes(predictor, options, data, own, given, pretrained_name=_is_pretrained(run))
-    if not isinstance(predictor, Classifier):
-        text = open_text(address, val_fraction=options.val_fraction)
-        chosen_text = text.val if address == options.address else text.train + text.val
-        return predictor.evaluate(chosen_text if own is None else held_out_text(own, text))
-    images = open_images(
-        address,
-        channels=predictor.preprocessing.channels,
-        val_fraction=options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        root=None if options.root is None else Path(options.root),
-        decoding=predictor.preprocessing.decoding,
-        for_evaluation=_is_pretrained(run) or address != options.address,
-    )
-    source = images.val if own is None else held_out_images(own, images)
-    return predictor.evaluate(
-        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
-    )
-
-
-def evaluate_knn(
-    run: str | Path, data: str | None = None, *, k: int = 20, weights: str = "model", device: Device = None
-) -> dict[str, float]:
-    """How many held-out images have the class of their k nearest training images, by what the model's head reads.
-
-    `run` may be a name of the catalogue, with weights that have no classes too; then `data` must be given. Returns
-    `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
-    """
-    from regard.data import open_images
-    from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
-
-    chosen, named, options = device_named(device), find(run), data_options(run, data)
-    if named.entry is not None:
-        name = named.name
-        if not isinstance(PRESETS.get(named.entry.model), ViTConfig):
-            raise RegardError(f"{name}: --knn is for models that classify images, or give their features")
-        model = create_model(name, pretrained=True, img_size=224)
-        preprocessing = preprocessing_of(name, img_size=(224, 224), channels=3)
-    else:
-        predictor = load(run, weights=weights, device=chosen)
-        if not isinstance(predictor, Classifier):
-            raise RegardError(f"{run}: --knn is for models that classify")
-        model, preprocessing = predictor.model, predictor.preprocessing
-    model.to(chosen)
-    images = open_images(
-        data or options.address,
-        channels=preprocessing.channels,
-        val_fraction=options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        root=None if options.root is None else Path(options.root),
-        decoding=preprocessing.decoding,
-    )
-    known, labels, _ = features_of(model, images.train, preprocessing)
-    asked, wanted, _ = features_of(model, images.val, preprocessing)
-    found = nearest_neighbours(known, labels, asked, k=k)
-    accuracy = (found == wanted).float().mean().item()
-    return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}
-
-
-def _evaluate_boxes(
-    detector: "Detector",
-    options: "DataSection",
-    data: str | None,
-    run: "Run | None",
-    given: tuple[str | Path | None, Sequence[str]],
-    *,
-    pretrained_name: bool,
-) -> "DetectionEvaluation":
-    """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it.
-
-    given: recipe and settings of this evaluation. What was mended in the annotations or left out is a warning.
-    """
-    from regard.api.training import data_section
-    from regard.data import open_detection, sentences
-    from regard.recipes import DetectionDataSection
-    from regard.tasks import annotations_of, splits_of
-
-    is_own = not pretrained_name and data in (None, options.address)
-    own = options if is_own and isinstance(options, DetectionDataSection) else None
-    # COCO's files that the run's recipe names are of its own data.
-    stated = own or data_section(data or options.address, *given)
-    found = open_detection(
-        options.address if data is None else data,
-        channels=detector.preprocessing.channels,
-        val_fraction=None if own is None else options.val_fraction,
-        split_seed=options.split_seed,
-        on_bad_image=options.on_bad_image,
-        on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
-        annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
-        decoding=detector.preprocessing.decoding,
-    )
-    repairs = found.repairs
-    for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):
-        warnings.warn(f"{found.address}: {sentence}", stacklevel=3)
-    if own is not None and run is not None:
-        source = held_out_boxes(run, found, own)
-    elif own is not None:
-        _, source = splits_of(found, own)
-    else:
-        source = found.val if found.has_val else found.train
-    return detector.evaluate(
-        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=found.class_names
-    )
-
-
 @dataclass(frozen=True)
 class Explanation:
     """A picture of what tokens take from each other; a notebook shows it."""
@@ -403,8 +259,3 @@ def _classifier(run: "str | Path | Classifier", weights: str, device: Device) ->
         task = next(name for name, kind in PREDICTORS.items() if isinstance(predictor, kind))
         raise RegardError(f"{run}: is a run of {task}, not of classification")
     return predictor
-
-
-def _is_pretrained(run: str | Path) -> bool:
-    """Whether it is a name of the catalogue, and not a folder that is called so."""
-    return find(run).entry is not None

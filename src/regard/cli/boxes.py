@@ -9,35 +9,60 @@ import typer
 from rich.table import Table
 
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
+from regard.cli.terminal import say
+from regard.errors import RegardError, first_few
 
 if TYPE_CHECKING:
     from regard.data import Suspect
-    from regard.tasks import DetectionEvaluation, Detector
+    from regard.tasks import DataIds, DetectionEvaluation, Detector
 
 COLUMNS = ("file", "class", "score", "left", "top", "right", "bottom")
 
 
 def predict_boxes(
-    detector: "Detector", files: Sequence[Path], threshold: float, out: Path | None, *, as_json: bool, as_csv: bool
+    detector: "Detector",
+    files: Sequence[Path],
+    threshold: float,
+    max_detections: int | None,
+    ids: "DataIds | None",
+    out: Path | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Prints the objects of each image; into `out` go a picture of each, and COCO results as predictions.json.
 
-    Files have no ids: in COCO's results `image_id` counts them from 1, and `file_name` says which one it is.
+    With `ids` the results are under the data's own. Without, `image_id` is "count:1" and so on, which no annotation
+    file has, so that no tool takes a count for an id; `file_name` says which image it is.
     """
     from regard.tasks import Detections
 
+    if as_json and as_csv:
+        raise RegardError("choose one of --json and --csv")
+    image_ids: Sequence[int | str] = [f"count:{number}" for number in range(1, len(files) + 1)]
+    category_ids = None
+    if ids is not None:
+        image_ids, by_name_alone = ids.of_files(files)
+        category_ids = ids.of_classes(detector.class_names)
+        if by_name_alone:
+            say(
+                f"{ids.where}: {len(by_name_alone)} files are taken for the images of their names, in other folders: "
+                f"{first_few(by_name_alone)}",
+                err=True,
+            )
     stems = Counter(file.stem for file in files)
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     bad: list[str] = []
     for number, (file, found) in enumerate(
-        zip(files, detector.predict_files(files, threshold=threshold), strict=True), 1
+        zip(files, detector.predict_files(files, threshold=threshold, max_detections=max_detections), strict=True), 1
     ):
         if not isinstance(found, Detections):
             bad.append(str(found))
             continue
         rows += _rows(found)
-        results += [{**result, "file_name": str(file)} for result in found.to_coco(number)]
+        coco = found.to_coco(image_ids[number - 1], category_ids)
+        results += [{**result, "file_name": str(file)} for result in coco]
         if out is not None:
             name = file.stem if stems[file.stem] == 1 else f"{file.stem}-{number}"
             out.mkdir(parents=True, exist_ok=True)
@@ -50,11 +75,16 @@ def predict_boxes(
             table.add_row(row["file"], row["class"], *(str(row[name]) for name in COLUMNS[2:]))
         show(table)
         images = len(files) - len(bad)
-        typer.echo(f"{len(rows)} objects of score {threshold:g} or more in {images} image{'s' * (images != 1)}")
+        say(f"{len(rows)} objects of score {threshold:g} or more in {images} image{'s' * (images != 1)}")
         if out is not None:
-            typer.echo(f"pictures and COCO results: {out}")
+            say(f"pictures and COCO results: {out}")
+            if ids is None:
+                say("their image_id counts the files; --data ADDRESS or --annotations FILE.json gives the data's own")
+    if len(results) < len(rows):
+        named = f"of classes that {ids.where} does not have" if ids is not None else ""
+        say(f"{len(rows) - len(results)} objects are {named}, and not in COCO's results", err=True)
     for message in bad:
-        typer.echo(f"error: {message}", err=True)
+        say(f"error: {message}", err=True)
     if bad:
         raise typer.Exit(1)
 
@@ -74,10 +104,16 @@ def _rows(found: Any) -> list[dict[str, Any]]:
 def show_detection_evaluation(
     evaluation: "DetectionEvaluation", out: Path | None, *, as_json: bool, as_csv: bool
 ) -> None:
-    """COCO's figures and the AP of each class; into `out` go also the confusion matrix and the curves as pictures."""
+    """COCO's figures and the AP of each class.
+
+    Into `out` go also detections.json, COCO's results under the data's own ids, and as pictures the confusion matrix
+    and the curves.
+    """
     figures = evaluation.metrics()
     rows = [vars(entry) for entry in evaluation.per_class()]
     counts = {"images": len(evaluation), "skipped_images": len(evaluation.skipped)}
+    if evaluation.max_detections != 100:  # COCO's own number goes without saying
+        counts["max_detections"] = evaluation.max_detections
     confusion = evaluation.confusion()
     whole = {**counts, **figures, "per_class": rows, "confusion": confusion.tolist()}
     columns = ("name", "ap", "ap50", "images", "objects")
@@ -85,7 +121,10 @@ def show_detection_evaluation(
     write_files(out, "evaluation", whole, text)
     if out is not None:
         from regard.explain import confusion_figure, pr_figure, save_png
+        from regard.files import json_text, write_whole
 
+        results = json_text(evaluation.coco_results())
+        write_whole(out / "detections.json", lambda beside: beside.write_text(results, encoding="utf-8"))
         save_png(confusion_figure(confusion, evaluation.class_names), out / "confusion.png")
         save_png(pr_figure(evaluation.precision_recall()), out / "precision-recall.png")
     if printed(as_json, as_csv, whole, text):
@@ -94,7 +133,7 @@ def show_detection_evaluation(
     for row in rows:
         table.add_row(row["name"], shown(row["ap"]), shown(row["ap50"]), str(row["images"]), str(row["objects"]))
     show(table)
-    typer.echo(figures_line({**counts, **figures}))
+    say(figures_line({**counts, **figures}))
 
 
 def shown(value: float) -> str:
@@ -107,4 +146,4 @@ def write_suspects(suspects: Sequence["Suspect"], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, suspect in enumerate(suspects, 1):
         suspect.draw().save(folder / f"{number:02d}-{Path(suspect.name).stem}.png")
-    typer.echo(f"{len(suspects)} picture{'s' * (len(suspects) != 1)} of suspects: {folder}")
+    say(f"{len(suspects)} picture{'s' * (len(suspects) != 1)} of suspects: {folder}")

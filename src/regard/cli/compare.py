@@ -10,6 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from regard.cli.tables import right, show
+from regard.cli.terminal import say
 from regard.cli.train import Device, Settings, with_device, words
 from regard.errors import RegardError
 
@@ -80,7 +81,7 @@ def demo(
         comparison.write_report(second=_train_detector(folder / "detector", detector_minutes, device))
     comparison.require_no_failure()
     if detector_minutes:
-        typer.echo(f"{comparison.report_file} now holds both parts")
+        say(f"{comparison.report_file} now holds both parts")
 
 
 def _train_detector(folder: Path, minutes: float, device: str | None) -> "SecondPart":
@@ -91,12 +92,10 @@ def _train_detector(folder: Path, minutes: float, device: str | None) -> "Second
 
     settings = [f"train.max_minutes={minutes:g}"]
     recipe = load_recipe(DETECTOR_RECIPE, with_device(settings, device))
-    typer.echo(f"now a detector, for {minutes:g} minutes", err=True)
+    say(f"now a detector, for {minutes:g} minutes", err=True)
     command = words(["regard", "train", DETECTOR_RECIPE], None, settings, device)
     run, summary = train_run(DETECTOR_RECIPE, recipe, folder, command=command)
-    typer.echo(
-        f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}"
-    )
+    say(f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}")
     return SecondPart("Objects in images, by a detector", contender(folder.name, [folder], with_cost=False), command)
 
 
@@ -124,7 +123,7 @@ def _compare(
     names = "all" if mixers == "all" else [name.strip() for name in mixers.split(",") if name.strip()]
     comparison = Comparison(resolved, names, seeds, out)
     if comparison.left_out:
-        typer.echo(comparison.left_out, err=True)
+        say(comparison.left_out, err=True)
     options = shlex.split(words([], data, settings, device))
     try:
         comparison.run(recipe, options, title=title, with_dinov2=is_demo, json_file=json_file)
@@ -132,7 +131,7 @@ def _compare(
         ended = [contender for contender in comparison.contenders if contender.runs]
         if ended:
             _show_table(ended, TASKS[resolved.task].unit)
-            typer.echo(f"report: {comparison.report_file}")
+            say(f"report: {comparison.report_file}")
     return comparison
 
 
@@ -156,7 +155,7 @@ def _show_table(contenders: "Sequence[Contender]", unit: str) -> None:
             "" if found.training_seconds is None else f"{found.training_seconds:.0f}",
         )
     show(table)
-    typer.echo(
+    say(
         f"{metric.words} on held-out data; MFLOP and µs/{sample} of inference; peak MB of a training step; "
         "s of training"
     )

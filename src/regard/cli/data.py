@@ -8,6 +8,7 @@ from rich.table import Table
 
 from regard.cli.boxes import write_suspects
 from regard.cli.tables import show
+from regard.cli.terminal import say
 from regard.cli.train import Settings
 from regard.errors import first_few
 
@@ -57,7 +58,7 @@ def check(
     errors = sum(issue.severity == "error" for issue in issues)
     if out is not None and suspects:
         write_suspects(suspects, out)
-    typer.echo(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
+    say(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
     if errors:
         raise typer.Exit(1)
 
@@ -86,7 +87,7 @@ def fix(
         table.add_row(what, first_few(places))
     if rows:
         show(table)
-    typer.echo(f"{'mended' if rows else 'nothing to mend'}; train on it with --data {mended}")
+    say(f"{'mended' if rows else 'nothing to mend'}; train on it with --data {mended}")
 
 
 @data.command()
@@ -101,4 +102,4 @@ def make(
     from regard.data import make_folder
 
     count, address = make_folder(name, folder, size)
-    typer.echo(f"{count} images in {folder}; train on them with --data {address}")
+    say(f"{count} images in {folder}; train on them with --data {address}")

@@ -1,7 +1,8 @@
 """The `regard` command: its sub-commands, and what becomes of errors."""
 
-import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -11,13 +12,19 @@ from typer.core import TyperCommand, TyperGroup
 
 import regard
 from regard.cli import about, compare, data, text, train, use, weights
+from regard.cli.terminal import drop_output, flush_output, plain, quiet_and_encodable, say
 from regard.errors import RegardError
 
 
 class _Commands(TyperGroup):
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _plain_usage_errors():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _plain_usage_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # here, since typer would make it an exit without a word
             _fail("interrupted; `regard train --resume RUN` goes on from a run's last state", 130)
 
@@ -58,7 +65,7 @@ app.command(cls=_WithTorch)(about.doctor)
 
 def _version(wanted: bool) -> bool:
     if wanted:
-        typer.echo(f"regard {regard.__version__}")
+        say(f"regard {regard.__version__}")
         raise typer.Exit
     return wanted
 
@@ -74,15 +81,32 @@ def _options(
 
 def main() -> None:
     """Runs the command line. What the user can mend is one line on stderr and exit status 1; a usage error is 2."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # paths that are not UTF-8 are told as the bytes that they are
-        sys.stdout.reconfigure(errors="surrogateescape")
+    with quiet_and_encodable():
+        try:
+            try:
+                app(prog_name="regard")
+            finally:
+                flush_output()
+        except RegardError as error:
+            _fail(str(error), 1)
+        except BrokenPipeError:  # who reads has seen enough, as `head` does
+            drop_output()
+            sys.exit(1)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error}", 1)
+
+
+@contextmanager
+def _plain_usage_errors() -> Iterator[None]:
+    """What was typed is a part of these errors, which typer prints."""
     try:
-        app(prog_name="regard")
-    except RegardError as error:
-        _fail(str(error), 1)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            error.message = plain(message)  # type: ignore[attr-defined]
+        raise
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -94,4 +118,4 @@ def _fail(message: str, status: int) -> NoReturn:
 def _escaped(message: str) -> str:
     from rich.markup import escape
 
-    return escape(" ".join(message.split()))
+    return escape(plain(" ".join(message.split())))

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from regard.cli.terminal import plain, plain_text, write_csv, write_json
 from regard.errors import RegardError
 
 
@@ -19,20 +19,25 @@ def right(name: str) -> Column:
     return Column(name, justify="right")
 
 
-def show(table: Table) -> None:
-    """Prints a table; names of files and classes stand in one line each, and long ones are fused, not cut."""
+def show(table: Table, *, in_lines: bool = False) -> None:
+    """Prints a table; names of files and classes are plain text, and long ones are folded, not cut.
+
+    in_lines: whether cells may have several lines.
+    """
     for column in table.columns:
         column.overflow = "fold"
-    _Plain(markup=False, emoji=False, highlight=False).print(table)
+    _Plain(in_lines).print(table)
 
 
 class _Plain(Console):
-    """A console that a name cannot drive: in cells, what cannot be seen (escape codes, for one) becomes U+FFFD."""
+    """A console that a name cannot drive."""
+
+    def __init__(self, in_lines: bool) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False)
+        self._plain = plain_text if in_lines else plain
 
     def render_str(self, text: str, **options: Any) -> Text:
-        from regard.draw.names import in_one_line
-
-        return super().render_str(in_one_line(text), **options)
+        return super().render_str(self._plain(text), **options)
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:
@@ -45,11 +50,9 @@ def printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
     if as_json and as_csv:
         raise RegardError("choose one of --json and --csv")
     if as_json:
-        from regard.files import json_text
-
-        typer.echo(json_text(whole, indent=2))
+        write_json(whole)
     elif as_csv:
-        typer.echo(rows, nl=False)
+        write_csv(rows)
     return as_json or as_csv
 
 
@@ -57,11 +60,12 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
     """NAME.json and NAME.csv in `folder`, where there is one."""
     if folder is None:
         return
-    from regard.files import write_json, write_whole
+    from regard import files
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", whole)
-    write_whole(folder / f"{name}.csv", lambda beside: beside.write_text(rows, encoding="utf-8"))
+    files.write_json(folder / f"{name}.json", whole)
+    data = rows.encode("utf-8", "surrogateescape")  # names that are not UTF-8 keep their bytes
+    files.write_whole(folder / f"{name}.csv", lambda beside: beside.write_bytes(data))
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
+from regard.cli.terminal import plain_text, say, write
 from regard.cli.train import Device
 from regard.errors import RegardError
 
@@ -46,7 +47,7 @@ def generate(
     written = writer.generate(
         prompt, max_new_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
-    typer.echo(prompt + written)
+    write(plain_text(prompt + written) + "\n")
 
 
 def predict_texts(
@@ -75,7 +76,7 @@ def predict_texts(
     write_files(out, "predictions", rows, text)
     if not printed(as_json, as_csv, rows, text):
         for answer in answers:
-            typer.echo(answer.text)
+            say(answer.text)
     if attention is not None:
         from regard.explain import alignment_figure, save_png
 
@@ -85,7 +86,7 @@ def predict_texts(
         )
         attention.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, attention)
-        typer.echo(f"picture: {attention}", err=True)
+        say(f"picture: {attention}", err=True)
 
 
 def show_text_evaluation(
@@ -109,7 +110,7 @@ def show_text_evaluation(
         for row in rows:
             table.add_row(row["name"], f"{row['exact_match']:.4f}", str(row["pairs"]))
         show(table)
-    typer.echo(figures_line(figures))
+    say(figures_line(figures))
 
 
 def _lines(file: Path) -> list[str]:

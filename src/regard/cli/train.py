@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from regard.cli.terminal import say
 from regard.errors import RegardError
 
 Settings = Annotated[
@@ -69,15 +70,15 @@ def train(
         return
     task = TASKS[resolved.task]
     figures = figures_line({name: summary[name] for name in (task.main_metric, "loss")})
-    typer.echo(
+    say(
         f"{figures} after {summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary[f'{task.unit}_per_second']:.0f} {task.unit}/s)"
     )
     if summary[f"skipped_{task.unit}"]:
-        typer.echo(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
-    typer.echo(f"run: {run.path}")
+        say(f"skipped {summary[f'skipped_{task.unit}']} {task.unit} that could not be read", err=True)
+    say(f"run: {run.path}")
     if run.report_file.exists():
-        typer.echo(f"report: {run.report_file}")
+        say(f"report: {run.report_file}")
     if not_shown:
         raise RegardError(not_shown[0])
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from regard.cli.boxes import predict_boxes, show_detection_evaluation
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
+from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
 from regard.cli.train import Device, Settings
 from regard.errors import RegardError
@@ -42,6 +43,10 @@ def evaluate(
         bool, typer.Option("--knn", help="Classify each held-out image by its nearest training images' features.")
     ] = False,
     neighbours: Annotated[int, typer.Option(help="How many of them.", min=1)] = 20,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(help="How many objects of an image count; 100 as in COCO, or more if it has more.", min=1),
+    ] = None,
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -56,13 +61,21 @@ def evaluate(
         text = csv_text(tuple(found), [found])
         write_files(out, "knn", found, text)
         if not printed(as_json, as_csv, found, text):
-            typer.echo(figures_line(found))
+            say(figures_line(found))
         return
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        evaluation = evaluate_run(run, data, recipe=recipe, settings=settings or (), weights=weights, device=device)
+        evaluation = evaluate_run(
+            run,
+            data,
+            recipe=recipe,
+            settings=settings or (),
+            weights=weights,
+            device=device,
+            max_detections=max_detections,
+        )
     for message in dict.fromkeys(str(warning.message) for warning in said):
-        typer.echo(f"warning: {message}", err=True)
+        say(f"warning: {message}", err=True)
     if isinstance(evaluation, DetectionEvaluation):
         show_detection_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
         return
@@ -80,7 +93,7 @@ def evaluate(
     for entry in evaluation.per_class():
         table.add_row(entry.name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.images))
     show(table)
-    typer.echo(figures_line(figures))
+    say(figures_line(figures))
 
 
 def predict(
@@ -93,9 +106,21 @@ def predict(
     threshold: Annotated[
         float, typer.Option(help="Lowest score of an object that is reported and drawn.", min=0, max=1)
     ] = 0.5,
+    max_detections: Annotated[
+        int | None, typer.Option(help="At most so many objects of an image, the most certain ones.", min=1)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data address whose image and class ids COCO's results are written under.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="The same, from one of COCO's annotation files.")
+    ] = None,
     beam: Annotated[int, typer.Option(help="Width of the beam search for text; 1 takes the likeliest.", min=1)] = 1,
     attention: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
+    ] = None,
+    max_megapixels: Annotated[
+        float | None, typer.Option(help="Read images of up to so many megapixels; 64, or as in training, unless given.")
     ] = None,
     weights: Weights = "model",
     device: Device = None,
@@ -108,9 +133,13 @@ def predict(
     An image that cannot be read is named on stderr; the others are done all the same.
     """
     from regard.api import load
-    from regard.tasks import Classifier, Detector, Translator
+    from regard.tasks import Classifier, DataIds, Detector, Translator
 
+    if data is not None and annotations is not None:
+        raise RegardError("choose one of --data and --annotations")
     predictor = load(run, weights=weights, device=device)
+    if not isinstance(predictor, Detector) and (max_detections or data or annotations):
+        raise RegardError(f"{run}: --max-detections, --data and --annotations are for runs that find objects")
     if isinstance(predictor, Translator):
         predict_texts(predictor, text or [], files or [], beam, attention, out, as_json=as_json, as_csv=as_csv)
         return
@@ -120,8 +149,12 @@ def predict(
         raise RegardError(f"{run}: reads images; --text and --attention are for runs that read text")
     if not files:
         raise RegardError("predict: name an image file, or a folder of them")
+    if max_megapixels is not None:
+        predictor.max_megapixels = max_megapixels
     if isinstance(predictor, Detector):
-        predict_boxes(predictor.fused(), _image_files(files), threshold, out, as_json=as_json, as_csv=as_csv)
+        ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
+        paths = _image_files(files)
+        predict_boxes(predictor.fused(), paths, threshold, max_detections, ids, out, as_json=as_json, as_csv=as_csv)
         return
     _predict_images(predictor, files, top, out, as_json=as_json, as_csv=as_csv)
 
@@ -151,7 +184,7 @@ def _predict_images(
             table.add_row(row["file"], row["class"], f"{row['probability']:.3f}")
         show(table)
     for message in bad:
-        typer.echo(f"error: {message}", err=True)
+        say(f"error: {message}", err=True)
     if bad:
         raise typer.Exit(1)
 
@@ -194,7 +227,7 @@ def explain(
         name = file.stem if stems[file.stem] == 1 else f"{file.stem}-{number}"
         path = out if out.suffix.lower() == ".png" else out / f"{name}-{shown}.png"
         explain_image(run, file, path, layer=layer, tokens=token, kind=kind, weights=weights, device=device)
-        typer.echo(f"{path}")
+        say(f"{path}")
 
 
 def _image_files(paths: list[Path]) -> list[Path]:
@@ -211,7 +244,7 @@ def _image_files(paths: list[Path]) -> list[Path]:
             raise RegardError(f"{path}: holds no image ({', '.join(sorted(image_endings()))})")
         files += found
         if passed_over:
-            typer.echo(f"{path}: {passed_over_line(passed_over)}", err=True)
+            say(f"{path}: {passed_over_line(passed_over)}", err=True)
     return files
 
 
@@ -225,7 +258,7 @@ def _show_favor_error(run: str, files: Sequence[Path], bound: float, weights: st
         errors = (f"{error:.3f}" for error in (found.matrix, found.output, found.mean_of_values))
         table.add_row(str(found.layer), str(found.num_features), *errors, needed)
     show(table)
-    typer.echo(
+    say(
         f"relative errors against softmax attention on {len(files)} images: of the attention matrix, of the output, "
         "and of the mean of the values, which is no attention at all"
     )

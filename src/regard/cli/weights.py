@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from regard.cli.terminal import say
+
 
 def convert(
     source: Annotated[str, typer.Argument(help="A run folder, a file of weights, a pretrained model, or hf-hub:….")],
@@ -20,7 +22,7 @@ def convert(
     """Write weights under another library's names."""
     from regard.api import convert as convert_weights
 
-    typer.echo(convert_weights(source, destination, to=to, format=from_, use_ema=ema))
+    say(convert_weights(source, destination, to=to, format=from_, use_ema=ema))
 
 
 def push(
@@ -31,4 +33,4 @@ def push(
     """Put a run on the Hugging Face hub, with a model card; `hf-hub:OWNER/NAME` is its name then."""
     from regard.api import push_to_hub
 
-    typer.echo(push_to_hub(run, repo, private=private))
+    say(push_to_hub(run, repo, private=private))

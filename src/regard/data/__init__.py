@@ -65,7 +65,7 @@ _OFFERED = {
         "detection_evaluation_transform detection_training_transform"
     ),
     "check": "check_data check_detection check_images check_pairs check_text",
-    "checks.boxes": "DetectionSummary check_opened_detection",
+    "checks.boxes": "DetectionSummary check_opened_detection queries_for",
     "checks.images": "Summary check_image_files check_opened_images",
     "checks.issue": "Issue",
     "checks.suspect_images": "Suspect",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regard.errors import RegardError, unknown
+from regard.files import expanded
 
 # What `regard data list` shows: the kinds of address, one line each.
 KINDS: dict[str, str] = {
@@ -11,7 +12,7 @@ KINDS: dict[str, str] = {
     "folder": "folder:PATH, your own images: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
     "torchvision": "torchvision:NAME, a standard set (CIFAR10, MNIST, Flowers102, ...), downloaded on first use",
     "digit-scenes": "1,800 scenes of 128×128 pixels, made of handwritten digits on photographs, with their boxes",
-    "coco": "coco:PATH, images with boxes: PATH/train, PATH/val and PATH/annotations/instances_{train,val}.json",
+    "coco": "coco:PATH, images with boxes: PATH/train, PATH/val, PATH/annotations/instances_*.json; or coco:FILE.json",
     "yolo": "yolo:PATH, images with boxes: PATH/data.yaml, images/ and labels/",
     "voc": "voc:PATH, images with boxes: PATH/JPEGImages, Annotations/*.xml and ImageSets/Main/{train,val}.txt",
     "numbers": "numbers below 100,000 in words, in English, Dutch, French, German and Spanish, and their digits",
@@ -53,7 +54,7 @@ def parse_address(text: str) -> Address:
     """
     kind, colon, location = (piece.strip() for piece in text.partition(":"))
     if kind not in KINDS:
-        if text and Path(text).expanduser().exists():
+        if text and expanded(text).exists():
             raise RegardError(f"data address {text!r} has no kind; did you mean '{_guess(Path(text))}:{text}'?")
         raise unknown("kind of data", kind, KINDS, where=f"data address {text!r}")
     wanted = _LOCATIONS.get(kind)
@@ -76,8 +77,10 @@ def parse_address_of(sort: str, text: str) -> Address:
 
 def _guess(path: Path) -> str:
     """The kind of data that a path probably holds."""
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         marks = {"coco": "annotations/*.json", "yolo": "data.y*ml", "voc": "JPEGImages"}
-        return next((kind for kind, mark in marks.items() if any(path.glob(mark))), "folder")
-    return "pairs" if path.suffix.lower() == ".tsv" else "text"
+        more = {"coco": "*/_annotations.coco.json", "voc": "Annotations/*.xml"}
+        marked = (kind for known in (marks, more) for kind, mark in known.items() if any(path.glob(mark)))
+        return next(marked, "folder")
+    return {".tsv": "pairs", ".json": "coco"}.get(path.suffix.lower(), "text")

@@ -14,6 +14,7 @@ from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pair
 from regard.data.images.files import OnBadImage
 from regard.data.images.pixels import MAX_MEGAPIXELS
 from regard.data.open import open_detection, open_images, open_pairs, open_text
+from regard.data.text.pairs import OnBadLine
 from regard.errors import RegardError
 
 AnySummary = Summary | DetectionSummary | PairSummary | TextSummary
@@ -45,13 +46,15 @@ def check_images(
     val_fraction: float = 0.25,
     split_seed: int = 0,
     root: Path | None = None,
+    on_bad_image: OnBadImage = "stop",
     max_megapixels: float = MAX_MEGAPIXELS,
     strict: bool = False,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
-    strict: whether held-out images that are trained on too, in a split that the data bring, are an error.
-    A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
+    on_bad_image: whether unreadable images are errors or, under "skip", warnings. strict: whether held-out images that
+    are trained on too, in a split that the data bring, are an error. A set that cannot be opened at all is one error,
+    with an empty summary; a bad address, too.
     """
     try:
         images = open_images(
@@ -65,7 +68,7 @@ def check_images(
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
-    return check_opened_images(images, strict=strict)
+    return check_opened_images(images, strict=strict, on_bad_image=on_bad_image)
 
 
 def check_detection(
@@ -92,6 +95,7 @@ def check_detection(
         num_queries=num_queries,
         pixels=pixels,
         strict=strict,
+        on_bad_image=on_bad_image,
         on_bad_annotation=on_bad_annotation,
     )
     if isinstance(address, DetectionData):
@@ -111,7 +115,9 @@ def check_detection(
     return as_wanted(data)
 
 
-def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0) -> tuple[list[Issue], PairSummary]:
+def check_pairs(
+    address: str, *, val_fraction: float = 0.1, split_seed: int = 0, on_bad_line: OnBadLine = "stop"
+) -> tuple[list[Issue], PairSummary]:
     """Read all pairs of an address, split as a training with these arguments would.
 
     Data that cannot be opened at all are one error, with an empty summary.
@@ -120,10 +126,12 @@ def check_pairs(address: str, *, val_fraction: float = 0.1, split_seed: int = 0)
         pairs = open_pairs(address, val_fraction=val_fraction, split_seed=split_seed, on_bad_line="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], PairSummary(0, 0, ())
-    return check_opened_pairs(pairs)
+    return check_opened_pairs(pairs, on_bad_line=on_bad_line)
 
 
-def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Issue], TextSummary]:
+def check_text(
+    address: str, *, val_fraction: float = 0.1, on_bad_line: OnBadLine = "stop"
+) -> tuple[list[Issue], TextSummary]:
     """Read the text of an address, split as a training with this argument would.
 
     Text that cannot be opened is one error, with an empty summary.
@@ -132,4 +140,4 @@ def check_text(address: str, *, val_fraction: float = 0.1) -> tuple[list[Issue],
         text = open_text(address, val_fraction=val_fraction, on_bad_line="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], TextSummary(0, 0)
-    return check_opened_text(text)
+    return check_opened_text(text, on_bad_line=on_bad_line)

@@ -3,7 +3,6 @@
 import hashlib
 import zlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from regard.data.addresses import parse_address
@@ -13,7 +12,7 @@ from regard.data.text.corpus import TextData
 from regard.data.text.numbers import NumberPairs
 from regard.data.text.pairs import PairSource, TextPairs
 from regard.errors import first_few
-from regard.files import json_text, printable
+from regard.files import expanded, json_text, printable
 
 AnyData = ImageClasses | DetectionData | TextPairs | TextData
 
@@ -62,7 +61,7 @@ def fingerprint(data: AnyData) -> Fingerprint:
 def data_root(address: str) -> str:
     """What names of samples begin with and a fingerprint leaves out; "" for data without a place."""
     parsed = parse_address(address)
-    return "" if parsed.kind == "torchvision" or not parsed.location else str(Path(parsed.location).expanduser())
+    return "" if parsed.kind == "torchvision" or not parsed.location else str(expanded(parsed.location))
 
 
 def relative_name(name: str, root: str) -> str:

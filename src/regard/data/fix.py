@@ -8,6 +8,7 @@ from regard.data.addresses import parse_address
 from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.repairs import Repairs
 from regard.errors import RegardError
+from regard.files import expanded
 
 _FORMATS = ("coco", "yolo", "voc")
 
@@ -23,7 +24,7 @@ def fix_data(address: str, out: Path, *, annotations: Annotations | None = None)
     if parsed.kind not in _FORMATS:
         kinds = ", ".join(f"{kind}:PATH" for kind in _FORMATS)
         raise RegardError(f"{address}: has no annotation files to mend; these have: {kinds}")
-    path, out = Path(parsed.location).expanduser(), out.expanduser()
+    path, out = expanded(parsed.location), expanded(out)
     if annotations not in (None, Annotations()) and parsed.kind != "coco":
         raise RegardError(f"{address}: data.train_annotations and the like are for coco:PATH")
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):

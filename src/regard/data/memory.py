@@ -5,10 +5,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 CGROUP = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")
+UNKNOWN = 2**30  # bytes that are taken to be free where the system does not say
 OWN_GROUPS = Path("/proc/self/cgroup")
 # The limit of a control group and what it has used: of version 2, and of version 1.
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
@@ -16,7 +15,7 @@ _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.us
 
 def available_memory() -> int:
     """Bytes that this process may still take: of the machine or of its container, shared by the processes of a node."""
-    free = [psutil.virtual_memory().available, *_of_container()]
+    free = [_of_machine(), *_of_container()]
     return max(min(free), 0) // processes_here()
 
 
@@ -33,6 +32,14 @@ def processes_here() -> int:
     """Processes of this training on this machine, as torchrun and accelerate say."""
     stated = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(int(stated), 1) if stated.isdecimal() else 1
+
+
+def _of_machine() -> int:
+    try:
+        import psutil  # here, since loading a model must not need what it takes from the system
+    except ImportError:
+        return UNKNOWN
+    return int(psutil.virtual_memory().available)
 
 
 def _of_container() -> Iterable[int]:

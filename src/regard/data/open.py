@@ -21,7 +21,7 @@ from regard.data.text.corpus import TextData, open_pydoc, open_text_files
 from regard.data.text.numbers import open_numbers
 from regard.data.text.pairs import OnBadLine, TextPairs, open_pair_lines
 from regard.errors import RegardError
-from regard.files import cache_folder
+from regard.files import cache_folder, expanded
 
 
 def open_images(
@@ -130,7 +130,7 @@ def open_detection(
         raise RegardError(f"{address}: data.train_annotations and the like are for coco:PATH")
     if parsed.kind == "digit-scenes":
         return _digit_scenes(channels)
-    path = Path(parsed.location).expanduser()
+    path = expanded(parsed.location)
     if parsed.kind == "coco":
         data = open_coco(
             path,

@@ -22,6 +22,7 @@ from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
 from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
 from regard.tasks.detection.predictor import Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
@@ -48,6 +49,7 @@ __all__ = [
     "ClassFigures",
     "ClassificationTask",
     "Classifier",
+    "DataIds",
     "DetectionEvaluation",
     "DetectionTask",
     "Detections",

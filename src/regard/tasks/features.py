@@ -17,7 +17,7 @@ from regard.data import (
     evaluation_loader,
     evaluation_transform,
 )
-from regard.errors import RegardError
+from regard.errors import NOT_FINITE, RegardError
 from regard.models import SASAResNet, ViT
 
 
@@ -43,6 +43,7 @@ class CachedFeatures:
         place = {name: number for number, name in enumerate(names)}
         for chosen in order:
             rows = [place[name] for name in (source.name(index) for _, index in chosen) if name in place]
+            rows = rows or [0]  # where nothing of a batch can be read
             yield Batch(features[rows], labels[rows], [names[row] for row in rows], [])
 
 
@@ -66,7 +67,11 @@ def features_of(
     if not found:
         raise RegardError("features: none of the images can be read")
     features, labels = torch.cat([one for one, _, _ in found]), torch.cat([one for _, one, _ in found])
-    return features, labels, [name for _, _, names in found for name in names]
+    names = [name for _, _, names in found for name in names]
+    spoilt = (~features.isfinite().all(1)).nonzero().flatten().tolist()
+    if spoilt:
+        raise RegardError(f"{names[spoilt[0]]}: {NOT_FINITE}")
+    return features, labels, names
 
 
 def pooled_features(model: ViT | SASAResNet, images: Tensor) -> Float[Tensor, "batch num_features"]:

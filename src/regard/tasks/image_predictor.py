@@ -2,8 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +25,15 @@ from regard.data import (
     read_image,
     told_alike,
 )
-from regard.errors import RegardError
-from regard.tasks.predictor import Predictor, batched, many
+from regard.errors import RegardError, one_line
+from regard.tasks.predictor import Predictor, batched, many, require_count
 
-OneImage = str | Path | Image.Image | np.ndarray | Tensor
-KINDS = "a path, a Pillow image, a uint8 array (height, width[, channels]) or a uint8 tensor (channels, height, width)"
+OneImage = str | PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
+KINDS = (
+    "a path, a Pillow image, a uint8 array (height, width[, channels]), a file's bytes, an open file or "
+    "a uint8 tensor (channels, height, width)"
+)
+LARGEST_FILE = 2**30  # bytes of a file that is handed over open
 Answer = TypeVar("Answer")
 
 
@@ -51,6 +58,15 @@ class ImagePredictor(Predictor, Generic[Answer]):
         self._channels = preprocessing.channels
         self._decoding = preprocessing.decoding
 
+    @property
+    def max_megapixels(self) -> float:
+        """A file with more pixels is not decoded: it counts as one that cannot be read. It may be set."""
+        return self._decoding.max_megapixels
+
+    @max_megapixels.setter
+    def max_megapixels(self, limit: float | int) -> None:
+        self._decoding = replace(self._decoding, max_megapixels=float(limit))
+
     @abstractmethod
     def _preprocess(
         self, pixels: UInt8[Tensor, "channels stored_height stored_width"]
@@ -62,7 +78,7 @@ class ImagePredictor(Predictor, Generic[Answer]):
         return self._load(image, "image").prepared
 
     def _load(self, image: object, name: str) -> LoadedImage:
-        pixels, is_file = pixels_of(image, self._channels, name, self._decoding), isinstance(image, str | Path)
+        pixels, is_file = pixels_of(image, self._channels, name, self._decoding), isinstance(image, str | PathLike)
         size = (pixels.shape[1], pixels.shape[2])
         return LoadedImage(str(image) if is_file else name, size, self._preprocess(pixels), None if is_file else pixels)
 
@@ -73,7 +89,8 @@ class ImagePredictor(Predictor, Generic[Answer]):
         answer: Callable[[list[LoadedImage]], list[Answer]],
     ) -> Answer | list[Answer]:
         """One image -> its answer; many -> a list of answers, computed in batches."""
-        if isinstance(images, OneImage):
+        require_count("batch_size", batch_size)
+        if is_one_image(images):
             return answer([self._load(images, "image")])[0]
         return [
             one
@@ -125,22 +142,56 @@ def pixels_of(
     Files, Pillow images and arrays are brought to that many channels as `from_pil` says; a tensor must have them.
     Raises BadImage for a file that cannot be read, and RegardError, which begins with `name`, for any other kind.
     """
-    if isinstance(image, str | Path):
-        return read_image(image, channels, decoding)
+    if isinstance(image, str | PathLike):
+        return read_image(Path(image), channels, decoding)
+    if isinstance(image, bytes | bytearray | memoryview) or hasattr(image, "read"):
+        try:
+            return read_image(BytesIO(_bytes_of(image, name)), channels, decoding)
+        except BadImage as error:
+            raise BadImage(name, error.reason) from None
     if isinstance(image, Image.Image):
-        return from_pil(image, channels, decoding)
+        try:
+            return from_pil(image, channels, decoding)
+        except RegardError as error:
+            raise RegardError(f"{name}: {error}") from None
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))):
             wanted = "(height, width) or (height, width, 1, 3 or 4 channels)"
             raise _wrong(name, "an array", wanted, image)
         _require_pixels(image, name)
-        return from_pil(Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image), channels)
+        plain = np.ascontiguousarray(image)  # of a masked array, its values
+        return from_pil(Image.fromarray(plain[..., 0] if plain.shape[2:] == (1,) else plain), channels)
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels:
             raise _wrong(name, "a tensor", f"({channels}, height, width)", image)
         _require_pixels(image, name)
+        if image.layout != torch.strided or image.is_meta:
+            raise RegardError(f"{name}: a tensor must hold its values itself, got one that is sparse or on 'meta'")
         return image.cpu()
     raise RegardError(f"{name}: give {KINDS}, not a {type(image).__name__}")
+
+
+def is_one_image(value: object) -> bool:
+    """Whether it is of a kind that an image has; a list or a generator may hold several."""
+    kinds = (str, PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
+    return isinstance(value, kinds) or hasattr(value, "read")
+
+
+def _bytes_of(file: Any, name: str) -> bytes:
+    """Those of a file from its beginning, or those that were handed over."""
+    if not hasattr(file, "read"):
+        return bytes(file)
+    try:
+        if getattr(file, "seekable", lambda: False)():
+            file.seek(0)
+        found = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError, TypeError) as error:  # ValueError: it is closed, or opened for writing
+        raise BadImage(name, one_line(error)) from None
+    if not isinstance(found, bytes):
+        raise RegardError(f"{name}: the file gives text; open it with mode 'rb'")
+    if len(found) > LARGEST_FILE:
+        raise BadImage(name, f"has more than {LARGEST_FILE:,} bytes")
+    return found
 
 
 def _require_pixels(image: np.ndarray | Tensor, name: str) -> None:
@@ -150,4 +201,9 @@ def _require_pixels(image: np.ndarray | Tensor, name: str) -> None:
 
 def _wrong(name: str, what: str, shape: str, image: np.ndarray | Tensor) -> RegardError:
     hint = "; for a batch, give list(batch)" if image.ndim == 4 else ""
+    is_array, shape_found = isinstance(image, np.ndarray), tuple(image.shape)
+    if image.ndim == 3 and is_array and shape_found[0] in (1, 3, 4):
+        hint = "; if its channels come first, give image.transpose(1, 2, 0)"
+    elif image.ndim == 3 and not is_array and str(shape_found[2]) == shape.strip("(").partition(",")[0]:
+        hint = "; if its channels come last, give image.permute(2, 0, 1)"
     return RegardError(f"{name}: {what} must be uint8 {shape}, got {image.dtype} {tuple(image.shape)}{hint}")

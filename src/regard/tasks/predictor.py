@@ -1,18 +1,32 @@
 """What every trained model in use has: a device, a way out of a run's metadata, and one answer for one input."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from numbers import Integral, Real
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regard.data import Tokenizer, tokenizer_from_dict
-from regard.errors import RegardError, shown
+from regard.errors import NOT_FINITE, RegardError, first_few, shown
+from regard.models.decoding import Step
 
 Item = TypeVar("Item")
 Own = TypeVar("Own", bound="Predictor")
+
+
+@runtime_checkable
+class Evaluated(Protocol):
+    """What an evaluation of any task has: names of what the model gave no finite number for."""
+
+    @property
+    def not_finite(self) -> tuple[str, ...]: ...
+
+
+Measured = TypeVar("Measured", bound=Evaluated)
 
 
 class Predictor(ABC):
@@ -20,6 +34,8 @@ class Predictor(ABC):
 
     model_name: str | None = None
     """The preset that the model was made from, where that is known."""
+    source = ""
+    """The run or the name that it was loaded from, which errors name."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model.eval()
@@ -46,6 +62,35 @@ class Predictor(ABC):
         self.model.to(device)
         return self
 
+    def _checked(self, step: Step) -> Step:
+        """A step of decoding that raises RegardError where the model's logits are not finite."""
+
+        def checked(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+            logits, state = step(tokens, state)
+            self._require_finite(["decoding"], [bool(logits.isfinite().all())])
+            return logits, state
+
+        return checked
+
+    @property
+    def _of_run(self) -> str:
+        return f"{self.source}: " if self.source else ""
+
+    def _require_finite(self, names: Sequence[str], sound: Sequence[bool]) -> None:
+        """RegardError that names the first input without a finite answer."""
+        for name, is_sound in zip(names, sound, strict=True):
+            if not is_sound:
+                raise RegardError(
+                    f"{self._of_run}{name}: {NOT_FINITE}; its weights are spoilt, or too large to compute with"
+                )
+
+
+def with_figures(evaluation: Measured, run: object) -> Measured:
+    """An evaluation. RegardError where the model's numbers are not finite, so that there are no figures to tell."""
+    if evaluation.not_finite:
+        raise RegardError(f"{run}: {NOT_FINITE} to {first_few(evaluation.not_finite)}; there are no figures to tell")
+    return evaluation
+
 
 def many(inputs: Any, wanted: str) -> Iterable[Any]:
     """The inputs themselves. RegardError unless they are several; it begins with `wanted`, what one input is."""
@@ -56,11 +101,33 @@ def many(inputs: Any, wanted: str) -> Iterable[Any]:
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of `size` items; the last one may be shorter. A generator is read one batch at a time."""
-    if size < 1:
-        raise RegardError(f"batch_size is {size}; it must be at least 1")
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+    require_count("batch_size", size)
+    return _batches(iter(items), size)
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while batch := list(islice(items, size)):
         yield batch
+
+
+def require_count(name: str, value: object, least: int = 1) -> None:
+    """RegardError unless it is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise RegardError(f"{name} is {shown(value)}; it must be an integer of at least {least}")
+    if int(value) < least:
+        raise RegardError(f"{name} is {value}; it must be at least {least}")
+
+
+def require_number(name: str, value: object) -> None:
+    """RegardError unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise RegardError(f"{name} is {shown(value)}; it must be a finite number")
+
+
+def require_fraction(name: str, value: object) -> None:
+    """RegardError unless it is a number between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise RegardError(f"{name} is {shown(value)}; it must be a number between 0 and 1")
 
 
 def tokenizer_of(metadata: Mapping[str, Any], where: str, *vocabularies: str) -> Tokenizer:

@@ -2,7 +2,7 @@
 
 from regard.training.load_run import load_classifier, load_predictor
 from regard.training.loop import train
-from regard.training.machine import is_main_process, machine, memory_above_mb, versions
+from regard.training.machine import is_main_process, machine, memory_above_mb, most_workers, versions
 from regard.training.origin import CHANGEABLE, Origin, origin_of, resumed_recipe
 from regard.training.progress import Bar
 from regard.training.run import Run, default_run_folder
@@ -18,6 +18,7 @@ __all__ = [
     "load_predictor",
     "machine",
     "memory_above_mb",
+    "most_workers",
     "origin_of",
     "resumed_recipe",
     "train",

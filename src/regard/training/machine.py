@@ -4,9 +4,9 @@ import ctypes
 import gc
 import os
 import platform
-import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,9 +41,14 @@ def machine() -> dict[str, str | int]:
         "processor": _processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "memory_gb": _memory_gb(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+def most_workers() -> int:
+    """The most processes that read data beside a training: four for each core, or 8."""
+    return max(8, 4 * (os.cpu_count() or 1))
 
 
 def create_accelerator(device: str) -> Accelerator:
@@ -74,8 +79,30 @@ def peak_memory_mb(device: torch.device) -> float:
     """The most memory held so far, in MB: what PyTorch allocated on a GPU, else this process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return _peak_of_psutil() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kilobytes elsewhere
+
+
+def _peak_of_psutil() -> int:
+    """Bytes; of a system that keeps no peak, what is held now; 0 where nobody can say."""
+    try:
+        import psutil
+    except ImportError:
+        return 0
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))
+
+
+def _memory_gb() -> int | str:
+    try:
+        import psutil
+    except ImportError:
+        return "unknown"
+    return round(psutil.virtual_memory().total / 2**30)
 
 
 def memory_above_mb(work: Callable[[], object], device: torch.device) -> float:
@@ -91,12 +118,14 @@ def memory_above_mb(work: Callable[[], object], device: torch.device) -> float:
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     status = Path("/proc/self/status")
-    if not status.exists():
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # gives the freed pages back, so that they count again
+        # Sets the high-water mark to the present level.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (OSError, AttributeError, TypeError):  # neither Linux nor glibc, or a container that allows no writing here
         before_mb = peak_memory_mb(device)
         work()
         return peak_memory_mb(device) - before_mb
-    ctypes.CDLL(None).malloc_trim(0)  # gives the freed pages back, so that they count again
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets the high-water mark to the present level
     before_kb = _status_kb(status, "VmRSS")
     work()
     return (_status_kb(status, "VmHWM") - before_kb) / 2**10
@@ -107,9 +136,8 @@ def _status_kb(status: Path, name: str) -> int:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
+    with suppress(OSError, UnicodeDecodeError):  # of other systems than Linux
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"

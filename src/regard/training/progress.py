@@ -6,6 +6,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from regard.files import printable
+
 SECONDS_BETWEEN_LINES = 15
 
 
@@ -49,6 +51,7 @@ class Bar:
     def part(self, number: int, label: str) -> "Bar":
         """What is reported from now on is part `number`, from 0."""
         self._part = number
+        label = printable(label)
         self._label = f"{label} ({number + 1} of {self.parts})" if self.parts > 1 else label
         self.update(0.0, "")
         return self
@@ -65,4 +68,4 @@ class Bar:
     def tell(self, text: str) -> None:
         """A line that stays."""
         if self.visible:
-            self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            self.console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)

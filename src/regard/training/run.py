@@ -1,6 +1,7 @@
 """The run folder: what is in it, and where."""
 
 import json
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -63,9 +64,11 @@ class Run:
             raise RegardError(f"{self.path}: exists already; {hint}choose another folder with --out")
 
     def create(self, recipe: Recipe, metadata: dict[str, Any]) -> None:
-        """Fills the folder, and gives the run its id. The recipe comes last: a folder that has one can be resumed."""
+        """Fills the folder, and gives the run an id, unless it has one already. The recipe comes last: a folder that
+        has one can be resumed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.metadata_file, with_checksum({**metadata, "run": secrets.token_hex(8)}))
+        known = self.id() if self.metadata_file.exists() else None
+        write_json(self.metadata_file, with_checksum({**metadata, "run": known or secrets.token_hex(8)}))
         self.write_recipe(recipe)
 
     def write_recipe(self, recipe: Recipe) -> None:
@@ -123,13 +126,14 @@ def read_records(file: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """One record: its kind, its step, and figures. None for anything else."""
+    """One record: its kind, its step, and figures, of which null is one that was not finite. None for anything else."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or values.get("kind") not in ("train", "val"):
         return None
+    values |= {key: math.nan for key, value in values.items() if value is None and key not in ("step", "epoch")}
     step, figures = values.get("step"), [value for key, value in values.items() if key != "kind"]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in figures)
     whole = numbers and isinstance(step, int) and step >= 0 and {"epoch", "loss"} <= values.keys()

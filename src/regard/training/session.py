@@ -1,6 +1,6 @@
 """What a training carries from step to step, and everything around a step that is no mathematics."""
 
-import os
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from regard.recipes import Recipe
 from regard.tasks import Task, create_task
 from regard.training.agreement import on_main
 from regard.training.budget import Budget, learning_rate
-from regard.training.machine import has_bf16, machine, peak_memory_mb, versions
+from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
 from regard.training.metrics_log import MetricsLog
 from regard.training.nan_watch import watch_finite
 from regard.training.optim import create_average, create_optimizer, set_learning_rate
@@ -73,9 +73,9 @@ class Session:
         self._batches = iter(task.training_loader(order))
         self._started = time.monotonic() - self.progress.seconds
         self._step_started, self.rate = 0.0, 0.0
-        self.log = MetricsLog(run, self.progress.step, main=main)
-        if self.log.unreadable:
-            self.bar.tell(f"{run.metrics_file}: {self.log.unreadable} lines cannot be read, and are taken out")
+        if main and not self.over:
+            run.summary_file.unlink(missing_ok=True)  # of a shorter budget
+        self.log = MetricsLog(run, self.progress.step, main=main, tell=self.bar.tell)
 
     def _found(self) -> Path | None:
         """The state to resume from, whose recipe is this one."""
@@ -120,9 +120,13 @@ class Session:
 
     def _check_best(self, found: Path) -> None:
         """RegardError for best weights that are damaged, or of another run: they cannot be made again."""
-        if read_progress(found, self.run.id(), with_files=False).best is not None and self.run.best_file.exists():
-            self.run.require_own(self.run.best_file)
-            read_safetensors(self.run.best_file)
+        if read_progress(found, self.run.id(), with_files=False).best is None:
+            return
+        if not self.run.best_file.exists():
+            self.bar.tell(f"warning: {self.run.best_file}: is gone; the next evaluation that is better writes it")
+            return
+        self.run.require_own(self.run.best_file)
+        read_safetensors(self.run.best_file)
 
     @property
     def over(self) -> bool:
@@ -183,7 +187,7 @@ class Session:
         self.log.write("val", progress.step, progress.step / self.steps_per_epoch, **progress.metrics)
         score = progress.metrics[task.main_metric]
         better = progress.best is None or (score > progress.best if task.larger_is_better else score < progress.best)
-        if better:
+        if better and math.isfinite(score):
             progress.best, progress.best_step = score, progress.step
             if self.main:
                 self.run.save_weights(self.kept_model, self.run.best_file)
@@ -192,7 +196,7 @@ class Session:
     def save(self) -> None:
         """Writes the kept weights, and a state to resume from."""
         if self.main:
-            self.state.folder.mkdir(exist_ok=True)  # first: weights without it mean that the states are gone
+            self.state.make_folder()  # first: weights without it mean that the states are gone
             self.run.save_weights(self.kept_model, self.run.weights_file)
         self.state.save(self.progress, self.origin.write)
 
@@ -249,10 +253,11 @@ class Session:
 
 
 def _require_workers(number: int) -> None:
-    """RegardError for more worker processes than the machine has use for: each takes a copy of the program."""
-    most = max(8, 4 * (os.cpu_count() or 1))
-    if number > most:
-        raise RegardError(f"data.num_workers is {number}; on this machine it is at most {most}, four for each core")
+    """RegardError for more worker processes than the machine has use for: each takes the memory of a program."""
+    if number > most_workers():
+        raise RegardError(
+            f"data.num_workers is {number}; on this machine it is at most {most_workers()}, four for each core"
+        )
 
 
 def _require_sound(task: Task, bar: Bar) -> None:

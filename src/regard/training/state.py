@@ -6,6 +6,7 @@ and its own. progress.json is written last, so that a state without it is what a
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import zlib
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
 from regard.errors import RegardError, one_line
-from regard.files import flush, write_json, write_whole
+from regard.files import flush, json_text, write_json, write_whole
 from regard.reading import read_json
 from regard.training.agreement import on_main
 
@@ -72,6 +73,12 @@ class State:
     def latest(self) -> Path | None:
         """The state that `state/latest` names; None where it names none."""
         return named_latest(self.folder)
+
+    def make_folder(self) -> None:
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RegardError(f"{self.folder}: could not be made: {error.strerror}") from error
 
     def save(self, progress: Progress, write_origin: Callable[[Path], object] = lambda _: None) -> None:
         """Writes a new folder, flushes it, and only then moves the pointer: a run killed at any moment can resume.
@@ -197,6 +204,7 @@ def read_progress(state: Path, run_id: str | None, *, with_files: bool = True) -
         if own != run_id:
             raise RegardError("it is of another run")
         progress = Progress(**values)
+        progress.metrics = {name: math.nan if figure is None else figure for name, figure in progress.metrics.items()}
         _require_kinds(progress)
         if progress.step != _step_of(state.name):
             raise RegardError(f"progress.json is of step {progress.step}")
@@ -247,7 +255,8 @@ def _checksum(file: Path) -> str:
 
 def _checksum_of(values: dict[str, Any]) -> str:
     covered = {key: value for key, value in values.items() if key not in _CLOCK}
-    return hashlib.blake2b(json.dumps(covered, sort_keys=True).encode(), digest_size=8).hexdigest()
+    as_written = json.loads(json_text(covered))  # where a figure that is not finite is null
+    return hashlib.blake2b(json.dumps(as_written, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _reason(error: BaseException, folder: Path) -> str:

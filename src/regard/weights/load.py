@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from regard.errors import RegardError, shown
+from regard.files import expanded
 from regard.models import PRESETS, ViT
 from regard.reading import read_json
 from regard.weights.adapt import Classes, Size, adapt
@@ -61,7 +62,7 @@ def load_weights(
     strict: bool = True,
     ignore: Sequence[str] = (),
     classes: Classes = "adapt",
-    grid: Size | None = None,
+    grid: Sequence[int] | None = None,
     use_ema: bool = True,
 ) -> Loaded:
     """Loads weights of any of `FORMATS` into a model, and reports what was changed to make them fit.
@@ -160,7 +161,7 @@ def find_weights(source: Source, *, num_bytes: int | None = None) -> Found:
     name = str(source)
     if name.startswith(PREFIX):
         return Found(read_contents(HubFile.parse(name).fetch(), wanted=num_bytes), name)
-    path = Path(name.removeprefix(LOCAL)).expanduser()
+    path = expanded(name.removeprefix(LOCAL))
     entry = None if name.startswith(LOCAL) else chosen_pretrained(source)
     if entry is not None:
         return Found(entry.state(), name, entry.format)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from regard.data.boxes.mosaic import AnnotatedImage, MosaicAndJitter
 from regard.data.boxes.sources import DetectionSource
 from regard.data.boxes.transforms import DetectionTransform
-from regard.data.images.batches import Skipped
+from regard.data.images.batches import ByEpoch, Skipped
 from regard.data.images.files import BadImage, OnBadImage
 from regard.data.order import TrainingOrder, batches_of_a_shard, drawing_from, endless_batches, seed_for
 from regard.errors import RegardError
@@ -94,7 +94,7 @@ def collate_detection(items: Sequence[DetectionSample | Skipped]) -> DetectionBa
     )
 
 
-class TrainingDetectionImages(Dataset[DetectionSample | Skipped]):
+class TrainingDetectionImages(ByEpoch):
     """Images by (epoch, index): read or, with `mosaic_and_jitter`, changed by it, then transformed.
 
     Random numbers depend on `seed`, epoch and index alone; torch's global generator is left as it was.

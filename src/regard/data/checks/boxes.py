@@ -1,5 +1,6 @@
 """`regard data check` for boxes: what would spoil a training. It runs before each training too."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,10 +15,17 @@ from regard.data.checks.image_files import check_files, origin, shared_files
 from regard.data.checks.issue import Issue, Severity, shared_images
 from regard.data.checks.repairs import check_repairs, check_unlisted
 from regard.data.checks.suspect_images import Suspect
+from regard.data.images.files import OnBadImage
+from regard.data.images.pixels import Decoding
 from regard.errors import first_few
 
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
 QUERIES_AN_OBJECT = 1.5
+
+
+def queries_for(objects: int) -> int:
+    """How many queries suit images of up to that many objects: half as many more, a multiple of ten."""
+    return math.ceil(objects * QUERIES_AN_OBJECT / 10) * 10
 
 
 @dataclass(frozen=True)
@@ -49,14 +57,16 @@ def check_opened_detection(
     num_queries: int | None = None,
     pixels: bool = True,
     strict: bool = False,
+    on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
 ) -> Checked:
     """The issues of opened data, errors first; a summary; and a few images to look at.
 
     num_queries: the most objects that the model can find in an image. pixels: whether every image is decoded; else
     only headers are read, which is quick enough before each training. strict: whether held-out files that are trained
-    on too, in a split that the data bring, are an error. on_bad_annotation: whether annotations that are left out are
-    an error or a warning. All faults of one kind in a split are one issue, with the first few examples.
+    on too, in a split that the data bring, are an error. on_bad_image, on_bad_annotation: whether images and
+    annotations that cannot be used are an error or a warning. All faults of one kind in a split are one issue, with the
+    first few examples.
     """
     splits = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
     severity: Severity = "error" if on_bad_annotation == "stop" else "warning"
@@ -70,12 +80,14 @@ def check_opened_detection(
         issues, suspects = issues + more_issues, suspects + more_suspects
     issues += check_unlisted([whole.file for _, whole in wholes.values() if isinstance(whole, CocoImages)])
     for split, source in splits.items():
-        more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels)
+        more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels, on_bad_image=on_bad_image)
         issues, suspects = issues + more_issues, suspects + more_suspects
     objects = {split: _Counts(source, len(data.class_names)) for split, source in splits.items()}
     for split, counts in objects.items():
         issues += _check_objects(counts, data.class_names, num_queries, split, _where(data, split))
     issues += _check_classes(data.class_names, data.address)
+    if data.decoding != Decoding(data.decoding.max_megapixels):
+        issues.append(Issue("warning", f"images have more than 8 bits: {data.decoding}", data.address))
     if "val" in splits:
         issues += _check_shared(data, strict)
     train, val = objects["train"], objects.get("val", objects["train"])
@@ -136,7 +148,7 @@ def _check_objects(
         rest = "whose rest is not learned" if split == "train" else "whose rest cannot be found"
         warnings.append(
             f"{len(above)} of {total} images have more objects than the {num_queries} queries, up to {most}, {rest}: "
-            f"{counts.names(above)}; model.num_queries={-(-most * QUERIES_AN_OBJECT // 10) * 10:.0f} would do"
+            f"{counts.names(above)}; model.num_queries={queries_for(most)} would do"
         )
     return [Issue("warning", what, where) for what in warnings]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from regard.data.boxes.coco import CocoImages, other_size
 from regard.data.boxes.sources import DetectionData, DetectionSource, FileDetectionSource, SelectedDetectionSource
-from regard.data.checks.issue import Issue
+from regard.data.checks.issue import Issue, Severity
 from regard.data.checks.suspect_images import DRAWN, Suspect
 from regard.data.images.doubles import shared
-from regard.data.images.files import BadImage, check_header, measure_decoding, read_header
+from regard.data.images.files import BadImage, OnBadImage, check_header, measure_decoding, read_header
 from regard.data.images.pixels import ANY_SIZE, Decoding
 from regard.data.images.walk import DEEP_EXTENSIONS
 from regard.errors import RegardError, first_few
@@ -74,11 +74,15 @@ def _readable(source: DetectionSource, otherwise: str) -> DetectionSource:
     return kept
 
 
-def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[list[Issue], list[Suspect]]:
+def check_files(
+    where: str, source: DetectionSource, *, pixels: bool, on_bad_image: OnBadImage = "stop"
+) -> tuple[list[Issue], list[Suspect]]:
     """Issues for images that are missing, unreadable, of another size than stated, or left out; images to look at.
 
-    pixels: whether every image is decoded; else only headers are read.
+    pixels: whether every image is decoded; else only headers are read. on_bad_image: whether a fault is an error or a
+    warning.
     """
+    severity: Severity = "error" if on_bad_image == "stop" else "warning"
     issues: list[Issue] = []
     suspects: list[Suspect] = []
     if source.skipped:
@@ -95,7 +99,8 @@ def check_files(where: str, source: DetectionSource, *, pixels: bool) -> tuple[l
             if len(faulty) == len(source):
                 what += "; data.train_images and data.val_images say where they are"
             what += f"; {whole.file.hint(indices[faulty[0][0]])}"
-        issues.append(Issue("error", what, where))
+        what += "; --set data.on_bad_image=skip takes the others" if severity == "error" else "; they are left out"
+        issues.append(Issue(severity, what, where))
         if kind == OTHER_SIZE:
             suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]
     return issues, suspects

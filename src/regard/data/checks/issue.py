@@ -30,9 +30,7 @@ def issues_of_kind(severity: Severity, what: str, places: Sequence[str]) -> list
     return [Issue(severity, what.format(count=len(places)), first_few(places))]
 
 
-def unreadable(
-    messages: Iterable[str], things: str, way_on: str = "", severity: Literal["error", "warning"] = "error"
-) -> list[Issue]:
+def unreadable(messages: Iterable[str], things: str, way_on: str = "", severity: Severity = "error") -> list[Issue]:
     """Issues for messages "WHERE: reason": one for each kind of reason, whatever numbers stand in it.
 
     things: what they are, "images" or "lines". way_on: the switch that leaves them out.

@@ -1,11 +1,12 @@
 """Checks of pairs of texts and of running text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regard.data.checks.issue import Issue, unreadable
 from regard.data.text.corpus import TextData, paragraphs
 from regard.data.text.numbers import NumberPairs
-from regard.data.text.pairs import PairSource, TextPairs
+from regard.data.text.pairs import OnBadLine, PairSource, TextPairs
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,23 @@ class TextSummary:
         return f"{self.num_train} characters to train on, {self.num_val} held out"
 
 
-def check_opened_pairs(pairs: TextPairs) -> tuple[list[Issue], PairSummary]:
+def check_opened_pairs(pairs: TextPairs, *, on_bad_line: OnBadLine = "stop") -> tuple[list[Issue], PairSummary]:
     """Read all pairs of a set that is open.
 
-    Each unreadable line is an error; a source with several targets, and a pair in both splits, are warnings. Numbers
-    are made by rule: they are only counted.
+    Each unreadable line is an error, and under `on_bad_line` "skip" a warning; a source with several targets, and a
+    pair in both splits, are warnings. Numbers are made by rule: they are only counted.
     """
     summary = PairSummary(len(pairs.train), len(pairs.val), pairs.groups)
     if isinstance(pairs.train, NumberPairs):
         return [], summary
     skipped = (*pairs.train.skipped, *pairs.val.skipped)
-    return unreadable(skipped, "lines") + _several_targets(pairs.train) + _in_both_splits(pairs), summary
+    return _unreadable(skipped, "lines", on_bad_line) + _several_targets(pairs.train) + _in_both_splits(pairs), summary
+
+
+def _unreadable(skipped: Sequence[str], things: str, on_bad_line: OnBadLine) -> list[Issue]:
+    if on_bad_line == "skip":
+        return unreadable(skipped, things, "left out", "warning")
+    return unreadable(skipped, things, f"--set data.on_bad_line=skip leaves such {things} out")
 
 
 def _several_targets(train: PairSource) -> list[Issue]:
@@ -75,9 +82,10 @@ def _first_of(pairs: list[tuple[int, int]], what: str, source: PairSource, other
     return [Issue("warning", f"{len(pairs)} pairs, this one first: {what}", source.name(index))]
 
 
-def check_opened_text(text: TextData) -> tuple[list[Issue], TextSummary]:
-    """A file that cannot be read is an error; held-out paragraphs that are also trained on are a warning."""
-    return unreadable(text.skipped, "files") + _repeated_paragraphs(text), TextSummary(len(text.train), len(text.val))
+def check_opened_text(text: TextData, *, on_bad_line: OnBadLine = "stop") -> tuple[list[Issue], TextSummary]:
+    """A file that cannot be read is an error, under "skip" a warning; held-out text that is trained on is a warning."""
+    issues = _unreadable(text.skipped, "files", on_bad_line) + _repeated_paragraphs(text)
+    return issues, TextSummary(len(text.train), len(text.val))
 
 
 def _repeated_paragraphs(text: TextData) -> list[Issue]:

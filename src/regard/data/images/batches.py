@@ -4,7 +4,10 @@ Order and augmentation are functions of (seed, epoch, sample). So a run resumes 
 the number of workers nor the number of processes changes what is trained on.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -33,7 +36,26 @@ class Skipped:
     reason: str
 
 
-class TrainingImages(Dataset[Sample | Skipped]):
+class ByEpoch(Dataset[Any]):
+    """Samples by (epoch, index). A batch in which nothing can be read takes the next image that can be."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, key: tuple[int, int]) -> Any: ...
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Any]:
+        """What a loader asks for: a whole batch."""
+        items = [self[key] for key in keys]
+        if all(isinstance(item, Skipped) for item in items):
+            epoch, first = keys[0]
+            others = (self[epoch, (first + step) % len(self)] for step in range(1, len(self)))
+            items += islice((item for item in others if not isinstance(item, Skipped)), 1)
+        return items
+
+
+class TrainingImages(ByEpoch):
     """Images by (epoch, index), transformed with random numbers that depend on `seed`, epoch and index alone.
 
     torch's global generator is left as it was. Under "stop" an unreadable image raises BadImage.

@@ -4,22 +4,23 @@ Files come from anywhere: only the formats listed here are opened, by content; s
 decoded; and whatever goes wrong is one `BadImage`.
 """
 
+import ctypes
 import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
-from io import IOBase
+from io import BufferedReader, FileIO, IOBase
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from threading import RLock
 from typing import IO, Any, Literal, cast
 
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 from torch import Tensor
 
 from regard.data.images.pixels import (
@@ -173,6 +174,8 @@ def _formats() -> tuple[str, ...]:
 
         pillow_heif.register_heif_opener()
     Image.init()
+    with suppress(OSError, AttributeError):  # libtiff prints what is wrong with a file, without saying which
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -202,8 +205,19 @@ def _regular(file: ImageFile, decoding: Decoding) -> Iterator[IO[bytes]]:
     most = max(BYTES_A_PIXEL * decoding.max_megapixels, 64)
     if status.st_size > most * 1e6:
         raise RegardError(f"too large: {status.st_size / 1e6:,.0f} MB; {_limit(decoding)}, in at most {most:,.0f} MB")
-    with Path(file).open("rb") as opened:
+    with _Bounded(FileIO(file), status.st_size) as opened:
         yield opened
+
+
+class _Bounded(BufferedReader):
+    """A damaged length in a file asks for gigabytes, which Python would allocate before it reads."""
+
+    def __init__(self, raw: FileIO, length: int) -> None:
+        super().__init__(raw)
+        self._length = length
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, self._length))
 
 
 def _require_size(image: Image.Image, decoding: Decoding) -> None:
@@ -215,7 +229,7 @@ def _require_size(image: Image.Image, decoding: Decoding) -> None:
 
 
 def _limit(decoding: Decoding) -> str:
-    return f"up to {decoding.max_megapixels:g} megapixels are read (data.max_megapixels)"
+    return f"up to {decoding.max_megapixels:g} megapixels are read (data.max_megapixels, predict --max-megapixels)"
 
 
 def _is_deep(image: Image.Image) -> bool:

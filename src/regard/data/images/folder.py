@@ -23,6 +23,7 @@ from regard.data.images.sources import ImageClasses, ImageSource, split_indices
 from regard.data.images.walk import image_endings, image_files, is_image_file, left_out, passed_over_line
 from regard.data.memory import available_memory, processes_here
 from regard.errors import RegardError, first_of
+from regard.files import expanded
 
 # Decoded images are cached if those of the whole folder fit into this many bytes, over all worker processes, and into
 # this fraction of the free memory.
@@ -176,12 +177,12 @@ def open_folder_to_measure(
 
 
 def _existing(path: Path) -> Path:
-    expanded = path.expanduser()
-    if not expanded.exists():
+    whole = expanded(path)
+    if not whole.exists():
         raise RegardError(f"folder:{path}: no such folder")
-    if not expanded.is_dir():
+    if not whole.is_dir():
         raise RegardError(f"folder:{path}: is a file; {LAYOUT}")
-    return expanded
+    return whole
 
 
 def _source(

@@ -13,7 +13,7 @@ from torch import Tensor
 from regard.data.images.files import BadImage
 from regard.data.images.pixels import AS_STORED, Decoding, require_channels
 from regard.data.images.sources import ImageSource
-from regard.errors import RegardError, unknown
+from regard.errors import RegardError, first_few, unknown
 
 # Plain functions of an image, not modules: calling a module costs more than most of these do on a small image.
 Transform = Callable[[Tensor], Tensor]
@@ -211,15 +211,18 @@ def measure_mean_std(source: ImageSource, limit: int = 1000) -> tuple[tuple[floa
     """
     number = min(limit, len(source))
     means, squares = [], []
+    bad: list[str] = []
     for index in range(number):
         try:
             values = source.read(index * len(source) // number).flatten(1).long()
-        except BadImage:
+        except BadImage as error:
+            bad.append(str(error))
             continue
         means.append([total / values.shape[1] / 255 for total in values.sum(1).tolist()])
         squares.append([total / values.shape[1] / 255**2 for total in values.square().sum(1).tolist()])
     if not means:
-        raise RegardError("mean and standard deviation: no image that can be read")
+        why = f" ({first_few(bad, 1)})" if bad else ""
+        raise RegardError(f"mean and standard deviation: no image that can be read{why}")
     mean = [sum(channel) / len(means) for channel in zip(*means, strict=True)]
     square = [sum(channel) / len(means) for channel in zip(*squares, strict=True)]
     std = [math.sqrt(max(s - m * m, 0.0)) for s, m in zip(square, mean, strict=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from regard.data.images.walk import files_below
 from regard.data.text.pairs import LARGEST_FILE, OnBadLine, require_fraction
 from regard.errors import RegardError, first_of
+from regard.files import expanded
 from regard.reading import read_bytes
 
 TEXT_EXTENSIONS = (".txt", ".md")
@@ -50,7 +51,7 @@ def open_text_files(path: Path, val_fraction: float, on_bad_line: OnBadLine = "s
     A file that cannot be read is an error, or left out and listed in `skipped`. Raises RegardError.
     """
     address = f"text:{path}"
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         files = _text_files(path)
         if not files:

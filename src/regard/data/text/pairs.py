@@ -11,6 +11,7 @@ import torch
 
 from regard.data.order import seed_for
 from regard.errors import RegardError, first_of
+from regard.files import expanded
 from regard.reading import read_bytes
 
 LAYOUT = "expected lines of SOURCE<TAB>TARGET, in a file or in PATH/train.tsv and PATH/val.tsv"
@@ -142,7 +143,7 @@ def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_lin
     All pairs of one source fall into the same split. Raises RegardError.
     """
     address = f"pairs:{path}"
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         absent = [name for name in ("train.tsv", "val.tsv") if not (path / name).is_file()]
         if absent:

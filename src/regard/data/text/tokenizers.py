@@ -130,7 +130,7 @@ def create_tokenizer(kind: TokenizerKind, vocab_size: int, texts: Iterable[str])
     raise unknown("tokenizer", kind, TOKENIZERS)
 
 
-def tokenizer_from_dict(values: Mapping[str, Any], where: str) -> Tokenizer:
+def tokenizer_from_dict(values: Any, where: str) -> Tokenizer:
     """The tokenizer that `to_dict` wrote; `where`, such as a file's name, begins the message of an error."""
     kind = values.get("kind") if isinstance(values, Mapping) else None
     if kind == "bytes":

@@ -46,6 +46,11 @@ class Evaluation:
         )
 
     @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Images for which the model gave a logit that is NaN or infinite: the figures say nothing."""
+        return tuple(self.names[index] for index in (~self.logits.isfinite().all(1)).nonzero().flatten().tolist())
+
+    @property
     def predicted(self) -> Int[Tensor, " images"]:
         return self.logits.argmax(1)
 
@@ -57,7 +62,7 @@ class Evaluation:
         if not self.names:
             raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
         best = self.logits.topk(min(5, self.logits.shape[1])).indices
-        hits = best == self.labels[:, None]
+        hits = (best == self.labels[:, None]) & self.logits.isfinite().all(1, keepdim=True)  # NaN counts as large
         return {
             "accuracy": hits[:, 0].double().mean().item(),
             "top5": hits.any(1).double().mean().item(),

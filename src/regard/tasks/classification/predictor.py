@@ -13,6 +13,7 @@ from regard.errors import RegardError
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.result import Prediction
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
+from regard.tasks.predictor import require_count
 from regard.weights.described import class_names_of, preprocessing_table
 
 
@@ -40,9 +41,10 @@ class Classifier(ImagePredictor[Prediction]):
     def predict(self, images: OneImage | Iterable[OneImage], batch_size: int = 64) -> Prediction | list[Prediction]:
         """One image -> its prediction; a list, tuple or generator of images -> a list of predictions.
 
-        An image is a path, a Pillow image, a uint8 array (height, width) or (height, width, 1, 3 or 4 channels), or a
-        uint8 tensor (channels, height, width) with the model's channels. Raises BadImage, which names the file, for a
-        file that cannot be read, and RegardError for anything else.
+        An image is a path, a Pillow image, a file's bytes, an open binary file, a uint8 array (height, width) or
+        (height, width, 1, 3 or 4 channels), or a uint8 tensor (channels, height, width) with the model's channels.
+        Raises BadImage, which names the file, for a file that cannot be read, and RegardError for anything else, and
+        where the model's numbers are not finite.
         """
         if not self.class_names:
             raise RegardError("predict: the model has no classes; `classifier.model(images)` gives its features")
@@ -71,6 +73,7 @@ class Classifier(ImagePredictor[Prediction]):
         Raises RegardError for a class that the classifier does not know.
         """
         own_label = self._class_indices(class_names)
+        require_count("batch_size", batch_size)
         loader = evaluation_loader(
             source,
             self._transform,
@@ -98,6 +101,7 @@ class Classifier(ImagePredictor[Prediction]):
 
     def _answers(self, images: Sequence[LoadedImage]) -> list[Prediction]:
         logits = self._logits(torch.stack([image.prepared for image in images]))
+        self._require_finite([image.name for image in images], logits.isfinite().all(1).tolist())
         predictions = []
         for image, row in zip(images, logits, strict=True):
             probabilities, order = row.softmax(0).sort(descending=True, stable=True)

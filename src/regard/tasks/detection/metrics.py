@@ -54,6 +54,12 @@ class DetectionEvaluation:
     """Mean of the batches' losses, weighted by their images; NaN if there was no image."""
     skipped: tuple[str, ...] = ()
     """Images that could not be read."""
+    max_detections: int = 100
+    """How many detections of an image count, the most certain ones."""
+    category_ids: tuple[int | None, ...] | None = None
+    """What the data call each class of the model, None for one that they do not have; all None: as the model does."""
+    not_finite: tuple[str, ...] = ()
+    """Images for which the model gave no finite number: the figures say nothing."""
 
     def __len__(self) -> int:
         return len(self.found)
@@ -69,17 +75,35 @@ class DetectionEvaluation:
             shards[0].class_names,
             sum(shard.loss * len(shard) for shard in shards if len(shard)) / max(total, 1),
             tuple(name for shard in shards for name in shard.skipped),
+            max_detections=shards[0].max_detections,
+            category_ids=shards[0].category_ids,
+            not_finite=tuple(name for shard in shards for name in shard.not_finite),
         )
 
     def metrics(self) -> dict[str, float]:
         """COCO's twelve figures in [0, 1], and `loss`. `ap` is the mean over IoU from 0.5 to 0.95 and over the classes.
 
-        As in COCO, a figure is -1 if no object counts for it, for instance no large one for `ap_large`.
+        All but `ar1`, `ar10` and `ar100` count `max_detections` an image, and these never more than that. As in COCO,
+        a figure is -1 if no object counts for it, for instance no large one for `ap_large`.
         RegardError if there is no image.
         """
         if not self.found:
             raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
-        return {**dict(zip(FIGURES, (float(value) for value in self._coco.stats[:12]), strict=True)), "loss": self.loss}
+        stats, counts = [float(value) for value in self._coco.stats], self._coco.params.maxDets
+        end = 6 + len(counts)
+        recalls = [stats[6 + counts.index(min(count, self.max_detections))] for count in (1, 10, 100)]
+        return {**dict(zip(FIGURES, [*stats[:6], *recalls, *stats[end : end + 3]], strict=True)), "loss": self.loss}
+
+    def coco_results(self) -> list[dict[str, Any]]:
+        """COCO's results of all images, under the ids that the data have: what `loadRes` takes beside their file.
+
+        `file_name` says which image it is. Objects of classes that the data do not have are left out.
+        """
+        return [
+            {**result, "file_name": found.name}
+            for image_id, found in zip(self.image_ids, self.found, strict=True)
+            for result in found.to_coco(image_id, self.category_ids)
+        ]
 
     def per_class(self) -> list[ClassAP]:
         precision = self._coco.eval["precision"][:, :, :, 0, -1]  # IoU, recall, class
@@ -121,13 +145,18 @@ class DetectionEvaluation:
         """faster-coco-eval's evaluator, after its evaluation."""
         from faster_coco_eval import COCO, COCOeval_faster
 
-        truth = COCO(_ground_truth(self.objects, len(self.class_names)))
+        # In the order of the data's ids: so does COCO rank equal scores, and so do processes that share the images.
+        order = sorted(range(len(self.found)), key=self.image_ids.__getitem__)
+        truth = COCO(_ground_truth([self.objects[index] for index in order], len(self.class_names)))
         results = [
             {**result, "category_id": label}
-            for image, found in enumerate(self.found, 1)
+            for image, found in enumerate((self.found[index] for index in order), 1)
             for result, label in zip(found.to_coco(image), found.labels.tolist(), strict=True)
         ]
         evaluator = COCOeval_faster(truth, truth.loadRes(results), iouType="bbox", print_function=_silent)
+        evaluator.params.maxDets = sorted({min(count, self.max_detections) for count in (1, 10, 100)})
+        if self.max_detections > 100:
+            evaluator.params.maxDets.append(self.max_detections)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()

@@ -1,7 +1,8 @@
 """A trained detector in use."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from regard.data import (
     detection_evaluation_loader,
     detection_evaluation_transform,
     pad,
+    queries_for,
 )
 from regard.errors import RegardError, shown
 from regard.layers import fused
@@ -27,10 +29,11 @@ from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
+from regard.tasks.predictor import require_count, require_fraction
 from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
-MOST = 100
+COCOS_MOST = 100
 NOTHING = Objects(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0), torch.zeros(0).bool())
 
 
@@ -60,39 +63,56 @@ class Detector(ImagePredictor[Detections]):
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
-        return Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
+        faster = Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
+        faster.max_megapixels = self.max_megapixels
+        faster.model_name, faster.source = self.model_name, self.source
+        return faster
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
-        self, images: OneImage, *, threshold: float = 0.5, batch_size: int = 8
+        self, images: OneImage, *, threshold: float = 0.5, max_detections: int | None = None, batch_size: int = 8
     ) -> Detections: ...
     @overload
     def predict(
-        self, images: Iterable[OneImage], *, threshold: float = 0.5, batch_size: int = 8
+        self,
+        images: Iterable[OneImage],
+        *,
+        threshold: float = 0.5,
+        max_detections: int | None = None,
+        batch_size: int = 8,
     ) -> list[Detections]: ...
 
     def predict(
-        self, images: OneImage | Iterable[OneImage], *, threshold: float = 0.5, batch_size: int = 8
+        self,
+        images: OneImage | Iterable[OneImage],
+        *,
+        threshold: float = 0.5,
+        max_detections: int | None = None,
+        batch_size: int = 8,
     ) -> Detections | list[Detections]:
         """One image -> its objects; a list, tuple or generator of images -> a list of theirs.
 
-        An image is a path, a Pillow image, a uint8 array (height, width) or (height, width, 1, 3 or 4 channels), or a
-        uint8 tensor (channels, height, width) with the model's channels. Objects have a score of at least `threshold`,
-        the most certain come first, and boxes are in pixels of the image as it is stored. There is no non-maximum
-        suppression: each query answers for itself. Raises BadImage, which names the file, for a file that cannot be
-        read, and RegardError for anything else.
+        An image is a path, a Pillow image, a file's bytes, an open binary file, a uint8 array (height, width) or
+        (height, width, 1, 3 or 4 channels), or a uint8 tensor (channels, height, width) with the model's channels.
+        Objects have a score of at least `threshold`: all of them, or the `max_detections` most certain ones of an
+        image; the most certain come first, and boxes are in pixels of the image as it is stored. There is no
+        non-maximum suppression: each query answers for itself. Raises BadImage, which names the file, for a file that
+        cannot be read, and RegardError for anything else, and where the model's numbers are not finite.
         """
-        _require_fraction("threshold", threshold)
-        return self._predict(images, batch_size, partial(self._answers, threshold=threshold))
+        return self._predict(images, batch_size, self._answering(threshold, max_detections))
 
     __call__ = predict
 
     def predict_files(
-        self, files: Iterable[str | Path], *, threshold: float = 0.5, batch_size: int = 8
+        self,
+        files: Iterable[str | Path],
+        *,
+        threshold: float = 0.5,
+        max_detections: int | None = None,
+        batch_size: int = 8,
     ) -> Iterator[Detections | BadImage]:
         """For each file, in order: its objects, or the error that names it where it cannot be read."""
-        _require_fraction("threshold", threshold)
-        return self._predict_files(files, batch_size, partial(self._answers, threshold=threshold))
+        return self._predict_files(files, batch_size, self._answering(threshold, max_detections))
 
     def evaluate(
         self,
@@ -102,14 +122,22 @@ class Detector(ImagePredictor[Detections]):
         num_workers: int = 0,
         on_bad_image: OnBadImage = "stop",
         class_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
+        max_detections: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> DetectionEvaluation:
         """What all queries find in a source's images, or in the shard of process `rank`, beside the true objects.
 
-        `class_names` are the source's classes, if they are not the detector's own.
+        `class_names` and `category_ids` are what the source calls its classes, if these are not the detector's own.
+        max_detections: how many of an image count, the most certain ones. Unless given it is COCO's 100; where an image
+        of the source holds more objects than that, as many as the queries that `regard data check` advises for them.
+        Where a model's numbers are not finite the loss is NaN, and `not_finite` names the images.
         Raises RegardError for a class that has objects and that the detector does not know.
         """
+        require_count("batch_size", batch_size)
+        counted = counted_detections(source.objects) if max_detections is None else max_detections
+        require_count("max_detections", counted)
         used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
         own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
@@ -119,6 +147,7 @@ class Detector(ImagePredictor[Detections]):
         found: list[Detections] = []
         indices: list[int] = []
         skipped: list[str] = []
+        not_finite: list[str] = []
         total = 0.0
         for batch in loader:
             skipped += batch.skipped
@@ -126,8 +155,11 @@ class Detector(ImagePredictor[Detections]):
                 continue
             labels = [own_label[label] for label in batch.labels]
             output = self._output(batch.images, batch.mask)
-            total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
-            found += self._decoded(output, batch.stored_sizes, batch.names, 0.0)
+            unsound = [name for name, sound in zip(batch.names, self._sound(output), strict=True) if not sound]
+            if not unsound:  # the loss leaves out what is not finite, so that it would be 0
+                total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
+            not_finite += unsound
+            found += self._decoded(output, batch.stored_sizes, batch.names, 0.0, counted)
             indices += batch.indices
         objects = [source.objects[index] for index in indices]
         return DetectionEvaluation(
@@ -135,8 +167,11 @@ class Detector(ImagePredictor[Detections]):
             tuple(Objects(one.boxes_xyxy, own_label[one.labels], one.areas, one.crowd) for one in objects),
             tuple(source.image_ids[index] for index in indices),
             self.class_names,
-            total / len(found) if found else math.nan,
+            total / len(found) if found and not not_finite else math.nan,
             tuple(skipped),
+            max_detections=counted,
+            category_ids=self._ids_of(class_names, category_ids),
+            not_finite=tuple(not_finite),
         )
 
     @torch.inference_mode()
@@ -168,10 +203,32 @@ class Detector(ImagePredictor[Detections]):
     ) -> Float32[Tensor, "channels height width"]:
         return self._transform(pixels, NOTHING)[0]
 
-    def _answers(self, images: Sequence[LoadedImage], threshold: float) -> list[Detections]:
+    def _answering(self, threshold: float, most: int | None) -> Callable[[Sequence[LoadedImage]], list[Detections]]:
+        require_fraction("threshold", threshold)
+        if most is not None:
+            require_count("max_detections", most)
+        return partial(self._answers, threshold=threshold, most=most)
+
+    def _answers(self, images: Sequence[LoadedImage], threshold: float, most: int | None) -> list[Detections]:
         output = self._output(*pad([image.prepared for image in images]))
-        found = self._decoded(output, [image.size for image in images], [image.name for image in images], threshold)
+        names = [image.name for image in images]
+        self._require_finite(names, self._sound(output))
+        found = self._decoded(output, [image.size for image in images], names, threshold, most)
         return [replace(one, pixels=image.pixels) for one, image in zip(found, images, strict=True)]
+
+    def _ids_of(
+        self, class_names: Sequence[str] | None, category_ids: Sequence[int] | None
+    ) -> tuple[int | None, ...] | None:
+        """What the data call each class of the model; None for one that they do not have."""
+        if category_ids is None:
+            return None
+        ids = dict(zip(self.class_names if class_names is None else class_names, category_ids, strict=True))
+        return tuple(ids.get(name) for name in self.class_names)
+
+    def _sound(self, output: tuple[Tensor, Tensor]) -> list[bool]:
+        """For each image, whether any query has a finite box and score."""
+        logits, boxes = (tensor[-1] for tensor in output)
+        return (self._scores(logits).isfinite().any(-1) & boxes.isfinite().all(-1)).any(-1).tolist()
 
     @torch.inference_mode()
     def _output(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,27 +240,46 @@ class Detector(ImagePredictor[Detections]):
         return logits.sigmoid() if self._sigmoid else logits.softmax(-1)[..., :-1]
 
     def _decoded(
-        self, output: tuple[Tensor, Tensor], sizes: Sequence[tuple[int, int]], names: Sequence[str], threshold: float
+        self,
+        output: tuple[Tensor, Tensor],
+        sizes: Sequence[tuple[int, int]],
+        names: Sequence[str],
+        threshold: float,
+        most: int | None,
     ) -> list[Detections]:
-        """The last layer's predictions in pixels, the most certain first; those that are not finite are left out.
+        """The last layer's predictions in pixels, the most certain first, at most `most` of them.
 
         With a softmax, each query gives its best class. With sigmoids, every pair of a query and a class counts, so
-        that a query in doubt may name two classes; the best `MOST` pairs are kept, as many as COCO counts.
+        that a query in doubt may name two classes. Those that are not finite are left out, and a warning counts them.
         """
         logits, boxes = (tensor[-1].cpu() for tensor in output)
         scores = self._scores(logits)
+        usable = scores.isfinite() & boxes.isfinite().all(-1, keepdim=True)
+        spoilt = (~usable).any(-1) & usable.any(-1).any(-1, keepdim=True)  # where nothing is usable, others say so
+        if spoilt.any():
+            warnings.warn(
+                f"{self._of_run}{int(spoilt.sum())} of {spoilt.numel()} queries have a score or a box that is not "
+                "finite, which is left out",
+                stacklevel=2,
+            )
+        scores = scores.masked_fill(~usable, -1.0)
         if not self._sigmoid:
             best = scores.max(-1, keepdim=True)
             scores = torch.full_like(scores, -1.0).scatter(-1, best.indices, best.values)
         detections = []
         for score, box, size, name in zip(scores, boxes, sizes, names, strict=True):
-            score = score.masked_fill(~box.isfinite().all(-1, keepdim=True), -1.0).nan_to_num(-1.0).flatten()
-            order = score.argsort(descending=True, stable=True)[: int((score >= threshold).sum())]
-            order = order[:MOST] if self._sigmoid else order
+            score = score.flatten()
+            order = score.argsort(descending=True, stable=True)[: int((score >= threshold).sum())][:most]
             query, label = order // scores.shape[2], order % scores.shape[2]
             corners = _corners(box[query], size)
             detections.append(Detections(name, size, corners, label, score[order], self.class_names, self.category_ids))
         return detections
+
+
+def counted_detections(objects: Sequence[Objects]) -> int:
+    """How many detections of an image an evaluation counts: COCO's 100, or more where an image holds more objects."""
+    most = max((int((~one.crowd).sum()) for one in objects), default=0)
+    return COCOS_MOST if most <= COCOS_MOST else queries_for(most)
 
 
 def _corners(boxes_cxcywh: Tensor, size: tuple[int, int]) -> Tensor:
@@ -211,8 +287,3 @@ def _corners(boxes_cxcywh: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     extent = torch.tensor([width, height, width, height], dtype=torch.float32)
     return (xyxy_of(boxes_cxcywh) * extent).clamp(min=0).minimum(extent)
-
-
-def _require_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise RegardError(f"{name} is {value}; it must be between 0 and 1")

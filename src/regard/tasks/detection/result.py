@@ -1,6 +1,7 @@
 """What a detector finds in one image."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,13 +102,20 @@ class Detections:
         picture.save(buffer, "png")
         return buffer.getvalue()
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO's results: one dictionary an object; `bbox` is (left, top, width, height) in pixels."""
+    def to_coco(
+        self, image_id: int | str, category_ids: Sequence[int | str | None] | None = None
+    ) -> list[dict[str, Any]]:
+        """COCO's results: one dictionary an object; `bbox` is (left, top, width, height) in pixels.
+
+        category_ids: what other data call the classes; an object whose class is None there is left out.
+        """
+        ids = self.category_ids if category_ids is None else category_ids
         sizes = torch.cat([self.boxes_xyxy[:, :2], self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]], dim=1)
         rows = zip(self.labels.tolist(), sizes.tolist(), self.scores.tolist(), strict=True)
         return [
-            {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
+            {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score}
             for label, box, score in rows
+            if ids[label] is not None
         ]
 
     def to_supervision(self) -> Any:

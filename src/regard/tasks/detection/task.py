@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from regard.data import (
     open_detection,
 )
 from regard.errors import RegardError
+from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
 from regard.models import DETR, DNDETR, DNDETRConfig, build
 from regard.recipes import DetectionDataSection, DetectionRecipe
@@ -99,6 +99,7 @@ class DetectionTask:
             used,
             num_queries=self.config.num_queries,
             pixels=False,
+            on_bad_image=self.recipe.data.on_bad_image,
             on_bad_annotation=self.recipe.data.on_bad_annotation,
             strict=self.recipe.data.strict,
         )
@@ -229,7 +230,7 @@ def annotations_of(options: DetectionDataSection) -> Annotations:
     """The COCO files that a recipe names."""
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     stated = (getattr(options, name) for name in names)
-    return Annotations(*(None if value is None else Path(value).expanduser() for value in stated))
+    return Annotations(*(None if value is None else expanded(value) for value in stated))
 
 
 def splits_of(data: DetectionData, options: DetectionDataSection) -> tuple[DetectionSource, DetectionSource]:

@@ -17,6 +17,11 @@ class TextEvaluation:
     num_bytes: int
     skipped: tuple[str, ...] = ()
 
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Says that the model gave the text no finite probability: the figures say nothing."""
+        return () if math.isfinite(self.nats) else ("the text",)
+
     @classmethod
     def joined(cls, shards: Sequence["TextEvaluation"]) -> "TextEvaluation":
         """The shards of several processes as one; each has the number of bytes of the whole text."""

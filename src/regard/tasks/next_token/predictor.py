@@ -12,7 +12,7 @@ from regard.data import PAD, Tokenizer, seed_for
 from regard.errors import RegardError
 from regard.models.decoding import greedy, sample
 from regard.tasks.next_token.metrics import TextEvaluation
-from regard.tasks.predictor import Predictor, many, require_text, tokenizer_of
+from regard.tasks.predictor import Predictor, many, require_count, require_number, require_text, tokenizer_of
 
 
 class Writer(Predictor):
@@ -59,7 +59,7 @@ class Writer(Predictor):
         It ends after `max_new_tokens`, or where the context is full. Raises RegardError for an empty prompt, or one
         that leaves no room in the context.
         """
-        tokens = self.tokenizer.encode(prompt)
+        tokens = self.tokenizer.encode(require_text(prompt, "prompt:"))
         room = self.context - len(tokens)
         if not tokens:
             raise RegardError("prompt: is empty; give the model a text to continue")
@@ -68,19 +68,27 @@ class Writer(Predictor):
                 f"prompt: {len(tokens)} tokens are too many; the context holds {self.context}, so at most "
                 f"{self.context - 1} leave room for an answer"
             )
+        require_number("temperature", temperature)
+        if top_p is not None:
+            require_number("top_p", top_p)
+        if top_k is not None:
+            require_count("top_k", top_k)
+        if max_new_tokens is not None:
+            require_count("max_new_tokens", max_new_tokens)
         if max_new_tokens is not None and max_new_tokens > room:
             raise RegardError(
                 f"prompt of {len(tokens)} tokens and {max_new_tokens} new ones are more than the context of "
                 f"{self.context}; ask for at most {room}"
             )
         model: Any = self.model
+        step = self._checked(model.step)
         start = torch.tensor([tokens], device=self.device)
         count = room if max_new_tokens is None else max_new_tokens
         if temperature == 0:
-            written = greedy(model.step, start, eos=None, pad=PAD, max_new_tokens=count)
+            written = greedy(step, start, eos=None, pad=PAD, max_new_tokens=count)
         else:
             written = sample(
-                model.step,
+                step,
                 start,
                 eos=None,
                 pad=PAD,
@@ -99,6 +107,7 @@ class Writer(Predictor):
         Windows of the context's length overlap by half. The first window scores all its tokens, every other one its
         second half, so that a token is predicted from at least half a context. A line break stands before the text.
         """
+        require_count("batch_size", batch_size)
         tokens = torch.tensor([*self.tokenizer.encode("\n"), *self.tokenizer.encode(text)])
         if len(tokens) < 2:
             raise RegardError("evaluation: the text is empty")

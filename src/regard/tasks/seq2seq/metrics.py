@@ -48,6 +48,11 @@ class PairEvaluation:
     bleu_tokenize: str
     skipped: tuple[str, ...] = ()
 
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Says that the model gave the references no finite probability: the figures say nothing."""
+        return () if math.isfinite(self.nats) else ("the references",)
+
     @classmethod
     def joined(cls, shards: Sequence["PairEvaluation"]) -> "PairEvaluation":
         """The shards of several processes as one."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from regard.data import BOS, EOS, PAD, PairSource, Tokenizer, evaluation_pairs, pair_batch
 from regard.errors import RegardError, shown
 from regard.models.decoding import Generated, beam_search, greedy
-from regard.tasks.predictor import Predictor, batched, many, require_text, tokenizer_of
+from regard.tasks.predictor import Predictor, batched, many, require_count, require_number, require_text, tokenizer_of
 from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.result import Alignment, Translation
 
@@ -59,6 +59,8 @@ class Translator(Predictor):
         self, texts: Sequence[Any], batch_size: int, beam_size: int, length_penalty: float
     ) -> list[Translation]:
         """In batches of texts of similar length."""
+        require_count("beam_size", beam_size)
+        require_number("length_penalty", length_penalty)
         for number, text in enumerate(texts):
             name = f"predict: text {number + 1} of {len(texts)}"
             if not require_text(text, name):
@@ -84,6 +86,7 @@ class Translator(Predictor):
         world_size: int = 1,
     ) -> PairEvaluation:
         """Texts for all sources, or for the shard of process `rank`, and the cross-entropy of the references."""
+        require_count("batch_size", batch_size)
         loader = evaluation_pairs(
             pairs, self.tokenizer, batch_size, rank=rank, world_size=world_size, num_workers=num_workers
         )
@@ -120,12 +123,13 @@ class Translator(Predictor):
     @torch.inference_mode()
     def _write(self, source: Tensor, mask: Tensor | None, beam_size: int, length_penalty: float) -> Generated:
         model: Any = self.model
+        step = self._checked(model.step)
         state = model.start(source.to(self.device), source_mask=None if mask is None else mask.to(self.device))
         prompt = torch.full((len(source), 1), BOS, device=self.device)
         if beam_size == 1:
-            return greedy(model.step, prompt, state, eos=EOS, pad=PAD, max_new_tokens=self.max_new_tokens)
+            return greedy(step, prompt, state, eos=EOS, pad=PAD, max_new_tokens=self.max_new_tokens)
         return beam_search(
-            model.step,
+            step,
             prompt,
             state,
             beam_size=beam_size,
