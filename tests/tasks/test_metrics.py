@@ -87,3 +87,13 @@ def test_mistakes_come_with_the_most_confident_first():
     # Confidences: exp(9) of 9.. is 0.97, exp(3) of 3, 2, 0.. is 0.62, exp(7) of 7 .. 1 is 0.63.
     assert evaluation().mistakes() == [4, 5, 2]
     assert evaluation(slice(0, 2)).mistakes() == []
+
+
+def test_logits_that_are_not_finite_are_no_answer():
+    """NaN would count as the largest, and so as right where its class is."""
+    logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0], [0.0, float("inf")]])
+    found = Evaluation(logits, torch.tensor([0, 0, 1]), ("a", "b", "c"), ("ant", "bee"))
+    assert found.not_finite == ("b", "c")
+    figures = found.metrics()
+    assert (figures["accuracy"], figures["top5"]) == pytest.approx((1 / 3, 1 / 3))
+    assert math.isnan(figures["loss"])

@@ -1,6 +1,7 @@
 """One input, one answer; many, a list. The same image as a path, a Pillow image, an array or a tensor."""
 
 import io
+import math
 import tempfile
 from pathlib import Path
 
@@ -212,12 +213,12 @@ def test_a_threshold_is_a_fraction(wrong, as_users_have_it):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"temperature": "hot"}, "temperature is 'hot'; it must be a finite number"),
-        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": "hot"}, "temperature is 'hot'; it must be a number"),
+        ({"temperature": float("nan")}, "temperature must be above 0 and finite, got nan"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be at least 1"),
         ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5; it must be an integer"),
         ({"top_k": 0}, "top_k is 0; it must be at least 1"),
-        ({"top_p": "all"}, "top_p is 'all'; it must be a finite number"),
+        ({"top_p": "all"}, "top_p is 'all'; it must be a number"),
         ({"top_p": 2}, "top_p must be above 0 and at most 1"),
     ],
 )
@@ -383,3 +384,22 @@ def test_a_prediction_shows_itself_in_a_notebook():
     assert "<caption>a&lt;b&gt;.png</caption>" in shown
     assert "<td>x&amp;y</td><td>62.5%</td>" in shown
     assert shown.count("<tr>") == 5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_said_by_every_predictor(bad, as_users_have_it):
+    """Of weights that are finite too, if they are too large; no class, no text and no figure is made of them."""
+    for one in (classifier(), detector()):
+        one.model.weight.data.fill_(bad)
+        one.source = "runs/a"
+        with pytest.raises(RegardError, match=r"^runs/a: images\[0\]: the model answers with numbers that are no"):
+            one([noise(24, 24)])
+    for one, call in ((translator(), "vier"), (writer(), "The")):
+        one.source = "runs/a"
+        for parameter in one.model.parameters():
+            parameter.data.fill_(bad)
+        with pytest.raises(RegardError, match=r"^runs/a: decoding: the model answers with numbers that are not finite"):
+            one(call)
+    evaluation = one.evaluate("The text")
+    assert evaluation.not_finite == ("the text",)
+    assert not math.isfinite(evaluation.metrics()["loss"])

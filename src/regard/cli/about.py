@@ -44,7 +44,7 @@ def models() -> None:
         taken, flops = _input_and_flops(model, config)
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
         table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
-    show(table, in_lines=True)
+    show(table)
 
 
 def _show_pretrained() -> None:
@@ -58,7 +58,7 @@ def _show_pretrained() -> None:
         source = entry.source
         where = f"pip {source.install}" if isinstance(source, PackageFile) else source.repo
         table.add_row(f"{name}\n  {where}", entry.licence, entry.paper.rpartition("/")[2])
-    show(table)
+    show(table, in_lines=True)
 
 
 def _input_and_flops(model: "nn.Module", config: "ModelConfig") -> tuple[str, int]:

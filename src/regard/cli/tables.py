@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from regard.cli.terminal import plain, plain_text, write_csv, write_json
+from regard.cli.terminal import plain, plain_text, write_content, write_json
 from regard.errors import RegardError
 
 
@@ -52,7 +52,7 @@ def printed(as_json: bool, as_csv: bool, whole: Any, rows: str) -> bool:
     if as_json:
         write_json(whole)
     elif as_csv:
-        write_csv(rows)
+        write_content(rows)
     return as_json or as_csv
 
 
@@ -69,11 +69,13 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A header and a line for each row. Names are written so that they can be read; JSON keeps every byte of them."""
-    from regard.draw.names import readable
-
+    """A header and a line for each row; names and texts stand as they are, whatever is in them."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
+    returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
+    writer = csv.DictWriter(
+        text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    )
     writer.writeheader()
     writer.writerows(rows)
-    return readable(text.getvalue())
+    return text.getvalue()

@@ -46,9 +46,9 @@ def write_json(values: Any) -> None:
     write(_ACTING_IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
-def write_csv(rows: str) -> None:
-    """Prints CSV: as it is into a file or another program, without what would act on a terminal on one."""
-    write(plain_text(rows) if sys.stdout is not None and sys.stdout.isatty() else rows)
+def write_content(text: str) -> None:
+    """Prints a table or a model's text: as it is into a file or another program, as plain text on a terminal."""
+    write(plain_text(text) if sys.stdout is not None and sys.stdout.isatty() else text)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
-from regard.cli.terminal import plain_text, say, write
+from regard.cli.terminal import say, write_content
 from regard.cli.train import Device
 from regard.errors import RegardError
 
@@ -47,7 +47,7 @@ def generate(
     written = writer.generate(
         prompt, max_new_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
-    write(plain_text(prompt + written) + "\n")
+    write_content(f"{prompt}{written}\n")
 
 
 def predict_texts(
@@ -76,7 +76,7 @@ def predict_texts(
     write_files(out, "predictions", rows, text)
     if not printed(as_json, as_csv, rows, text):
         for answer in answers:
-            say(answer.text)
+            write_content(f"{answer.text}\n")
     if attention is not None:
         from regard.explain import alignment_figure, save_png
 

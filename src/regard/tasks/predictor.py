@@ -1,6 +1,5 @@
 """What every trained model in use has: a device, a way out of a run's metadata, and one answer for one input."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -119,9 +118,9 @@ def require_count(name: str, value: object, least: int = 1) -> None:
 
 
 def require_number(name: str, value: object) -> None:
-    """RegardError unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise RegardError(f"{name} is {shown(value)}; it must be a finite number")
+    """RegardError unless it is a number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise RegardError(f"{name} is {shown(value)}; it must be a number")
 
 
 def require_fraction(name: str, value: object) -> None:
