@@ -74,3 +74,23 @@ def test_a_number_that_is_not_finite_is_null(tmp_path):
     read = json.loads(text, parse_constant=refuse)  # as readers of other languages do
     assert read == {"loss": None, "curve": [1.5, None, [None, "NaN"]], "deep": {"a": {"b": None}}, "n": 3}
     assert math.isnan(values["loss"])
+
+
+def test_a_lock_file_that_was_removed_in_between_locks_nothing(tmp_path, monkeypatch):
+    """Another process opened the file, the holder removed it and let go, and only then the other locked it."""
+    from filelock import FileLock
+
+    acquire, removed = FileLock.acquire, []
+
+    def acquire_late(lock, *args, **kwargs):
+        found = acquire(lock, *args, **kwargs)
+        if not removed:
+            removed.append((tmp_path / ".lock").unlink())
+        return found
+
+    monkeypatch.setattr(FileLock, "acquire", acquire_late)
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
+        monkeypatch.undo()
+        with pytest.raises(RegardError, match="another process"), locked(tmp_path):
+            pass

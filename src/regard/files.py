@@ -105,6 +105,9 @@ def locked(folder: Path) -> Iterator[None]:
     lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
+        while not _is_there(lock, file):  # who held it before removed it when we had opened it already
+            lock.release()
+            lock.acquire()
     except Timeout:
         holder = ""
         with suppress(OSError, UnicodeDecodeError):
@@ -125,6 +128,15 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
         with suppress(OSError):  # Windows removes no open file
             file.unlink(missing_ok=True) if os.name == "nt" else None
+
+
+def _is_there(lock: FileLock, file: Path) -> bool:
+    """Whether the file that is locked is still the one in the folder."""
+    handle = lock._context.lock_file_fd
+    try:
+        return handle is None or os.name == "nt" or os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def expanded(path: str | Path) -> Path:
