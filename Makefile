@@ -58,6 +58,10 @@ gpu:
 fuzz: .venv/.installed-dev
 	REGARD_FUZZ=endless $(PYTEST) --timeout 0 tests/fuzz
 
+# The C++ kernel under AddressSanitizer and UBSan, with the vectors of this processor and of smaller ones.
+sanitize: .venv/.installed-dev
+	REGARD_SANITIZE=all $(BIN)/python -m pytest tests/ops/test_native_sanitized.py
+
 clean:
 	rm -rf .venv .venv-lowest
 

@@ -30,6 +30,7 @@ from regard.draw.names import readable
 from regard.files import write_json
 from regard.recipes import load_recipe
 from regard.training import Run, load_classifier
+from regard.training.push_to_hub import model_card
 
 
 class Tab:
@@ -311,3 +312,24 @@ def test_in_a_browser_the_pages_script_runs_and_no_other(hostile_run, tmp_path):
         assert tab.evaluate("getComputedStyle(document.body).color") != "rgb(255, 0, 0)"
         tab.evaluate(click)
         assert tab.evaluate(names) == ["second", "first", "third"]
+
+
+def test_a_model_card_is_markdown_whatever_the_names(hostile_run, monkeypatch):
+    recipe = Run(hostile_run).recipe()
+    data = recipe.data.model_copy(update={"address": "folder:/a`b``c\n# d\udcff"})
+    hostile = recipe.model_copy(update={"title": "<b>1 | 2</b> `x` [y](z)\n# $q$", "data": data})
+    monkeypatch.setattr(Run, "recipe", lambda run: hostile)
+    card = model_card(Run(hostile_run), "me/mine")
+    card.encode()
+    lines = card.splitlines()
+    assert r"# \<b>1 \| 2\</b> \`x\` \[y](z) # \$q\$" in lines
+    assert [line for line in lines if line.startswith("# ")][1:] == []
+    assert "trained on ``` folder:/a`b``c # d\\udcff ```." in card
+    assert "\n```toml\n" in card.replace("\n````toml\n", "\n```toml\n")
+    assert "| accuracy | " in card
+    simple = recipe.model_copy(update={"title": "Small images"})
+    monkeypatch.setattr(Run, "recipe", lambda run: simple)
+    card = model_card(Run(hostile_run), "me/mine")
+    assert "\n# Small images\n" in card
+    assert f"trained on `{recipe.data.address}`." in card
+    assert card.count("\n```toml\n") == 1

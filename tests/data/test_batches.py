@@ -228,3 +228,14 @@ def test_everything_a_spawned_worker_needs_can_be_pickled(digits, spoiled):
         images = TrainingImages(source, training_transform(PRE, SHIFTED), 0, "stop")
         copy, _ = pickle.loads(pickle.dumps((images, collate)))
         assert torch.equal(copy[2, 0].image, images[2, 0].image)
+
+
+def test_a_training_batch_in_which_nothing_can_be_read_takes_the_next_image(spoiled):
+    order = TrainingOrder(5, 1, seed=0)
+    batches = list(itertools.islice(training_loader(spoiled, training_transform(PRE, SHIFTED), order, 0, "skip"), 5))
+    for (_, index), batch in zip([keys[0] for keys in take(order, 5)], batches, strict=True):
+        assert batch.labels.tolist() == [index + 1 if index in (1, 3) else index]
+        assert len(batch.skipped) == (index in (1, 3))
+    nothing, order = FolderImages(spoiled.paths[1:2] * 3, (0, 1, 2), 1, 0), TrainingOrder(3, 1, seed=0)
+    (batch,) = itertools.islice(training_loader(nothing, training_transform(PRE, SHIFTED), order, 0, "skip"), 1)
+    assert (len(batch), len(batch.skipped)) == (0, 1)

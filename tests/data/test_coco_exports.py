@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,6 @@ SEGMENT = "boxes are not usable: those around the segmentation are taken"
     ],
 )
 def test_what_has_one_meaning_is_taken_and_said(root, changed, kind, found):
-    data = opened(root, whole(annotations=[box(1, 1) | {k: v for k, v in changed.items() if v is not ABSENT}]))
     entry = {key: value for key, value in (box(1, 1) | changed).items() if value is not ABSENT}
     data = opened(root, whole(annotations=[entry, box(2, 2)]))
     assert kinds(data.repairs.healed) == ({} if kind is None else {kind: 1})
@@ -114,7 +114,7 @@ def test_what_has_one_meaning_is_taken_and_said(root, changed, kind, found):
     assert objects.crowd.tolist() == [found.get("crowd", False)]
     if kind is not None:
         assert data.repairs.healed[kind][0].startswith("annotations/instances_train.json annotations[0]")
-        warnings = [issue.what for issue in check_detection(f"coco:{root}")[0]]
+        warnings = [issue.what for issue in check_detection(data, pixels=False)[0]]
         assert f"1 {kind}" in warnings
 
 
@@ -165,7 +165,7 @@ def test_what_has_no_meaning_stops_or_is_left_out(root, changed, kind):
     data = opened(root, values, on_bad_annotation="skip")
     assert [objects.boxes_xyxy.tolist() for objects in data.train.objects] == [[[3, 5, 10, 16]]] * 2
     for setting, severity in (("stop", "error"), ("skip", "warning")):
-        issues, _, _ = check_detection(f"coco:{root}", on_bad_annotation=setting)
+        issues, _, _ = check_detection(f"coco:{root}", on_bad_annotation=setting, pixels=False)
         (issue,) = (issue for issue in issues if issue.what.startswith("5 "))
         assert issue.severity == severity
         assert ("--set data.on_bad_annotation=skip" in issue.what) == (setting == "stop")
@@ -359,9 +359,9 @@ def test_parts_whose_ids_differ_are_joined_by_name(root):
     assert len(data.repairs.healed) == 1
 
 
-@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
-def test_a_byte_order_mark(root, prefix):
-    write(root / "annotations/instances_train.json", prefix + json.dumps(whole()).encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark(root, encoding):
+    write(root / "annotations/instances_train.json", json.dumps(whole()).encode(encoding))
     assert len(open_detection(f"coco:{root}").train) == 2
 
 
@@ -536,3 +536,13 @@ def test_where_a_path_is_looked_for(tmp_path):
     assert below.find_tail("x/a.png")[0] == tmp_path / "a.png"
     assert below.find_tail("x/deep/b.png")[0] == tmp_path / "deep/b.png"
     assert below.find_tail("b.png")[0] is None  # another folder's file may be another image
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_pipe_is_not_waited_for(root):
+    pipe = root / "pipe.json"
+    os.mkfifo(pipe)
+    with pytest.raises(RegardError, match="no regular file"):
+        open_detection(f"coco:{pipe}")
+    with pytest.raises(RegardError, match="no regular file"):
+        open_detection(f"coco:{root}", annotations=Annotations(train_annotations=pipe))

@@ -193,3 +193,11 @@ def test_pairs_and_text_that_cannot_be_opened_are_one_error(tmp_path, sort):
     assert (issue.severity, issue.where) == ("error", f"{sort}:{tmp_path / 'none'}")
     assert "no such file or folder" in issue.what
     assert (summary.num_train, summary.num_val) == (0, 0)
+
+
+def test_lines_with_the_same_fault_are_one_issue(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b"a\t1\nb\t2\n" + b"no tab\n" * 4 + b"x\t\xff\n" * 2)
+    tabs, bytes_ = check_pairs(f"pairs:{tmp_path / 'a.tsv'}", val_fraction=0.5)[0]
+    assert tabs.what.startswith("4 lines: no tab, where one tab separates source and target")
+    assert tabs.where == f"{tmp_path}/a.tsv:3, {tmp_path}/a.tsv:4, {tmp_path}/a.tsv:5 and 1 more"
+    assert bytes_.what.startswith("2 lines: is not UTF-8: byte 38 of the file")

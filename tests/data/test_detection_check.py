@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regard.data import (
+    Decoding,
     Issue,
     SelectedDetectionSource,
     Suspect,
@@ -22,6 +23,7 @@ from regard.data import (
 )
 from regard.data.boxes.sources import FileDetectionSource
 from regard.data.checks.box_geometry import CENTRED, CORNERS, SIZED, suspect_format
+from regard.errors import RegardError
 
 HEIGHT, WIDTH = 41, 53
 IMAGES = {"train": 11, "val": 3}
@@ -431,3 +433,33 @@ def test_a_suspect_is_drawn_whatever_its_boxes_are(tmp_path, sound, corners):
     assert red.any() == bool(corners)
     (tmp_path / "train/3.png").unlink()
     assert suspect.draw().size == pixels.shape[1::-1]
+
+
+@pytest.mark.parametrize(("part", "said"), [("train", "none of the images to train on"), ("val", "no held-out image")])
+def test_with_every_image_left_out_there_is_one_line(tmp_path, sound, part, said):
+    save(tmp_path, sound)
+    for file in (tmp_path / part).iterdir():
+        file.write_text("no image")
+    with pytest.raises(RegardError, match=rf"^coco:{tmp_path}: {said} can be read: .*png: not an image"):
+        open_detection(f"coco:{tmp_path}", on_bad_image="skip")
+
+
+def test_the_depth_of_a_set_is_measured_and_told(tmp_path, sound):
+    for number, name in enumerate(sorted((tmp_path / "train").iterdir())):
+        values = np.linspace(0, 4000 - number, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
+        Image.fromarray(values).save(name)
+    what = only(tmp_path, sound, "warning", None)
+    assert what == "images have more than 8 bits: the value 4095 becomes white"
+    data = open_detection(f"coco:{tmp_path}")
+    assert data.decoding.integer_white == 4095
+    assert len(data.train.read(0).unique()) == 250  # of 0 to 4000 in 0 to 4095
+    kept = open_detection(f"coco:{tmp_path}", decoding=Decoding())
+    assert len(kept.train.read(0).unique()) < 20
+
+
+def test_images_above_the_limit_count_as_unreadable(tmp_path, sound):
+    save(tmp_path, sound)
+    data = open_detection(f"coco:{tmp_path}", max_megapixels=0.002)
+    (train, val), _, _ = check_opened_detection(data, pixels=False)
+    assert train.what.startswith("11 of 11 images cannot be read: ")
+    assert "53 × 41 pixels; up to 0.002 megapixels are read" in val.what

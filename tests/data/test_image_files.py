@@ -6,6 +6,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -201,12 +202,12 @@ def test_bad_image_survives_pickling_and_being_rebuilt_from_a_traceback():
     assert (rebuilt.path, rebuilt.reason, str(rebuilt)) == ("cat.png", "truncated", "cat.png: truncated")
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_of_16_bits(path: Path, pixels: np.ndarray) -> None:
     """A PNG of 16 bits: (height, width, 2 to 4 channels). Pillow writes none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -359,6 +360,33 @@ def test_an_image_that_is_open_and_damaged_is_one_line(tmp_path, photo):
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-300])
     with Image.open(tmp_path / "a.png") as image, pytest.raises(RegardError, match=r"cannot be decoded: .*truncated"):
         from_pil(image, 3)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_text_and_profiles_that_unpack_without_end_are_a_bad_image(tmp_path, photo, kind):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    bomb = chunk(kind, b"name\0\0" + zlib.compress(bytes(2**28)))
+    (tmp_path / "a.png").write_bytes(whole[:33] + bomb + whole[33:])  # behind the header
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadImage, match="too large"):
+            read_image(tmp_path / "a.png", 3)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_length_beyond_the_file_allocates_nothing(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[:33] + struct.pack(">I", 2**31 - 1) + whole[37:])
+    tracemalloc.start()
+    try:
+        assert read_image(tmp_path / "a.png", 3).shape == (3, 31, 47)  # all the rest is taken for its pixels
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.slow

@@ -324,3 +324,17 @@ def test_the_limit_of_pixels_is_that_of_the_set(flat):
     images = opened(flat, max_megapixels=0.0009, on_bad_image="skip")
     assert len(images.train) + len(images.val) == 9
     assert images.decoding == Decoding(0.0009)
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(flat, monkeypatch):
+    real = Path.iterdir
+
+    def refuse(self: Path):
+        if self.name == flat.name:
+            raise PermissionError(13, "Permission denied")
+        return real(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for for_evaluation in (False, True):
+        with pytest.raises(RegardError, match=rf"^{flat}: the folder cannot be read: Permission denied$"):
+            opened(flat, for_evaluation=for_evaluation)

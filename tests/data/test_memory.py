@@ -4,6 +4,7 @@ from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ GB = 2**30
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host of 64 free GB without control groups; the folder in which tests lay theirs."""
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GB))
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)

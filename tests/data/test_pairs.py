@@ -135,3 +135,13 @@ def test_the_whole_holds_both_parts(tmp_path):
     assert pairs.whole.name(0) == pairs.train.name(0)
     assert pairs.whole.name(6) == pairs.val.name(len(pairs.val) - 1)
     assert pairs.whole.group(6) == ""
+
+
+def test_pairs_that_are_only_measured_need_not_be_fit_for_training(tmp_path):
+    (tmp_path / "val.tsv").write_text("one\t1\n")
+    for address in (f"pairs:{tmp_path / 'val.tsv'}", f"pairs:{tmp_path}"):
+        with pytest.raises(RegardError):
+            open_pairs(address)
+        pairs = open_pairs(address, val_fraction=None)
+        chosen = pairs.val if pairs.has_val else pairs.whole
+        assert [chosen.pair(index) for index in range(len(chosen))] == [("one", "1")]

@@ -92,3 +92,11 @@ def test_a_file_that_cannot_be_read_stops_and_can_be_skipped(tmp_path):
     assert [issue.severity for issue in issues] == ["error", "error"]
     with pytest.raises(RegardError, match="is no regular file"):
         open_text(f"text:{tmp_path / 'c.txt'}", on_bad_line="skip")
+
+
+def test_text_that_is_only_measured_need_not_be_cut(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(RegardError, match="too short to hold out"):
+        open_text(f"text:{tmp_path}")
+    text = open_text(f"text:{tmp_path}", val_fraction=None)
+    assert (text.train, text.val) == ("x", "")

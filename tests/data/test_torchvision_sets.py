@@ -11,7 +11,7 @@ import torchvision.datasets
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from regard.data import open_images
+from regard.data import BadImage, open_images
 from regard.data.images.torchvision import SETS, _class_names, _labels
 from regard.data.open import default_root
 from regard.errors import RegardError
@@ -60,6 +60,23 @@ def test_a_set_without_a_held_out_part_is_split(tmp_path):
     assert images.class_names == ("Forest", "River")
     assert not images.has_val
     assert (len(images.train), len(images.val)) == (6, 2)
+
+
+def test_files_of_a_set_are_opened_by_our_own_rules(tmp_path):
+    for name in ("Forest", "River"):
+        (tmp_path / "eurosat" / "2750" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (64, 64)).save(tmp_path / "eurosat" / "2750" / name / f"{name}_{i}.jpg")
+    images = open_images("torchvision:EuroSAT", channels=3, root=tmp_path)
+    for file in tmp_path.rglob("*.jpg"):
+        file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(BadImage, match=r"EuroSAT\[.\]: .*not an image, or of a format that is not read"):
+        images.train.read(0)
+    for file in tmp_path.rglob("*.jpg"):
+        Image.new("RGB", (64, 64)).save(file)
+    small = open_images("torchvision:EuroSAT", channels=3, root=tmp_path, max_megapixels=0.004)
+    with pytest.raises(BadImage, match=r"64 × 64 pixels; up to 0\.004 megapixels are read"):
+        small.train.read(0)
 
 
 @pytest.mark.parametrize(

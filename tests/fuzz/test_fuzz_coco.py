@@ -127,6 +127,8 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(fuzz_cases: Iterable[int]
                 require_usable(data)
                 opened.append(setting)
         assert opened != ["stop"], seed
+        if seed % 3:
+            continue
         issues, _, _ = check_detection(f"coco:{root}", pixels=seed % 4 == 0)
         for issue in issues:
             assert "\n" not in issue.what + issue.where, seed

@@ -237,7 +237,7 @@ def test_what_others_can_write_is_not_run(small, change, told, caplog):
 
 
 @pytest.mark.parametrize("gone", ["home", "geteuid", "space"])
-def test_what_a_container_or_another_system_lacks(small, gone, monkeypatch):
+def test_what_a_container_or_another_system_lacks(small, gone, monkeypatch, caplog):
     load, folder, _ = small
     shutil.rmtree(folder)
     if gone == "home":
@@ -257,6 +257,7 @@ def test_what_a_container_or_another_system_lacks(small, gone, monkeypatch):
     answer, reason = load()
     assert answer == 42
     assert reason.startswith(f"compiled for this process only: {told}")
+    assert not caplog.records  # nothing to be warned of
 
 
 def test_what_is_kept_belongs_to_this_user_alone(small):

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regard.ops import local_attention, native_state
+from regard.ops.local.arguments import Case
+from regard.ops.local.native import native_serves
 from regard.ops.local.windows import neighbours, num_offsets
 
 NAN, INF = float("nan"), float("inf")
@@ -183,6 +185,25 @@ def test_windows_far_beyond_the_grid(window, dilation):
     same = local_attention(q, k, v, window=(small[0], small[1]), dilation=min(dilation, 50), impl="native")
     assert torch.equal(out, same)
     assert torch.equal(torch.autograd.grad(out.sum(), q)[0], torch.autograd.grad(same.sum(), q)[0])
+
+
+@pytest.mark.parametrize("width", [65, 150, 300])
+def test_a_window_over_all_of_a_wide_grid(width):
+    q, k, v = (t.requires_grad_() for t in tokens(1, 2, 2, width, 5))
+    out = local_attention(q, k, v, window=(3, 2 * width - 1), impl="native")
+    dense = F.scaled_dot_product_attention(*(t.flatten(2, 3) for t in (q, k, v))).view_as(out)
+    d_out = torch.randn_like(out)
+    torch.testing.assert_close(out, dense, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(*(torch.autograd.grad(of, (q, k, v), d_out) for of in (out, dense)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_auto_leaves_a_window_that_needs_gigabytes_to_another_path():
+    q = torch.empty(1, 1, 256, 256, 4)
+    case = Case(7, 7, 1, "clip", None, None, None, None, 1.0)
+    assert native_serves(q, case)
+    assert native_serves(q[:, :, :56, :56], case._replace(rows=111, cols=111))
+    assert not native_serves(q, case._replace(rows=511, cols=511))
 
 
 @pytest.mark.parametrize("border", ["clip", "shift"])

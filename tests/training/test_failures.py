@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import regard.training.state
 from regard.errors import RegardError
 from regard.files import write_whole
 from regard.tasks import ClassificationTask
-from regard.training import Run, load_classifier, train
+from regard.training import Bar, Run, load_classifier, train
 
 SAVING = ("train.max_steps=9", "train.save_every_steps=4", "train.ema_decay=0.9")
 
@@ -175,10 +176,45 @@ def test_files_that_may_not_grow(tiny_train, recipe, whole, compare_runs, tmp_pa
     errors = [line for line in finished.stderr.splitlines() if "Traceback" in line or line.startswith("error:")]
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {path / where}: could not be saved")
+    assert "File too large" in errors[0] or "File size limit" in errors[0]
+    assert "unexpected pos" not in errors[0]
     assert finished.stderr.splitlines()[-1] == errors[0]
     assert not list(path.glob("state/step-*"))
     train(recipe(*SAVING), path, resume=True)
     compare_runs(whole, path)
+
+
+def test_a_run_folder_that_is_removed_while_it_is_written_is_one_line(recipe, tmp_path, capfd):
+    """TensorBoard's thread says nothing of its own."""
+    path = tmp_path / "run"
+
+    class Remove(Bar):
+        def update(self, share: float, text: str) -> None:
+            if text and path.exists():
+                shutil.rmtree(path)
+
+    with pytest.raises(RegardError) as caught:
+        train(recipe("train.max_steps=30", "train.save_every_steps=25"), path, bar=Remove(visible=False))
+    assert str(caught.value).startswith(f"{path}")
+    assert "No such file" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+    assert not path.exists()
+
+
+def test_a_full_disk_is_called_so_whatever_torch_says(recipe, tmp_path, monkeypatch):
+    """torch.save raises "unexpected pos"; what the disk says is asked of the disk."""
+    from accelerate import Accelerator
+
+    def full_for_torch(self, folder):
+        (Path(folder) / "optimizer.bin").symlink_to("/dev/full")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 275904 vs 275798")
+
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    monkeypatch.setattr(Accelerator, "save_state", full_for_torch)
+    told = failing(recipe(*SAVING), tmp_path / "run")
+    assert "state/step-4: could not be saved: [Errno 28] No space left on device; there is no earlier state" in told
 
 
 @pytest.fixture

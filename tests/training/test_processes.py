@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from regard import load
+from regard.files import locked
 from regard.tasks import DetectionTask
 from regard.training import Run, train
 
@@ -95,3 +96,13 @@ def test_a_batch_that_two_processes_cannot_share(two, tmp_path):
     told = "error: batch_size 63 cannot be cut into 2 equal micro-batches (2 processes × 1 accumulated)"
     assert told in finished.stderr
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.slow
+def test_of_two_processes_none_waits_where_the_folder_is_another_trainings(two, tmp_path):
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"):
+        finished = two(tmp_path / "run", "train.max_steps=2")
+    assert finished.returncode == 1
+    assert "is writing into this folder" in finished.stderr
+    assert not any((tmp_path / "run").iterdir())

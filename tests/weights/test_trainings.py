@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import regard
 from regard.errors import RegardError
@@ -209,6 +210,13 @@ def test_convert_says_what_was_taken(source, tmp_path):
     assert torch.equal(model.norm.weight, source.norm.weight)
 
 
+def test_a_safetensors_file_of_any_name(source, tmp_path):
+    save_file({name: tensor.contiguous() for name, tensor in named(source, "module.").items()}, tmp_path / "a.ckpt")
+    model = vit()
+    assert "without 'module.'" in str(regard.load_weights(model, tmp_path / "a.ckpt"))
+    assert torch.equal(model.norm.weight, source.norm.weight)
+
+
 @pytest.mark.parametrize("prefix", ["params/", "opt/target/"])
 def test_googles_own_trainings(prefix, source, tmp_path):
     arrays = written_as(source.state_dict(), "google", num_heads=3)
@@ -293,7 +301,7 @@ def test_a_head_of_nan_can_be_left_out(source):
 def test_other_floats_are_converted_with_a_word(dtype, atol, source):
     model = vit()
     loaded = regard.load_weights(model, {name: tensor.to(dtype) for name, tensor in named(source).items()})
-    assert loaded.notes == (f"32 tensors converted from {str(dtype)[6:]} to float32",)
+    assert loaded.notes == (f"32 of 32 tensors converted from {str(dtype)[6:]} to float32",)
     assert model.norm.weight.dtype == torch.float32
     torch.testing.assert_close(model.norm.weight, source.norm.weight, rtol=0, atol=atol)
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,17 @@ from regard.errors import RegardError
 from regard.models import PRESETS, ViTConfig
 
 if TYPE_CHECKING:
+    from regard.data import Decoding
     from regard.recipes import DataSection
-    from regard.tasks import DetectionEvaluation, Detector, Evaluation, PairEvaluation, Predictor, TextEvaluation
+    from regard.tasks import (
+        Classifier,
+        DetectionEvaluation,
+        Detector,
+        Evaluation,
+        PairEvaluation,
+        Predictor,
+        TextEvaluation,
+    )
     from regard.training import Run
 
 
@@ -61,8 +71,9 @@ def _evaluated(
     options = data_options(run, data, recipe, settings)
     address = data or options.address
     own = own_run(run, address, recipe, settings)
+    fraction = options.val_fraction if address == options.address else None
     if isinstance(predictor, Translator):
-        pairs = open_pairs(address, val_fraction=options.val_fraction, split_seed=options.split_seed)
+        pairs = open_pairs(address, val_fraction=fraction, split_seed=options.split_seed)
         chosen = pairs.val if address == options.address or pairs.has_val else pairs.whole
         chosen = chosen if own is None else held_out_pairs(own, pairs)
         return predictor.evaluate(chosen, bleu_tokenize=pairs.bleu_tokenize, num_workers=options.num_workers)
@@ -71,7 +82,7 @@ def _evaluated(
         pretrained_name = _is_pretrained(run)
         return _evaluate_boxes(predictor, options, data, own, given, max_detections, pretrained_name=pretrained_name)
     if not isinstance(predictor, Classifier):
-        text = open_text(address, val_fraction=options.val_fraction)
+        text = open_text(address, val_fraction=fraction)
         chosen_text = text.val if address == options.address else text.train + text.val
         return predictor.evaluate(chosen_text if own is None else held_out_text(own, text))
     images = open_images(
@@ -81,7 +92,7 @@ def _evaluated(
         split_seed=options.split_seed,
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
-        decoding=predictor.preprocessing.decoding,
+        decoding=_decoding(predictor, options),
         for_evaluation=_is_pretrained(run) or address != options.address,
     )
     source = images.val if own is None else held_out_images(own, images)
@@ -161,7 +172,7 @@ def _evaluate_boxes(
         on_bad_image=options.on_bad_image,
         on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
         annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
-        decoding=detector.preprocessing.decoding,
+        decoding=_decoding(detector, options),
     )
     repairs = found.repairs
     for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):
@@ -180,6 +191,14 @@ def _evaluate_boxes(
         category_ids=found.category_ids,
         max_detections=max_detections,
     )
+
+
+def _decoding(predictor: "Classifier | Detector", options: "DataSection") -> "Decoding":
+    """As in training, with the limit of pixels of this evaluation where it has one."""
+    decoding = predictor.preprocessing.decoding
+    if "max_megapixels" not in options.model_fields_set:
+        return decoding
+    return replace(decoding, max_megapixels=getattr(options, "max_megapixels", decoding.max_megapixels))
 
 
 def _is_pretrained(run: str | Path) -> bool:

@@ -68,6 +68,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     from safetensors.torch import save_file
 
     from regard.files import write_json
+    from regard.weights.checksum import CHECKSUM, checksum
 
     path = expanded(folder)
     if path.exists():
@@ -80,7 +81,7 @@ def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Seq
     try:
         beside.mkdir()
         write_json(beside / "metadata.json", metadata)
-        save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, beside / "model.safetensors", metadata={"format": "pt", CHECKSUM: checksum(tensors)})
         beside.rename(path)
     except OSError as error:
         raise RegardError(f"{path}: could not be saved: {error}") from error

@@ -80,9 +80,9 @@ def train_run(
     run = Run(default_run_folder(Path(name).stem) if out is None else expanded(out))
 
     def report() -> None:
-        found = contender(run.path.name, [run.path], with_cost=False)
         written = Report(run.report_file, title=recipe.title or run.path.name, command=command, whole=False)
         try:
+            found = contender(run.path.name, [run.path], with_cost=False)
             not_shown = [failure.reason for failure in written.write([found])]
         except Exception as error:  # of any library that draws, after hours of training
             not_shown = [reason_of(error)]
@@ -199,6 +199,7 @@ class Comparison:
                 self.failures += shown
             if json_file is not None:
                 values = record_of(self.contenders, self.names, self.seeds, self.failures, is_over=is_over)
+                json_file.parent.mkdir(parents=True, exist_ok=True)
                 write_json(json_file, values)
         except Exception as error:  # hours of training shall not end for a page
             self.failures.append(Failure("report", reason_of(error)))

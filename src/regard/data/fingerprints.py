@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +41,11 @@ class Fingerprint:
     def parts(self) -> dict[str, Part]:
         return {"train": self.train, "val": self.val}
 
+    def named(self) -> dict[str, str]:
+        """The class, or the hash of the boxes or of the pair, of each sample of both parts, by name."""
+        labels = {**(self.train.labels or {}), **(self.val.labels or {})}
+        return {name: self.class_names[x] if isinstance(x, int) else x for name, x in labels.items()}
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -71,33 +77,35 @@ def relative_name(name: str, root: str) -> str:
 
 
 def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """What differs: a text for each kind of difference, with numbers and the first names."""
+    """What differs: a text for each kind of difference, with numbers and the first names; none where all is equal."""
+    if old == new:
+        return []
     found = []
     if old.class_names != new.class_names:
         gone = [name for name in old.class_names if name not in new.class_names]
         come = [name for name in new.class_names if name not in old.class_names]
         found.append(f"classes: {_sides(gone, come) or 'in another order'}")
-    for what, before, after in (("training", old.train, new.train), ("held-out", old.val, new.val)):
-        if before.digest == after.digest and before.samples == after.samples:
-            continue
-        a, b = before.labels, after.labels
-        if a is None or b is None:
-            changed = "" if before.samples != after.samples else ", other content"
-            found.append(f"{what} part: {before.samples:,} -> {after.samples:,} samples{changed}")
-            continue
-        relabelled = [name for name, label in a.items() if name in b and b[name] != label]
-        sides = _sides([name for name in a if name not in b], [name for name in b if name not in a])
-        if relabelled:
-            labels = f"{len(relabelled):,} with other labels ({first_few(relabelled)})"
-            sides = f"{sides}; {labels}" if sides else labels
-        found.append(f"{what} part, {before.samples:,} -> {after.samples:,}: {sides or 'in another order'}")
+    parts = (("training", old.train, new.train), ("held-out", old.val, new.val))
+    if any(part.labels is None for _, *both in parts for part in both):
+        found += [
+            f"{what} part: {before.samples:,} -> {after.samples:,} samples"
+            + ("" if before.samples != after.samples else ", other content")
+            for what, before, after in parts
+            if before != after
+        ]
+        return found
+    a, b = old.named(), new.named()
+    other = [name for name, label in a.items() if name in b and b[name] != label]
+    sides = _sides([name for name in a if name not in b], [name for name in b if name not in a], other)
+    counts = [f"{what} part {before.samples:,} -> {after.samples:,}" for what, before, after in parts]
+    found.append(f"{', '.join(counts)}: {sides or 'the same samples in another order, or in the other part'}")
     return [printable(text) for text in found]
 
 
-def _sides(gone: list[str], come: list[str]) -> str:
+def _sides(gone: list[str], come: list[str], relabelled: Sequence[str] = ()) -> str:
     """Both sides of a difference."""
-    parts = [(len(gone), "no more", gone), (len(come), "new", come)]
-    return "; ".join(f"{count:,} {what} ({first_few(names)})" for count, what, names in parts if count)
+    parts = (("no more", gone), ("new", come), ("with other labels", relabelled))
+    return "; ".join(f"{len(names):,} {what} ({first_few(names)})" for what, names in parts if names)
 
 
 def _part(source: ImageSource | DetectionSource, root: str) -> Part:

@@ -59,38 +59,40 @@ def open_images(
     if parsed.kind == "digits":
         images = open_digits(channels, val_fraction, split_seed)
     else:
-        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, root or default_root())
+        folder = root or default_root()
+        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, folder, max_megapixels)
     if for_evaluation and not images.has_val:
         return replace(images, val=Joined([images.train, images.val]), has_val=True)
     return images
 
 
 def open_pairs(
-    address: str, *, val_fraction: float = 0.1, split_seed: int = 0, on_bad_line: OnBadLine = "stop"
+    address: str, *, val_fraction: float | None = 0.1, split_seed: int = 0, on_bad_line: OnBadLine = "stop"
 ) -> TextPairs:
     """Open the pairs of texts behind an address, for sequence to sequence.
 
     address: see `regard.data.KINDS`.
     val_fraction, split_seed: how a validation split is drawn where the data has none of its own. No number of the
-    validation split is trained on in any language, and no source of it with any target.
+    validation split is trained on in any language, and no source of it with any target. None: the data are only
+    evaluated on, and of a file nothing is held out.
     on_bad_line: whether an unreadable line of a file is an error, or left out and listed in `skipped`.
     Raises RegardError.
     """
     parsed = parse_address_of("pairs of texts", address)
     if parsed.kind == "numbers":
-        return open_numbers(val_fraction, split_seed)
+        return open_numbers(0.1 if val_fraction is None else val_fraction, split_seed)
     return open_pair_lines(Path(parsed.location), val_fraction, split_seed, on_bad_line)
 
 
-def open_text(address: str, *, val_fraction: float = 0.1, on_bad_line: OnBadLine = "stop") -> TextData:
-    """Open the text behind an address, for models of the next token; its last `val_fraction` is held out.
+def open_text(address: str, *, val_fraction: float | None = 0.1, on_bad_line: OnBadLine = "stop") -> TextData:
+    """Open the text behind an address, for models of the next token; its last `val_fraction` is held out, or nothing.
 
     address: see `regard.data.KINDS`. on_bad_line: whether a file that cannot be read is an error, or left out and
     listed in `skipped`. Raises RegardError.
     """
     parsed = parse_address_of("text", address)
     if parsed.kind == "pydoc":
-        return open_pydoc(val_fraction)
+        return open_pydoc(0.1 if val_fraction is None else val_fraction)
     return open_text_files(Path(parsed.location), val_fraction, on_bad_line)
 
 

@@ -1,7 +1,8 @@
 """Every picture's tools: tensors in, pictures out.
 
 colours.py     the colours that all pictures share
-figure.py      a matplotlib figure that shows itself in a notebook
+names.py       names of classes, files and runs, as a page or a picture can hold them
+figure.py      a matplotlib figure in which no text is mathematics, and which shows itself in a notebook
 panels.py      a figure of panels below a title and captions; frames, and words beneath a panel
 heat_maps.py   an image, or a heat map with its colour scale, in a panel
 plots.py       curves against epochs, and points with intervals

@@ -84,19 +84,24 @@ def attention(
     if impl not in IMPLS:
         raise unknown("impl", impl, IMPLS, where="attention")
     if impl != "math" and is_usable(scale):
-        every_pair = mask is None and bias is None and not is_causal
-        if (every_pair and k.shape[2] >= FEW) or not looks_at_values(q) or _is_sound(q, k, v, every_pair):
+        few, some_masked = k.shape[2] < FEW, mask is not None or bias is not None
+        if not looks_at_values(q) or not (few or some_masked or is_causal):
             return fused(q, k, v, mask, bias, is_causal, scale)
+        if few or some_masked or q.shape[2] < k.shape[2]:
+            if _is_sound(q, k, v, some_masked or is_causal):
+                return fused(q, k, v, mask, bias, is_causal, scale)
+        elif is_sound(out := fused(q, k, v, None, None, True, scale)):  # every key is seen by the last query
+            return out
     allowed = _allowed(mask, bias, q, k, is_causal)
     return sums(_weights(q, k, allowed, bias, scale), v, allowed)
 
 
-def _is_sound(q: Tensor, k: Tensor, v: Tensor, every_pair: bool) -> bool:
+def _is_sound(q: Tensor, k: Tensor, v: Tensor, some_masked: bool) -> bool:
     """Whether the kernel shows what is not finite where it belongs."""
-    if every_pair:  # but there are a few keys: a query that is NaN would not be seen
+    if not some_masked:  # there are a few keys: a query that is NaN would not be seen
         return is_sound(q, k)
     # A query that is NaN spoils its own output, as it should; but the gradients of keys that it may not look at.
-    return is_sound(k, v, q if torch.is_grad_enabled() else None)
+    return is_sound(k, v, q if torch.is_grad_enabled() or k.shape[2] < FEW else None)
 
 
 def _weights(q: Tensor, k: Tensor, allowed: Tensor | None, bias: Tensor | None, scale: float) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor
 from regard.errors import RegardError, one_line, shown, unknown
 from regard.models import ImageModel, build
 from regard.models.image_model import cfg_of_metadata
-from regard.reading import read_json
 from regard.tasks import PREDICTORS, Classifier, Predictor
 from regard.training.run import Run
 from regard.weights import read_safetensors, require_fit
@@ -27,12 +26,7 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
     files = {"model": found.weights_file, "best": found.best_file}
     if weights not in files:
         raise RegardError(f"weights must be one of {', '.join(files)}, got {weights!r}")
-    where, file = str(found.metadata_file), files[weights]
-    if not found.metadata_file.exists():
-        raise RegardError(f"{where}: is missing")
-    metadata = read_json(found.metadata_file)
-    if not isinstance(metadata, dict):
-        raise RegardError(f"{where}: should hold a table, holds {type(metadata).__name__}")
+    metadata, where, file = found.metadata(), str(found.metadata_file), files[weights]
     name, config = config_of(metadata, where)
     if "task" not in metadata:
         raise RegardError(f"{where}: lacks 'task'")
@@ -55,7 +49,9 @@ def load_predictor(run: Path, *, weights: str = "model", device: str | torch.dev
     predictor.model_name = name
     if isinstance(model, ImageModel):
         model.pretrained_cfg = cfg_of_metadata(metadata)
-    model.load_state_dict(_weights_in(file, model.state_dict()))
+    best = "; --weights best takes those of the best evaluation"
+    instead = best if weights == "model" and found.best_file.exists() else ""
+    model.load_state_dict(_weights_in(file, model.state_dict(), instead))
     model.to(device)
     return predictor
 
@@ -68,10 +64,10 @@ def load_classifier(run: Path, *, weights: str = "model", device: str | torch.de
     return predictor
 
 
-def _weights_in(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _weights_in(file: Path, wanted: Mapping[str, Tensor], instead: str) -> dict[str, Tensor]:
     """Weights that fit exactly. RegardError that lists both sides of what does not, and for NaN."""
     found = read_safetensors(file)
     require_fit(found, wanted, file)
     state, _ = as_wanted(found, wanted, file)
-    require_finite(state, file, before=found)
+    require_finite(state, file, before=found, instead=instead)
     return state

@@ -1,5 +1,7 @@
 """A run on the Hugging Face hub, with a model card of its recipe and metrics."""
 
+import math
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -7,7 +9,9 @@ from typing import Any
 
 import tomli_w
 
+from regard.draw.names import in_one_line
 from regard.errors import RegardError, one_line
+from regard.files import printable
 from regard.training.run import Run
 from regard.weights.hub import quiet_client
 
@@ -20,7 +24,7 @@ _NOT_FIGURES = ("seconds", "epochs", "peak_memory_mb", "images_per_second", "seq
 _CARD = """
 # {title}
 
-A {task} model of [Regard](https://pypi.org/project/regard/), trained on `{data}`.
+A {task} model of [Regard](https://pypi.org/project/regard/), trained on {data}.
 
 ```python
 import regard
@@ -39,8 +43,7 @@ On the held-out part of the data, after {steps} steps in {seconds:.0f} s, with s
 
 ## Recipe
 
-```toml
-{recipe}```
+{recipe}
 """
 
 
@@ -49,21 +52,31 @@ def model_card(run: Run, repo: str) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
     recipe, summary = run.recipe(), run.summary()
-    figures = {name: value for name, value in summary.items() if isinstance(value, float) and name not in _NOT_FIGURES}
+    # What is not finite is null in the file.
+    figures = {name: math.nan if value is None else value for name, value in summary.items()}
+    figures = {name: value for name, value in figures.items() if isinstance(value, float) and name not in _NOT_FIGURES}
     text = _CARD.format(
-        title=recipe.title or run.path.name,
+        title=re.sub(r"([\\`*\[<&$|])", r"\\\1", in_one_line(recipe.title or run.path.name)),
         task=recipe.task,
-        data=recipe.data.address,
+        data=_code(in_one_line(recipe.data.address)),
         repo=repo,
         figures="\n".join(f"| {name} | {value:.4g} |" for name, value in figures.items()),
         steps=summary["steps"],
         seconds=summary["seconds"],
         seed=recipe.seed,
-        recipe=tomli_w.dumps(recipe.to_dict()),
+        recipe=_code(f"toml\n{printable(tomli_w.dumps(recipe.to_dict()))}", least=3),
     )
     tags = [recipe.task, recipe.model.name]
     head: Any = ModelCardData(library_name="regard", tags=tags)
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n{text}"))
+
+
+def _code(text: str, least: int = 1) -> str:
+    """Text as Markdown shows it letter by letter: between more backquotes than it holds in a row."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(longest + 1, least)
+    space = " " if longest and least == 1 else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def push_run(path: Path, repo: str, *, private: bool = False) -> str:

@@ -18,7 +18,7 @@ from regard.reading import require_file
 from regard.recipes import Recipe, read_recipe, write_recipe
 from regard.training.agreement import on_main
 from regard.training.whole_json import read_table, with_checksum
-from regard.weights.checksum import CHECKSUM, checksum
+from regard.weights.checksum import CHECKSUM, checksum, sort_notes
 from regard.weights.files import read_notes
 
 RUN = "regard.run"  # the run's id in the header of its weights
@@ -46,6 +46,7 @@ class Run:
         self.metrics_file = path / "metrics.jsonl"
         self.summary_file = path / "summary.json"
         self.report_file = path / "report.html"
+        self._id: str | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -76,8 +77,10 @@ class Run:
 
     def id(self) -> str | None:
         """What tells a run from all others, in its metadata, its weights and its states; older runs have none."""
-        found = self.metadata().get("run")
-        return found if isinstance(found, str) else None
+        if self._id is None:
+            found = self.metadata().get("run")
+            self._id = found if isinstance(found, str) else None
+        return self._id
 
     def recipe(self, overrides: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe that it was trained by, with overrides by dotted key."""
@@ -100,7 +103,12 @@ class Run:
         """With their checksum and the run's id in the header."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         header = {"format": "pt", CHECKSUM: checksum(tensors)} | ({RUN: run} if (run := self.id()) else {})
-        write_whole(file, lambda beside: save_file(tensors, beside, metadata=header))
+
+        def write(beside: Path) -> None:
+            save_file(tensors, beside, metadata=header)
+            sort_notes(beside)
+
+        write_whole(file, write)
 
     def require_own(self, file: Path) -> None:
         """RegardError for weights of another run. Weights that say nothing of a run are taken."""

@@ -64,7 +64,7 @@ class Session:
 
         self.state = State(run.path, accelerator, self.average, tell=self.bar.tell)
         self.origin = on_main(accelerator, lambda: self._settle(found))
-        self.state.run_id = self.origin.run_id
+        self.state.run_id, self.state.write_origin = self.origin.run_id, self.origin.write
         accelerator.wait_for_everyone()
         if options.find_nonfinite:
             watch_finite(self.plain_model)
@@ -198,7 +198,7 @@ class Session:
         if self.main:
             self.state.make_folder()  # first: weights without it mean that the states are gone
             self.run.save_weights(self.kept_model, self.run.weights_file)
-        self.state.save(self.progress, self.origin.write)
+        self.state.save(self.progress)
 
     def finish(self) -> dict[str, Any]:
         """Writes summary.json and returns what it holds."""

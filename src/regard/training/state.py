@@ -68,6 +68,8 @@ class State:
         self.accelerator = accelerator
         self.average = average
         self.run_id, self.tell = run_id, tell
+        self.write_origin: Callable[[Path], object] = lambda _: None
+        """Writes origin.json into a state."""
 
     @property
     def latest(self) -> Path | None:
@@ -80,10 +82,10 @@ class State:
         except OSError as error:
             raise RegardError(f"{self.folder}: could not be made: {error.strerror}") from error
 
-    def save(self, progress: Progress, write_origin: Callable[[Path], object] = lambda _: None) -> None:
+    def save(self, progress: Progress) -> None:
         """Writes a new folder, flushes it, and only then moves the pointer: a run killed at any moment can resume.
 
-        `write_origin` writes origin.json. On a full disk the former state stays in force, and the RegardError says so.
+        On a full disk the former state stays in force, and the RegardError says so.
         """
         accelerator = self.accelerator
         former, folder = self.latest, self.folder / f"step-{progress.step}"
@@ -106,7 +108,7 @@ class State:
                         flush(file)
                 values = {**asdict(progress), "run": self.run_id}
                 values["checksums"] = {name: found.result() for name, found in checksums.items()}
-                write_origin(folder / ORIGIN)
+                self.write_origin(folder / ORIGIN)
                 write_json(folder / "progress.json", {**values, "checksum": _checksum_of(values)})
                 flush(folder / "progress.json")
                 flush(folder)

@@ -36,10 +36,20 @@ def read_contents(file: Path, *, wanted: int | None = None) -> object:
     if not file.exists():
         raise RegardError(f"{file}: is missing")
     require_file(file)
-    if file.suffix == ".safetensors":
+    if file.suffix == ".safetensors" or _begins_as_safetensors(file):
         return read_safetensors(file)
     _require_plausible(file, wanted)
     return read_npz(file) if file.suffix == ".npz" else load_checkpoint(file)
+
+
+def _begins_as_safetensors(file: Path) -> bool:
+    """Whether a file of any name begins with the length of a header, and a table of JSON."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise RegardError(f"{file}: cannot be read: {error.strerror or error}") from None
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 100 * MB
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -57,6 +67,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def read_notes(file: Path) -> dict[str, str]:
     """What whoever wrote a safetensors file put into its header beside the tensors. RegardError as there."""
+    require_file(file)
     try:
         with safe_open(file, framework="pt") as opened:
             return opened.metadata() or {}

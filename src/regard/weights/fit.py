@@ -37,22 +37,25 @@ def as_wanted(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: 
         tensor, dtype = found[name], wanted[name].dtype
         if tensor.dtype == dtype:
             continue
-        alike = tensor.is_floating_point() and tensor.dtype.itemsize * 8 > 4 and "x2" not in str(tensor.dtype)
-        if (alike and dtype.is_floating_point) or (_whole(tensor.dtype) and _whole(dtype)):
+        if (_float(tensor.dtype) and _float(dtype)) or (_whole(tensor.dtype) and _whole(dtype)):
             state[name] = tensor.to(dtype)
             changed.append((_short(tensor.dtype), _short(dtype)))
         else:
             wrong.append(f"{name[:_LONGEST_NAME]} is {_short(tensor.dtype)} where {_short(dtype)} belongs")
     if wrong:
         raise RegardError(f"{where}: holds other numbers than weights: {first_few(wrong)}")
-    pairs = dict.fromkeys(pair for pair in changed if pair[0].startswith(("float", "bfloat")))
-    return state, [f"{changed.count(pair)} tensors converted from {pair[0]} to {pair[1]}" for pair in pairs]
+    pairs = [pair for pair in dict.fromkeys(changed) if "float" in pair[0]]
+    return state, [f"{changed.count(a)} of {len(found)} tensors converted from {a[0]} to {a[1]}" for a in pairs]
 
 
 def require_finite(
-    found: Mapping[str, Tensor], where: str | Path, *, before: Mapping[str, Tensor] | None = None
+    found: Mapping[str, Tensor],
+    where: str | Path,
+    *,
+    before: Mapping[str, Tensor] | None = None,
+    instead: str = "",
 ) -> None:
-    """RegardError where a weight is NaN or infinite: one is enough to spoil each prediction.
+    """RegardError where a weight is NaN or infinite: one is enough to spoil each prediction. instead: a way on.
 
     before: the tensors as they were in the file, to tell what the file holds from what the conversion made of it.
     """
@@ -70,7 +73,7 @@ def require_finite(
     more = f" (and {len(bad) - 1} more tensors)" if bad[1:] else ""
     raise RegardError(
         f"{where}: {name[:_LONGEST_NAME]} {said}{more}, which would spoil each prediction; "
-        "a training that diverged leaves such weights"
+        f"a training that diverged leaves such weights{instead}"
     )
 
 
@@ -80,6 +83,10 @@ def is_finite(tensor: Tensor) -> bool:
         return True
     values = tensor.detach().float() if tensor.dtype.itemsize == 1 else tensor.detach()
     return bool(torch.stack(values.aminmax()).isfinite().all())
+
+
+def _float(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point and dtype != torch.float4_e2m1fn_x2  # two numbers in one: not converted by itself
 
 
 def _whole(dtype: torch.dtype) -> bool:

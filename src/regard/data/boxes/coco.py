@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
 from regard.data.boxes.coco_layout import Annotations, CocoPart, find_parts, other_files
+from regard.data.boxes.coco_lists import collecting_no_cycles
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
 from regard.data.images.files import BadImage, read_image
@@ -109,7 +110,8 @@ def read_parts(path: Path, parts: Mapping[str, CocoPart], repairs: Repairs) -> d
     for name, part in parts.items():
         inside = part.file.is_relative_to(base)
         label = str(part.file.relative_to(base) if inside else part.file)
-        read[name] = read_coco_file(part.file, part.folders, repairs, label=label)
+        with collecting_no_cycles():
+            read[name] = read_coco_file(part.file, part.folders, repairs, label=label)
     return read
 
 

@@ -142,7 +142,7 @@ def _file_names(images: Table, folders: Sequence[Path]) -> tuple[Path, list[str]
             images.leave_out("images have no file name", index, "file_name")
             names[index] = ""
             continue
-        found, how = below.find_tail(name)
+        found, how = below.find_tail(name) if below.exact else (None, "")
         if found is not None:
             images.heal(f"image {how}", index, "file_name")
             names[index] = found.relative_to(folder).as_posix()
@@ -171,7 +171,7 @@ def _sizes(images: Table, folder: Path, file_names: Sequence[str]) -> Int64[np.n
         try:
             sizes[index] = check_header(folder / file_names[index], ANY_SIZE)
         except BadImage:
-            images.leave_out("images have no usable width and height, and cannot be read", index, "width")
+            images.leave_out("images have no usable width and height, and cannot be read", index, "file_name")
         else:
             images.heal("images have no usable width and height: those of the files are taken", index, "width")
     return sizes

@@ -1,5 +1,6 @@
 """Where COCO's files lie: the annotations of each part of a set, and the folders that their images may be in."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,18 +140,20 @@ def _part(base: Path, file: Path, part: str, images: Path | None) -> CocoPart:
     others = [folder / name for folder in bases for name in (*names, *(f"images/{name}" for name in names))]
     others += [folder / name for folder in bases for name in _IMAGES]
     tried = [*beside, *of_part, base / "images", base, *others, *bases]
-    folders = tuple(dict.fromkeys(folder for tail in tried for folder in _spelt(tail)))
+    listed: dict[Path, list[Path]] = {}
+    folders = tuple(dict.fromkeys(folder for wanted in tried for folder in _spelt(wanted, listed)))
     fallback = next((folder for folder in (*beside, *of_part, base / "images") if folder.is_dir()), base)
     return CocoPart(file, (*folders, fallback))
 
 
-def _spelt(folder: Path) -> list[Path]:
-    """The folder, whatever its case."""
+def _spelt(folder: Path, listed: dict[Path, list[Path]]) -> list[Path]:
+    """The folder, whatever its case. `listed` keeps the folders in each one that was looked into."""
     if folder.is_dir():
         return [folder]
-    try:
-        return [
-            other for other in folder.parent.iterdir() if other.name.lower() == folder.name.lower() and other.is_dir()
-        ]
-    except OSError:
-        return []
+    parent = folder.parent
+    if parent not in listed:
+        try:
+            listed[parent] = [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir()]
+        except OSError:
+            listed[parent] = []
+    return [other for other in listed[parent] if other.name.lower() == folder.name.lower()]

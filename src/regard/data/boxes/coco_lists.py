@@ -1,7 +1,9 @@
 """The object that a COCO file holds, and its three lists, which are read key by key."""
 
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import compress, count
 from pathlib import Path
 from reprlib import repr as shortened
@@ -20,6 +22,18 @@ ABSENT = object()  # in the place of a key that an entry lacks
 
 Key = int | str
 """An id as it is written: a number, or a text that is none."""
+
+
+@contextmanager
+def collecting_no_cycles() -> Iterator[None]:
+    """Millions of values without a cycle are read in a third of the time if Python does not look for cycles in them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -56,8 +70,9 @@ class Table:
         if not isinstance(entries, list):
             raise RegardError(f"{path}: {name} is {shortened(entries)}; it must be a list")
         self.label, self.name, self.repairs = label, name, repairs
-        self.rows = [row for row, entry in enumerate(entries) if type(entry) is dict]
-        if len(self.rows) < len(entries):
+        self.rows = list(range(len(entries)))
+        if not set(map(type, entries)) <= {dict}:
+            self.rows = [row for row, entry in enumerate(entries) if type(entry) is dict]
             for row, entry in enumerate(entries):
                 if type(entry) is not dict:
                     repairs.leave_out(f"{name} are no objects", f"{label} {name}[{row}] = {shortened(entry)}")
@@ -153,4 +168,4 @@ class Table:
         return ids
 
     def kept_rows(self) -> list[int]:
-        return list(compress(self.rows, self.kept))
+        return self.rows if self.kept.all() else list(compress(self.rows, self.kept))

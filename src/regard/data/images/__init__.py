@@ -4,7 +4,9 @@ walk.py           the image files below a folder, at any depth, and what was pas
 folder.py         finds PATH/CLASS/image.jpg, which becomes sample i; reads its header, not yet its pixels
 torchvision.py, digits.py    the same for torchvision's sets and for scikit-learn's digits
 sources.py        `ImageSource`: read(i), labels[i], name(i); `ImageClasses`: a training and a validation split
-files.py          decodes the file: upright, 8 bits, grey or RGB, uint8 (channels, height, width); or `BadImage`
+names.py, doubles.py    class names in one form of Unicode; files with the same bytes, on one side of a split
+files.py, pixels.py     opens and decodes the file: upright, 8 bits, grey or RGB, uint8 (channels, height, width);
+                  or `BadImage`
 transforms.py     resizes, crops, in training changes at random, and normalises: float32 (channels, *img_size)
 batches.py        `Sample`, or `Skipped` for a bad file; then `Batch`
 """

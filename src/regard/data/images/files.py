@@ -34,8 +34,6 @@ from regard.data.images.pixels import (
     require_channels,
     scale_down,
 )
-from regard.data.images.walk import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
-from regard.data.images.walk import image_files as image_files
 from regard.errors import RegardError, one_line
 
 # Pillow would also open formats that run other programs (a .png that is PostScript inside starts Ghostscript).

@@ -20,7 +20,7 @@ from regard.data.images.files import (
 from regard.data.images.names import normal, told_alike
 from regard.data.images.pixels import AS_STORED, Decoding
 from regard.data.images.sources import ImageClasses, ImageSource, split_indices
-from regard.data.images.walk import image_endings, image_files, is_image_file, left_out, passed_over_line
+from regard.data.images.walk import entries_of, image_endings, image_files, is_image_file, left_out, passed_over_line
 from regard.data.memory import available_memory, processes_here
 from regard.errors import RegardError, first_of
 from regard.files import expanded
@@ -218,7 +218,7 @@ def _split_folders(path: Path, address: str) -> tuple[Path, Path | None]:
     held_out = _held_out(names)
     if "train" not in names:
         return path, None
-    if any(is_image_file(file) for file in (path / "train").iterdir()):
+    if any(is_image_file(file) for file in entries_of(path / "train")):
         if held_out:  # otherwise "train" is a class, beside "bus" and "tram"
             raise RegardError(f"{address}: images lie in train/ itself, where one folder a class is needed; {LAYOUT}")
         return path, None
@@ -234,7 +234,7 @@ def _measured_folder(path: Path, address: str) -> Path:
         return path / "train" if names == ["train"] and _classes(path / "train") else path
     _require_one(held_out, address)
     parts = {"train", "test", *VAL_NAMES}
-    loose = any(is_image_file(file) for name in names for file in (path / name).iterdir())
+    loose = any(is_image_file(file) for name in names for file in entries_of(path / name))
     if "train" in names or (parts.issuperset(names) and not loose):
         return path / held_out[0]
     return path
@@ -261,7 +261,7 @@ def _class_names(folder: Path, classes: Mapping[str, Sequence[Path]], address: s
     names = list(classes)
     if len(names) < 2:
         folders = f"one folder, {names[0]!r}," if names else "no folder"
-        loose = sum(is_image_file(file) for file in folder.iterdir())
+        loose = sum(is_image_file(file) for file in entries_of(folder))
         raise RegardError(f"{address}: two classes are needed; {folder} holds {folders} and {loose} images; {LAYOUT}")
     return tuple(names)
 
@@ -310,9 +310,8 @@ def _require_images(train: _Scan, class_names: tuple[str, ...], address: str) ->
 def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path) -> _Scan:
     """Read the header of every image below the folders of each class, which lie in `beside`. A class may have none."""
     scan = _Scan()
-    scan.passed_over.update(
-        f"{file.suffix.lower()} (beside the folders of the classes)" for file in beside.iterdir() if is_image_file(file)
-    )
+    loose = [file for file in entries_of(beside) if is_image_file(file)]
+    scan.passed_over.update(f"{file.suffix.lower()} (beside the folders of the classes)" for file in loose)
     for label, folders in enumerate(classes):
         for folder in folders:
             images, passed_over = image_files(folder)
@@ -331,4 +330,4 @@ def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not left_out(entry.name))
+    return sorted(entry.name for entry in entries_of(folder) if entry.is_dir() and not left_out(entry.name))

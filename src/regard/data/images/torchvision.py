@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regard.data.images.files import BadImage
-from regard.data.images.pixels import from_pil
+from regard.data.images.files import BadImage, check_header
+from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, from_pil
 from regard.data.images.sources import ImageClasses, ImageSource, split_source
 from regard.errors import RegardError, one_line, unknown
 
@@ -46,25 +46,53 @@ class TorchvisionImages(ImageSource):
     """A set of torchvision; image i is called `name[i]`."""
 
     def __init__(
-        self, dataset: Dataset[tuple[Image.Image, int]], labels: tuple[int, ...], channels: int, name: str
+        self,
+        dataset: Dataset[tuple[Image.Image, int]],
+        labels: tuple[int, ...],
+        channels: int,
+        name: str,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         self.dataset = dataset
         self.labels = labels
         self.channels = channels
         self._name = name
+        self._decoding = Decoding(max_megapixels)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         try:
+            file = _file(self.dataset, index)
+            if file is not None:  # torchvision opens files of any format and size
+                check_header(file, self._decoding)
             image, _ = self.dataset[index]
             return from_pil(image, self.channels)
-        except (RegardError, OSError, SyntaxError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # on damaged bytes decoders raise whatever their parsing ran into
             raise BadImage(self.name(index), one_line(error)) from error
 
     def name(self, index: int) -> str:
         return f"{self._name}[{index}]"
 
 
-def open_torchvision(name: str, channels: int, val_fraction: float, split_seed: int, root: Path) -> ImageClasses:
+def _file(dataset: Any, index: int) -> Path | None:
+    """The file of an image, where the set is made of files."""
+    for attribute in ("samples", "_samples", "_image_files", "_images"):
+        entries = getattr(dataset, attribute, None)
+        if isinstance(entries, list | tuple) and index < len(entries):
+            entry = entries[index][0] if isinstance(entries[index], tuple) else entries[index]
+            return Path(entry) if isinstance(entry, str | Path) else None
+    return None
+
+
+def open_torchvision(
+    name: str,
+    channels: int,
+    val_fraction: float,
+    split_seed: int,
+    root: Path,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> ImageClasses:
     """The set `name` (a key of `SETS`) from below `root`, where it is downloaded to if it isn't there.
 
     Raises RegardError for an unknown name, and where the set is neither there nor to be had.
@@ -74,12 +102,13 @@ def open_torchvision(name: str, channels: int, val_fraction: float, split_seed: 
         raise unknown("set of torchvision", name, SETS, where=address)
     train_split, val_split = SETS[name]
     train_set = _load(name, train_split, root)
-    train = TorchvisionImages(train_set, _labels(train_set), channels, f"{name}/train" if val_split else name)
+    shown = f"{name}/train" if val_split else name
+    train = TorchvisionImages(train_set, _labels(train_set), channels, shown, max_megapixels)
     if val_split is None:
         class_names = _class_names(train_set, train.labels)
         return split_source(train, class_names, address=address, val_fraction=val_fraction, split_seed=split_seed)
     val_set = _load(name, val_split, root)
-    val = TorchvisionImages(val_set, _labels(val_set), channels, f"{name}/val")
+    val = TorchvisionImages(val_set, _labels(val_set), channels, f"{name}/val", max_megapixels)
     return ImageClasses(address, _class_names(train_set, train.labels + val.labels), train, val, has_val=True)
 
 

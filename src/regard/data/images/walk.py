@@ -36,6 +36,18 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in image_endings() and not left_out(path.name) and path.is_file()
 
 
+def entries_of(folder: Path) -> list[Path]:
+    """What lies in a folder. RegardError where it cannot be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> RegardError:
+    return RegardError(f"{folder}: the folder cannot be read: {error.strerror or error}")
+
+
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The images below a folder at any depth, sorted; and how many other files there are of each ending.
 
@@ -56,7 +68,7 @@ def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
             visited.add((status.st_dev, status.st_ino))
             entries = sorted((entry for entry in os.scandir(parent) if not left_out(entry.name)), key=lambda e: e.name)
         except OSError as error:
-            raise RegardError(f"{parent}: the folder cannot be read: {error.strerror or error}") from None
+            raise _unreadable(parent, error) from None
         for entry in entries:
             path = Path(entry.path)
             if path.is_dir() if entry.is_symlink() else entry.is_dir():

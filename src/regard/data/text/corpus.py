@@ -45,7 +45,7 @@ def open_pydoc(val_fraction: float) -> TextData:
     return split_text("pydoc", BETWEEN.join(kept), val_fraction)
 
 
-def open_text_files(path: Path, val_fraction: float, on_bad_line: OnBadLine = "stop") -> TextData:
+def open_text_files(path: Path, val_fraction: float | None, on_bad_line: OnBadLine = "stop") -> TextData:
     """Open a file, or all *.txt and *.md in a folder at any depth, in the order of their paths.
 
     A file that cannot be read is an error, or left out and listed in `skipped`. Raises RegardError.
@@ -72,11 +72,14 @@ def open_text_files(path: Path, val_fraction: float, on_bad_line: OnBadLine = "s
     return replace(split_text(address, BETWEEN.join(texts), val_fraction), skipped=tuple(bad))
 
 
-def split_text(address: str, text: str, val_fraction: float) -> TextData:
-    """Hold out the end of a text: `val_fraction` of its characters, rounded up. Raises RegardError."""
-    require_fraction(val_fraction, address)
+def split_text(address: str, text: str, val_fraction: float | None) -> TextData:
+    """Hold out the end of a text: `val_fraction` of its characters, rounded up; for None nothing. RegardError."""
+    if val_fraction is not None:
+        require_fraction(val_fraction, address)
     if not text.strip():
         raise RegardError(f"{address}: the text is empty")
+    if val_fraction is None:
+        return TextData(address, text, "")
     cut = len(text) - math.ceil(len(text) * val_fraction)
     if cut < 1:
         raise RegardError(f"{address}: the text is too short to hold out {val_fraction} of it ({len(text)} characters)")

@@ -137,21 +137,29 @@ class LinePairs(PairSource):
         return LinePairs(self.path, [self.pairs[i] for i in indices], [self.lines[i] for i in indices], skipped)
 
 
-def open_pair_lines(path: Path, val_fraction: float, split_seed: int, on_bad_line: OnBadLine = "stop") -> TextPairs:
+def open_pair_lines(
+    path: Path, val_fraction: float | None, split_seed: int, on_bad_line: OnBadLine = "stop"
+) -> TextPairs:
     """Open a file, whose sources are split by seed, or a folder that holds train.tsv and val.tsv.
 
-    All pairs of one source fall into the same split. Raises RegardError.
+    All pairs of one source fall into the same split. For None, of data that are only evaluated on, nothing is held
+    out of a file, and a folder needs no train.tsv. Raises RegardError.
     """
     address = f"pairs:{path}"
     path = expanded(path)
     if path.is_dir():
-        absent = [name for name in ("train.tsv", "val.tsv") if not (path / name).is_file()]
+        wanted = ("val.tsv",) if val_fraction is None else ("train.tsv", "val.tsv")
+        absent = [name for name in wanted if not (path / name).is_file()]
         if absent:
             raise RegardError(f"{address}: no {' and no '.join(absent)} in this folder; {LAYOUT}")
-        train, val = (_read(path / name, on_bad_line) for name in ("train.tsv", "val.tsv"))
+        *trained_on, val = (_read(path / name, on_bad_line) for name in wanted)
+        train = trained_on[0] if trained_on else val.selected([], ())
     elif path.exists():
         whole = _read(path, on_bad_line)
-        train, val = _split(whole, address, val_fraction, split_seed)
+        if val_fraction is None:
+            train, val = whole, whole.selected([], ())
+        else:
+            train, val = _split(whole, address, val_fraction, split_seed)
     else:
         raise RegardError(f"{address}: no such file or folder; {LAYOUT}")
     return TextPairs(address, train, val, groups=(), bleu_tokenize="13a", has_val=path.is_dir())

@@ -69,7 +69,9 @@ def _plan(height: int, width: int, rows: int, cols: int, dilation: int, border: 
         return (row[:, None, :, None] * width + col[None, :, None, :]).flatten()
 
     queries = down.queries.shape[1] * right.queries.shape[1]
-    block_of = down.place[:, None] // down.queries.shape[1] * len(right.queries) + right.place // right.queries.shape[1]
+    block_of = (
+        down.place[:, None] // down.queries.shape[1] * right.queries.shape[0] + right.place // right.queries.shape[1]
+    )
     within = down.place[:, None] % down.queries.shape[1] * right.queries.shape[1] + right.place % right.queries.shape[1]
     near = (down.near[:, None, :, None, :, None] & right.near[None, :, None, :, None, :]).flatten(4, 5).flatten(2, 3)
     near = near.flatten(0, 1)
@@ -102,7 +104,7 @@ class _Blocked(torch.autograd.Function):
             some_case, tensors = _some(at, case, [q, k, v, *rest])
             parts = _blocks_of(plan, *tensors[:3])
             out[at] = _returned(_mixed(plan, some_case, *parts, *tensors[6:]), plan, out[at].shape)
-            if not _is_right(plan, tensors, out[at]):
+            if not _is_right(plan, tensors, None if case.bias is None else out[at]):
                 for one in _heads(at, out):
                     one_case, some = _some(one, case, [q, k, v, *rest])
                     out[one] = _defined(one_case, some)
@@ -126,7 +128,7 @@ class _Blocked(torch.autograd.Function):
                 some_case = some_case._replace(rel_rows=leaves[3], rel_cols=leaves[4], bias=leaves[5])
                 mixed = _mixed(plan, some_case, *leaves[:3], *leaves[6:])
             d_mixed = torch.zeros_like(mixed).flatten(0, 2)
-            place = _in_rows(plan.place, len(mixed), mixed[0].shape[:2].numel())
+            place = _in_rows(plan.place, mixed.shape[0], mixed[0].shape[:2].numel())
             d_mixed.index_copy_(0, place, d_out[at].reshape(-1, d_out.shape[-1]))
             found = torch.autograd.grad(mixed, wanted, d_mixed.view_as(mixed), allow_unused=True)
             if not _is_right(plan, some, *found):
@@ -150,9 +152,9 @@ def _heads(at: tuple[slice, slice], like: Tensor) -> list[tuple[slice, slice]]:
 
 
 def _is_right(plan: Plan, tensors: Sequence[Tensor | None], *results: Tensor | None) -> bool:
-    """Whether the kernel's results are those of the definition, because they and what they come from are finite.
+    """Whether the kernel's results are those of the definition, because what they come from is finite.
 
-    A bias may be -inf, and shows a NaN in the results unless there are only a few keys.
+    A bias may be -inf; a NaN in it is seen in the results, unless there are only a few keys.
     """
     q, k, v, rel_rows, rel_cols, bias, *prefix = tensors
     few = plan.near.shape[-1] + (prefix[1].shape[2] if prefix and prefix[1] is not None else 0) < FEW
@@ -181,7 +183,7 @@ def _add_defined_gradients(
 def _micro_batches(plan: Plan, q: Tensor) -> list[tuple[slice, slice]]:
     """The images and heads that are computed at once."""
     batch, heads = q.shape[:2]
-    fits = max(1, MICRO_BATCH // (len(plan.keys) * q.shape[-1]))
+    fits = max(1, MICRO_BATCH // (plan.keys.shape[0] * q.shape[-1]))
     if fits >= heads:
         step = fits // heads
         return [(slice(first, first + step), slice(None)) for first in range(0, batch, step)]
@@ -216,7 +218,7 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
     num_rows, num_cols = down.keys.shape[1], right.keys.shape[1]
     longer: list[tuple[Tensor, Tensor]] = []
     if case.rel_rows is not None and case.rel_cols is not None:
-        grid = (len(down.queries), len(right.queries), down.queries.shape[1], right.queries.shape[1])
+        grid = (down.queries.shape[0], right.queries.shape[0], down.queries.shape[1], right.queries.shape[1])
         to_rows, to_cols = queries.view(-1, *grid, head_dim).split([case.rel_rows.shape[1], case.rel_cols.shape[1]], -1)
         of_rows = torch.einsum("nuvyxd,uyrd->nuvyxr", to_rows, case.rel_rows[down.offset].to(queries.dtype))
         of_cols = torch.einsum("nuvyxd,vxcd->nuvyxc", to_cols, case.rel_cols[right.offset].to(queries.dtype))
@@ -231,19 +233,19 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
         pairs = pairs.flatten(5, 6).flatten(3, 4).flatten(1, 2)  # (heads, blocks, queries, keys)
         if (case.bias == float("-inf")).any():  # 0 · -inf would be NaN
             all_see = False
-            seen = (seen & (pairs != float("-inf"))).repeat(len(queries) // len(pairs), 1, 1, 1)
+            seen = (seen & (pairs != float("-inf"))).repeat(queries.shape[0] // pairs.shape[0], 1, 1, 1)
             pairs = pairs.masked_fill(pairs == float("-inf"), 0)
         which = torch.eye(queries.shape[2], dtype=queries.dtype, device=queries.device)
         longer = [(of_query * scale, of_key) for of_query, of_key in longer]
         queries, scale = queries * scale, 1.0  # the bias is not scaled
-        longer.append((which, pairs.transpose(-2, -1).repeat(len(queries) // len(pairs), 1, 1, 1)))
+        longer.append((which, pairs.transpose(-2, -1).repeat(queries.shape[0] // pairs.shape[0], 1, 1, 1)))
     for of_query, of_key in longer:
         queries = torch.cat([queries, of_query.expand(*queries.shape[:3], -1)], dim=-1)
         keys = torch.cat([keys, of_key.expand(*keys.shape[:3], -1)], dim=-1)
     added_dim = queries.shape[-1] - head_dim
     if case.mask is not None:
-        real = case.mask.flatten(1)[:, plan.keys].view(len(case.mask), len(plan.near), 1, -1)
-        seen = seen & real.repeat_interleave(len(queries) // len(real), 0)
+        real = case.mask.flatten(1)[:, plan.keys].view(case.mask.shape[0], plan.near.shape[0], 1, -1)
+        seen = seen & real.repeat_interleave(queries.shape[0] // real.shape[0], 0)
     if prefix:
         before = [part.flatten(0, 1)[:, None].expand(-1, queries.shape[1], -1, -1) for part in prefix[1:]]
         keys = torch.cat([F.pad(before[0], (0, added_dim)), keys], dim=2)
@@ -259,18 +261,20 @@ def _mixed(plan: Plan, case: Case, queries: Tensor, keys: Tensor, values: Tensor
 
 def _taken(x: Tensor, pixels: Tensor, plan: Plan) -> Tensor:
     """(batch, heads, height, width, dim) -> (batch · heads, blocks, pixels of a block, dim)."""
-    picked = _picked(x.flatten(0, 1).flatten(1, 2), pixels)
-    return picked.view(len(picked), len(plan.near), -1, x.shape[-1])
+    picked = _picked(x.flatten(0, 1).flatten(1, 2), pixels, plan)
+    return picked.view(picked.shape[0], plan.near.shape[0], -1, x.shape[-1])
 
 
 def _returned(mixed: Tensor, plan: Plan, shape: torch.Size) -> Tensor:
     """(batch · heads, blocks, queries, dim) -> `shape`: each pixel takes the result of its query."""
-    return _picked(mixed.flatten(1, 2), plan.place).view(shape)
+    return _picked(mixed.flatten(1, 2), plan.place, plan).view(shape)
 
 
-def _picked(x: Tensor, index: Tensor) -> Tensor:
+def _picked(x: Tensor, index: Tensor, plan: Plan) -> Tensor:
     """x[:, index], (rows, index, dim), as one lookup: an index along an inner dimension takes five times as long."""
-    return x.reshape(-1, x.shape[2]).index_select(0, _in_rows(index, *x.shape[:2])).view(len(x), len(index), -1)
+    if plan.near.shape[0] == 1 and index.shape[0] == x.shape[1]:
+        return x.contiguous()  # one block holds all pixels in their order
+    return x.reshape(-1, x.shape[2]).index_select(0, _in_rows(index, *x.shape[:2])).unflatten(0, (x.shape[0], -1))
 
 
 def _in_rows(index: Tensor, rows: int, length: int) -> Tensor:
@@ -281,8 +285,8 @@ def _summed(of_keys: Tensor, plan: Plan, shape: torch.Size) -> Tensor:
     """The adjoint of `_taken`: the sum over all blocks for each pixel."""
     (num_down, rows), (num_right, cols) = plan.down.keys.shape, plan.right.keys.shape
     x = of_keys.view(-1, num_down, num_right, rows, cols, shape[-1]).permute(0, 1, 3, 2, 4, 5)
-    x = x.reshape(len(x), num_down * rows, num_right * cols, -1)
+    x = x.reshape(x.shape[0], num_down * rows, num_right * cols, -1)
     height, width = shape[2:4]
-    down = x.new_zeros(len(x), height, x.shape[2], x.shape[3]).index_add_(1, plan.down.keys.flatten(), x)
-    both = x.new_zeros(len(x), height, width, x.shape[3]).index_add_(2, plan.right.keys.flatten(), down)
+    down = x.new_zeros(x.shape[0], height, x.shape[2], x.shape[3]).index_add_(1, plan.down.keys.flatten(), x)
+    both = x.new_zeros(x.shape[0], height, width, x.shape[3]).index_add_(2, plan.right.keys.flatten(), down)
     return both.view(shape)

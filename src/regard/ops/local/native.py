@@ -13,6 +13,8 @@ from regard.ops.local.merge_softmax import merged
 from regard.ops.native import NativeState, load_library
 
 DTYPES = (torch.float32, torch.bfloat16)
+SCRATCH = 2**30
+"""Bytes a thread: with a window that needs more, as one over all of 64 × 64 pixels does, "auto" takes another path."""
 NO_MEMORY = 1
 """What the library returns then; 0 is success, and anything else a case that it does not take."""
 
@@ -43,8 +45,16 @@ def native_is_available() -> bool:
 
 
 def native_serves(q: Tensor, case: Case | None = None) -> bool:
-    """Whether the C++ library is there and takes q; it computes every case."""
-    return q.device.type == "cpu" and q.dtype in DTYPES and native_is_available()
+    """Whether the C++ library is there and takes q; it computes every case, but not with all the memory there is."""
+    if q.device.type != "cpu" or q.dtype not in DTYPES or not native_is_available():
+        return False
+    return case is None or torch.compiler.is_compiling() or _scratch(q, case) <= SCRATCH
+
+
+def _scratch(q: Tensor, case: Case) -> int:
+    """Bytes that a thread needs in the backward pass: weights and their gradients, for the rows that a window holds."""
+    rows = min(case.rows, q.shape[2])
+    return 8 * (rows + 8) * rows * case.cols * (q.shape[3] + 2 * case.cols)
 
 
 def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -> Tensor:

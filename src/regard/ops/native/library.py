@@ -15,7 +15,7 @@ from pathlib import Path
 
 from regard.errors import RegardError
 from regard.files import cache_folder
-from regard.ops.native.trust import why_not_private
+from regard.ops.native.trust import tells_owners, why_not_private
 
 _log = logging.getLogger("regard")
 
@@ -66,7 +66,7 @@ def _cached(source: Path, compiler: str, file_name: str) -> NativeState:
             with suppress(OSError):  # compiled on another system
                 return NativeState(ctypes.CDLL(str(target)), str(target))
     with tempfile.TemporaryDirectory(prefix="regard-", ignore_cleanup_errors=True) as scratch:
-        if hasattr(os, "geteuid") and (distrusted := why_not_private(Path(scratch))):
+        if tells_owners() and (distrusted := why_not_private(Path(scratch))):
             return NativeState(None, f"no folder to compile in: {distrusted}")
         made = _compiled(source, compiler, Path(scratch))
         try:
@@ -83,6 +83,8 @@ def _cached(source: Path, compiler: str, file_name: str) -> NativeState:
 
 def _folder_to_keep_it() -> tuple[Path | None, str]:
     """The cache folder; or None, and why the library cannot be kept."""
+    if not tells_owners():
+        return None, "this system does not tell who owns a file"
     try:
         folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -20,6 +20,13 @@
 #include <cstdlib>
 #include <cstring>
 
+#ifdef __SANITIZE_ADDRESS__  // the parts of `scratch` are then kept apart
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
+#endif
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -134,6 +141,7 @@ struct Scratch {
   size_t size = 0;
   ~Scratch() { free(data); }
   bool reserve(size_t wanted) {
+    ASAN_UNPOISON_MEMORY_REGION(data, size);
     if (wanted <= size) return true;
     free(data);
     data = static_cast<char*>(aligned_alloc(64, round_up(wanted, 64)));
@@ -145,11 +153,19 @@ thread_local Scratch scratch;
 
 // Parts of it; with no memory behind, it only counts.
 struct Carver {
+#ifdef __SANITIZE_ADDRESS__
+  static constexpr size_t GAP = 64;
+#else
+  static constexpr size_t GAP = 0;
+#endif
   char* data;
   size_t used = 0;
   template <class T = float> T* take(int64_t count) {
     T* part = data ? reinterpret_cast<T*>(data + used) : nullptr;
-    used += round_up(sizeof(T) * count, 64);
+    used += round_up(sizeof(T) * count, 64) + GAP;
+    if (data) {
+      ASAN_POISON_MEMORY_REGION(data + used - GAP, GAP);
+    }
     return part;
   }
 };
@@ -162,7 +178,8 @@ struct Layout {
       : width(width), reach(reach), chans(round_up(dim, CHANS)), slots(round_up(rows, ROWS)), pitch(round_up(round_up(width, L) + 2 * reach, L)) {
     plane = (round_up(slots * pitch + 2 * L, 16) / 16 | 1) * 16;
   }
-  int64_t size() const { return chans * plane + 2 * L; }
+  int64_t size(int planes) const { return planes * plane + start() + 2 * L; }
+  int64_t size() const { return size(chans); }
   // Column 0 of row 0 of plane 0 is aligned.
   int64_t start() const { return round_up(reach, L); }
   // Of a row that comes so many rows after the first.
@@ -440,6 +457,7 @@ struct Strip {
   float *of_rows, *of_cols;  // q · r by offset
   int32_t *border;            // -1 where a pair exists, or 0: shift, column
   int32_t *real = nullptr;    // -1 where a key is not masked, or 0: row, column
+  const int32_t *real_row;    // of the pair that is visited
   const float *bias;          // of this head, where offset (0, 0) is
   int64_t row_cells, cells_size, bias_pitch;
 
@@ -464,7 +482,7 @@ struct Strip {
     of_rows = from.take(int64_t(down.offsets()) * L);
     of_cols = from.take(int64_t(right.offsets()) * L);
     border = from.take<int32_t>(right.offsets() * round_up(at.width, L));
-    if (c.mask) real = from.take<int32_t>(at.plane + 2 * L);
+    if (c.mask) real = from.take<int32_t>(at.size(1));
   }
 
   void set_border() {
@@ -473,7 +491,7 @@ struct Strip {
       for (int x = 0; x < pitch; x++)
         border[(d + right.reach) * pitch + x] =
             x < right.length && x + d >= right.first(x) && x + d <= right.last(x) ? -1 : 0;
-    if (c.mask) memset(real, 0, 4 * (at.plane + 2 * L));
+    if (c.mask) memset(real, 0, 4 * at.size(1));
   }
 
   // Sees to it that all keys are there that the query rows before `to` look at.
@@ -528,14 +546,15 @@ struct Strip {
   template <class Visit> void each_pair(int n, int i, const Shifts& s, Visit visit) {
     for (int j = down.first(i); j <= down.last(i); j++) {
       float* cell = cells + n * row_cells + (int64_t(j - down.first(i)) * right.offsets() + right.reach) * L;
+      if (c.mask) real_row = real + at.start() + at.slot(j - key_from);
       for (int d = s.low; d <= s.high; d++) visit(cell + d * L, j, d);
     }
   }
 
-  // Which of the pairs of query row i from column x on exist with key row j, shifted by d: -1 or 0.
+  // Which of the pairs of query row i from column x on exist with key row j, shifted by d: -1 or 0. For each_pair.
   ivec exists(int i, int x, int j, int d) const {
     ivec yes = load(border + (d + right.reach) * round_up(right.length, L) + x);
-    if (c.mask) yes &= load(real + at.start() + at.slot(j - key_from) + x + d);
+    if (c.mask) yes &= load(real_row + x + d);
     if (bias && bias[(j - i) * bias_pitch + d] == -INFINITY) yes = ivec{};
     return yes;
   }
@@ -928,8 +947,8 @@ Case sober(Case c) {
 
 extern "C" {
 
-// Fills `out` and, where it is given, `lse` (batch, heads, height, width): the logarithm of Σ_j e^logit. 0 is success, 1
-// no memory, 2 a case that is none.
+// Fills `out` and, where it is given, `lse` (batch, heads, height, width): the logarithm of Σ_j e^logit; the softmax is
+// then part of one over further keys. 0 is success, 1 no memory, 2 a case that is none.
 int local_attention_forward(const Case* given, const Tokens* q, const Tokens* k, const Tokens* v, const Tokens* out,
                             float* lse) {
   if (const int wrong = check(*given)) return wrong;

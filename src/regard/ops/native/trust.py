@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def tells_owners() -> bool:
+    """Whether this system says whose a file is; Windows does not, in this way."""
+    return hasattr(os, "geteuid")
+
+
 def why_not_private(path: Path) -> str | None:
     """None if `path`, a folder or a file, belongs to this user and nobody else can change it or put another in its
     place; else what is wrong, in a few words.
 
     That holds if its owner is this user, no other has the right to write it, it is no link, and each folder above it,
     and above what links on the way lead to, is this user's or root's and not open to others; in a folder with the
-    sticky bit, as /tmp is, nobody can move what is another's. OSError where `path` does not exist.
+    sticky bit, as /tmp is, nobody can move what is another's. OSError where `path` does not exist. For a system that
+    `tells_owners`.
     """
-    if not hasattr(os, "geteuid"):
-        return "this system does not tell who owns a file"
     me, of_path = os.geteuid(), path.lstat()
     if stat.S_ISLNK(of_path.st_mode):
         return f"{path} is a link"
