@@ -211,7 +211,7 @@ def test_predict_does_the_good_images_and_names_the_bad(regard, run, images, tmp
     (folder / "1.png").write_bytes(b"no image")
     told = regard("predict", run, folder, "--json", "-o", tmp_path / "out")
     assert told.status == 1
-    assert told.err == f"error: {folder / '1.png'}: not an image that Pillow can read\n"
+    assert told.err == f"error: {folder / '1.png'}: not an image, or of a format that is not read\n"
     found = json.loads(told.out)
     assert [row["file"] for row in found] == [str(folder / "0.png"), str(folder / "2.png")]
     assert json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8")) == found

@@ -374,9 +374,13 @@ def test_evaluation_matches_classes_by_name():
 
 
 def test_metadata():
-    config = {"model": {"config": {"num_classes": 2}}, "class_names": ["ant", "bee"], "category_ids": [18, 44]}
+    config = {
+        "model": {"config": {"num_classes": 2, "in_chans": 3}},
+        "class_names": ["ant", "bee"],
+        "category_ids": [18, 44],
+    }
     config["preprocessing"] = detector().preprocessing.to_dict()
     model = detector().model
     assert Detector.from_metadata(model, config, "x").category_ids == IDS
-    with pytest.raises(RegardError, match="x: 2 class names, 1 category ids, 2 classes"):
+    with pytest.raises(RegardError, match=r"x: category_ids must be 2 different whole numbers, got \[1\]"):
         Detector.from_metadata(model, {**config, "category_ids": [1]}, "x")

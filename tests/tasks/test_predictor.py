@@ -215,9 +215,9 @@ def test_a_threshold_is_a_fraction(wrong, as_users_have_it):
     [
         ({"temperature": "hot"}, "temperature is 'hot'; it must be a number"),
         ({"temperature": float("nan")}, "temperature must be above 0 and finite, got nan"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be at least 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
         ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5; it must be an integer"),
-        ({"top_k": 0}, "top_k is 0; it must be at least 1"),
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": "all"}, "top_p is 'all'; it must be a number"),
         ({"top_p": 2}, "top_p must be above 0 and at most 1"),
     ],

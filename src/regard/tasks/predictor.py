@@ -117,6 +117,12 @@ def require_count(name: str, value: object, least: int = 1) -> None:
         raise RegardError(f"{name} is {value}; it must be at least {least}")
 
 
+def require_integer(name: str, value: object) -> None:
+    """RegardError unless it is an integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise RegardError(f"{name} is {shown(value)}; it must be an integer")
+
+
 def require_number(name: str, value: object) -> None:
     """RegardError unless it is a number."""
     if isinstance(value, bool) or not isinstance(value, Real):

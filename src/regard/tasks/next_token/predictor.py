@@ -12,7 +12,15 @@ from regard.data import PAD, Tokenizer, seed_for
 from regard.errors import RegardError
 from regard.models.decoding import greedy, sample
 from regard.tasks.next_token.metrics import TextEvaluation
-from regard.tasks.predictor import Predictor, many, require_count, require_number, require_text, tokenizer_of
+from regard.tasks.predictor import (
+    Predictor,
+    many,
+    require_count,
+    require_integer,
+    require_number,
+    require_text,
+    tokenizer_of,
+)
 
 
 class Writer(Predictor):
@@ -71,10 +79,9 @@ class Writer(Predictor):
         require_number("temperature", temperature)
         if top_p is not None:
             require_number("top_p", top_p)
-        if top_k is not None:
-            require_count("top_k", top_k)
-        if max_new_tokens is not None:
-            require_count("max_new_tokens", max_new_tokens)
+        for name, value in (("top_k", top_k), ("max_new_tokens", max_new_tokens)):
+            if value is not None:
+                require_integer(name, value)
         if max_new_tokens is not None and max_new_tokens > room:
             raise RegardError(
                 f"prompt of {len(tokens)} tokens and {max_new_tokens} new ones are more than the context of "
