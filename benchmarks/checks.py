@@ -167,6 +167,9 @@ def main() -> None:
         return
     from peer import save
 
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=options.before, capture_output=True, text=True, check=False
+    ).stdout.strip()
     before, after = Worker(options.before.resolve()), Worker(HERE)
     rows = []
     for name in before.names:
@@ -175,9 +178,6 @@ def main() -> None:
             print("{case:55} {before_us:10.1f} us  x {ratio:.4f}  {more_us:+8.2f} us".format(**rows[-1]), flush=True)
     for worker in (before, after):
         worker.close()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=options.before, capture_output=True, text=True, check=False
-    ).stdout.strip()
     if not options.only:
         print(f"saved to {save('checks', {'before': commit, 'rounds': options.rounds, 'rows': rows})}")
 
