@@ -79,6 +79,17 @@ def test_the_same_image_twice_in_one_part_and_in_both_is_a_warning(sound):
     assert leak.what.endswith("; data.strict=false lets it pass")
 
 
+def test_the_same_image_twice_among_those_held_out(sound):
+    for number in range(2):
+        (sound / f"val/hill/copy{number}.png").write_bytes((sound / "val/roof/00.png").read_bytes())
+    (sound / "val/roof/copy.png").write_bytes((sound / "val/roof/01.png").read_bytes())
+    within, between_classes = issues(sound)
+    assert within.what.startswith("2 images in val have the same pixels as another, for instance ")
+    assert between_classes.where == str(sound / "val/roof/00.png")
+    assert between_classes.what.startswith("same pixels and another class as ")
+    assert between_classes.what.endswith(", also in val")
+
+
 def strict_issues(path: Path) -> list[Issue]:
     found, _ = check_opened_images(open_images(f"folder:{path}", channels=3), strict=True)
     return found

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
@@ -66,24 +67,39 @@ def _hash(image: Tensor) -> str:
 
 
 def _doubles(images: ImageClasses, train: _Split, val: _Split, strict: bool) -> list[Issue]:
-    """Images with the same pixels: one issue for those of the training split, for other classes, for both splits."""
+    """Images with the same pixels: one issue for those of a part, for other classes, for both parts."""
+    trained_on = dict(zip(reversed(train.hashes), reversed(train.names), strict=True))
+    both = [(name, trained_on[digest]) for digest, name in _hashed(val) if digest in trained_on]
+    where = both[0][0] if len(both) == 1 else images.address
+    return [
+        *_doubles_within(images.address, train, "train", trained_on={}),
+        *_doubles_within(images.address, val, "val", trained_on=trained_on),
+        *shared_images(both, len(val.names), where, has_val=images.has_val, strict=strict, same_files=False),
+    ]
+
+
+def _hashed(split: _Split) -> list[tuple[str, str]]:
+    return list(zip(split.hashes, split.names, strict=True))
+
+
+def _doubles_within(address: str, split: _Split, part: str, trained_on: Container[str]) -> list[Issue]:
+    """Issues for images of a part; those that are trained on as well have an issue of their own."""
     first: dict[str, int] = {}
     pairs: tuple[list[tuple[str, str]], list[tuple[str, str]]] = [], []
-    for index, (digest, name, label) in enumerate(zip(train.hashes, train.names, train.labels, strict=True)):
+    for index, (digest, name) in enumerate(_hashed(split)):
         original = first.setdefault(digest, index)
-        if original != index:
-            pairs[train.labels[original] != label].append((name, train.names[original]))
+        if original != index and digest not in trained_on:
+            pairs[split.labels[original] != split.labels[index]].append((name, split.names[original]))
     issues = []
-    for found, other in zip(pairs, ("", " and another class"), strict=True):
+    for found, another, other in zip(
+        pairs, ("another", "one of another class"), ("", " and another class"), strict=True
+    ):
         if len(found) == 1:
-            issues.append(Issue("warning", f"same pixels{other} as {found[0][1]}, also in train", found[0][0]))
+            issues.append(Issue("warning", f"same pixels{other} as {found[0][1]}, also in {part}", found[0][0]))
         elif found:
-            what = f"{len(found)} images in train have the same pixels{other} as another, for instance "
-            issues.append(Issue("warning", what + " and ".join(reversed(found[0])), images.address))
-    held_out = zip(val.hashes, val.names, strict=True)
-    both = [(name, train.names[first[digest]]) for digest, name in held_out if digest in first]
-    where = both[0][0] if len(both) == 1 else images.address
-    return issues + shared_images(both, len(val.names), where, has_val=images.has_val, strict=strict, same_files=False)
+            what = f"{len(found)} images in {part} have the same pixels as {another}, for instance "
+            issues.append(Issue("warning", what + " and ".join(reversed(found[0])), address))
+    return issues
 
 
 def _class_sizes(images: ImageClasses, train: _Split, val: _Split) -> list[Issue]:
