@@ -121,7 +121,9 @@ def _load(name: str, split: Split, root: Path) -> Any:
     except (RuntimeError, OSError):  # how torchvision says that it isn't there, or only half
         pass
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        # The cache folder is the user's alone: a kernel that lies in a folder others can write to is not loaded.
+        root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.mkdir(exist_ok=True)
         return make(root, download=True, **split)
     except (RuntimeError, OSError) as error:  # a refused or missing connection is an OSError, or one in words
         raise RegardError(
