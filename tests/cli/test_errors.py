@@ -318,7 +318,8 @@ def test_a_wrong_use_is_status_2(regard, arguments, part):
     [
         ([], ["train: name a recipe", "--resume RUN"]),
         (["vit-digits", "--resume", "x"], ["train: name a recipe", "--resume RUN"]),
-        (["--resume", "x", "--set", "seed=1"], ["--resume goes on with the run's own recipe", "--set"]),
+        (["--resume", "x", "--out", "y"], ["--resume goes on in the run's own folder", "--out"]),
+        (["--resume", "x", "--set", "seed=1"], ["x: is not a folder"]),
     ],
 )
 def test_train_needs_a_recipe_or_a_run(regard, arguments, parts):

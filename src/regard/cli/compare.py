@@ -95,7 +95,10 @@ def _train_detector(folder: Path, minutes: float, device: str | None) -> "Second
     say(f"now a detector, for {minutes:g} minutes", err=True)
     command = words(["regard", "train", DETECTOR_RECIPE], None, settings, device)
     run, summary = train_run(DETECTOR_RECIPE, recipe, folder, command=command)
-    say(f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes\nreport: {run.report_file}")
+    say(
+        f"detector: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on held-out scenes",
+        f"report: {run.report_file}",
+    )
     return SecondPart("Objects in images, by a detector", contender(folder.name, [folder], with_cost=False), command)
 
 

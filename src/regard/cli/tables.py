@@ -69,7 +69,9 @@ def write_files(folder: Path | None, name: str, whole: Any, rows: str) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A header and a line for each row; names and texts stand as they are, whatever is in them."""
+    """A header and a line for each row. What is not UTF-8 in a name is written as \\udcff; only JSON reads it back."""
+    from regard.files import printable
+
     text = io.StringIO()
     # Python quotes what holds the end of a line as it is written here; other readers end a line at a return, too.
     returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
@@ -78,4 +80,4 @@ def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     )
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return printable(text.getvalue())

@@ -41,8 +41,12 @@ def write(text: str, *, err: bool = False) -> None:
 
 def write_json(values: Any) -> None:
     """Prints JSON that is valid in the encoding of stdout, whatever names are in it."""
+    from regard.files import json_text
+
     utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-    text = json.dumps(values, indent=2, ensure_ascii=not utf8)
+    text = json_text(values, indent=2)
+    if not utf8:
+        text = json.dumps(json.loads(text), indent=2)
     write(_ACTING_IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 

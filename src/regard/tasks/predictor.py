@@ -1,5 +1,6 @@
 """What every trained model in use has: a device, a way out of a run's metadata, and one answer for one input."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -62,11 +63,11 @@ class Predictor(ABC):
         return self
 
     def _checked(self, step: Step) -> Step:
-        """A step of decoding that raises RegardError where the model's logits are not finite."""
+        """A step of decoding that raises RegardError for logits of NaN or +infinity; −infinity rules a token out."""
 
         def checked(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
             logits, state = step(tokens, state)
-            self._require_finite(["decoding"], [bool(logits.isfinite().all())])
+            self._require_finite(["decoding"], [bool((logits < math.inf).all())])
             return logits, state
 
         return checked
