@@ -223,6 +223,12 @@ def test_predict_does_the_good_images_and_names_the_bad(regard, run, images, tmp
     assert f"{tmp_path / 'none.png'}: No such file" in told.err
 
 
+def test_nothing_to_tell_is_no_empty_table(regard, run, tmp_path):
+    told = regard("predict", run, tmp_path / "none.png")
+    assert (told.status, told.out) == (1, "")
+    assert told.err == f"error: {tmp_path / 'none.png'}: No such file or directory\n"
+
+
 def test_predict_on_a_folder_without_images(regard, run, tmp_path):
     regard("predict", run, tmp_path).fails(f"{tmp_path}: holds no image", ".png")
 

@@ -69,7 +69,7 @@ def predict_boxes(
             found.draw(file).save(out / f"{name}-boxes.png")
     text = csv_text(COLUMNS, rows)
     write_files(out, "predictions", results, text)
-    if not printed(as_json, as_csv, results, text):
+    if not printed(as_json, as_csv, results, text) and len(bad) < len(files):
         table = Table("file", "class", *(right(name) for name in COLUMNS[2:]))
         for row in rows:
             table.add_row(row["file"], row["class"], *(str(row[name]) for name in COLUMNS[2:]))

@@ -178,7 +178,7 @@ def _predict_images(
     ]
     text = csv_text(("file", "class", "probability"), rows)
     write_files(out, "predictions", rows, text)
-    if not printed(as_json, as_csv, rows, text):
+    if not printed(as_json, as_csv, rows, text) and answers:
         table = Table("file", "class", right("probability"))
         for row in rows:
             table.add_row(row["file"], row["class"], f"{row['probability']:.3f}")
