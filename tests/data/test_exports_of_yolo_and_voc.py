@@ -515,3 +515,15 @@ def test_a_set_that_is_only_evaluated_on_needs_no_part_to_train_on(voc, yolo):
             open_detection(address)
         data = open_detection(address, val_fraction=None)
         assert (len(data.train), len(data.val), data.has_val) == (0, 1, True)
+
+
+def test_an_image_that_both_parts_of_yolo_name_is_read_and_counted_once(tmp_path):
+    """The line that stops counts a file once, and names the switch that goes on."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
+    (tmp_path / "images" / "bad.png").write_bytes(b"%!PS")
+    Image.new("RGB", (40, 30)).save(tmp_path / "images" / "good.png")
+    with pytest.raises(RegardError) as caught:
+        open_detection(f"yolo:{tmp_path}")
+    assert "more that" not in str(caught.value)
+    assert str(caught.value).endswith("; --set data.on_bad_image=skip leaves it out")

@@ -141,13 +141,17 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage, 
         for file in parts["test"] or []:
             repairs.pass_over("images are of the part 'test', which a training does not use", file)
     bad: list[BadImage] = []
+    read: dict[Path, _Image | None] = {}
     whole = _Yolo(names, {"train": []}, "kpt_shape" in config)
     for split, images in (("train", parts["train"]), ("val", parts[held_out])):
         if images:
-            read = [_image(path, image, whole, repairs, bad) for image in images]
-            whole.splits[split] = [image for image in read if image is not None]
+            # An image that both parts name is read once, so that what is wrong with it is counted once.
+            read |= {image: _image(path, image, whole, repairs, bad) for image in images if image not in read}
+            whole.splits[split] = [used for image in images if (used := read[image]) is not None]
     if bad and on_bad_image == "stop":
-        raise BadImage(bad[0].path, first_of([error.reason for error in bad], "more that cannot be read"))
+        reason = first_of([error.reason for error in bad], "more that cannot be read")
+        leaves = "leaves them out" if len(bad) > 1 else "leaves it out"
+        raise BadImage(bad[0].path, f"{reason}; --set data.on_bad_image=skip {leaves}")
     for split, used in whole.splits.items():
         if not used and (parts["train"] is not None or split != "train"):
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {_why(repairs, bad)}")
