@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from regard.data import open_detection
+from regard.data import check_detection, open_detection
 from regard.data.boxes.voc import fix_voc, open_voc
 from regard.data.boxes.yolo import fix_yolo, open_yolo
 from regard.errors import RegardError
@@ -150,7 +150,7 @@ def test_bad_names(yolo, names, told):
 
 def test_a_label_file_that_is_no_text_takes_its_image_out(yolo):
     (yolo / "labels" / "train" / "a.txt").write_bytes(b"\xff\xfe0\x00")
-    with pytest.raises(RegardError, match="1 label files cannot be read"):
+    with pytest.raises(RegardError, match="1 label files of images cannot be read"):
         open_detection(f"yolo:{yolo}")
     assert names_of(open_detection(f"yolo:{yolo}", on_bad_annotation="skip").train) == ["b.png"]
 
@@ -162,6 +162,16 @@ def test_an_image_that_cannot_be_read_can_be_skipped(yolo):
     data = open_detection(f"yolo:{yolo}", on_bad_image="skip")
     assert names_of(data.train) == ["b.png"]
     assert "a.png" in data.train.skipped[0]
+
+
+def test_the_check_tells_bad_images_and_bad_labels_at_once(yolo):
+    (yolo / "images" / "train" / "b.png").write_bytes(b"no image")
+    write(yolo / "labels" / "train" / "a.txt", "1 0.5 0.5 0.5 0.2\n0 0.5 nan 0.2 0.2\n")
+    for setting, severity in (("stop", "error"), ("skip", "warning")):
+        issues, _, _ = check_detection(f"yolo:{yolo}", on_bad_image=setting, on_bad_annotation=setting)
+        found = [issue.what for issue in issues if issue.severity == severity]
+        assert any(what.startswith(("1 images cannot be used", "1 images are left out")) for what in found), found
+        assert any("1 labels have numbers that are not finite" in what for what in found), found
 
 
 def lay_out_as_list(root: Path) -> None:

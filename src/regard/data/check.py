@@ -11,7 +11,7 @@ from regard.data.checks.boxes import Checked, DetectionSummary, check_opened_det
 from regard.data.checks.images import Summary, check_opened_images
 from regard.data.checks.issue import Issue
 from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
-from regard.data.images.files import OnBadImage
+from regard.data.images.files import BadImage, OnBadImage
 from regard.data.images.pixels import MAX_MEGAPIXELS
 from regard.data.open import open_detection, open_images, open_pairs, open_text
 from regard.data.text.pairs import OnBadLine
@@ -100,16 +100,20 @@ def check_detection(
     )
     if isinstance(address, DetectionData):
         return as_wanted(address)
+    opened = partial(
+        open_detection,
+        address,
+        val_fraction=val_fraction,
+        split_seed=split_seed,
+        on_bad_annotation="skip",
+        annotations=annotations,
+        max_megapixels=max_megapixels,
+    )
     try:
-        data = open_detection(
-            address,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            on_bad_image=on_bad_image,
-            on_bad_annotation="skip",
-            annotations=annotations,
-            max_megapixels=max_megapixels,
-        )
+        try:
+            data = opened(on_bad_image=on_bad_image)
+        except BadImage:  # YOLO's boxes need each image's size; what is left out is an error under "stop" all the same
+            data = opened(on_bad_image="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], DetectionSummary(0, 0, 0, 0, 0, {}), []
     return as_wanted(data)

@@ -248,10 +248,10 @@ def _annotated(root: Path, file: Path, images: FilesBelow, repairs: Repairs) -> 
     try:
         element = read_xml(file)
     except RegardError as error:
-        repairs.leave_out("annotation files cannot be read, and their images are left out", error)
+        repairs.leave_out("annotation files of images cannot be read", error)
         return None
     if element.tag != "annotation":
-        repairs.leave_out("XML files hold no <annotation>, and their images are left out", f"{file}: <{element.tag}>")
+        repairs.leave_out("XML files of images hold no <annotation>", f"{file}: <{element.tag}>")
         return None
     image = _image(root, file, _text(element, "filename"), images, repairs)
     size = _size(element, file, image, repairs)

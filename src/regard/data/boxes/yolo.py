@@ -152,8 +152,8 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage, 
         reason = first_of([error.reason for error in bad], "more that cannot be read")
         leaves = "leaves them out" if len(bad) > 1 else "leaves it out"
         raise BadImage(bad[0].path, f"{reason}; --set data.on_bad_image=skip {leaves}")
-    for split, used in whole.splits.items():
-        if not used and (parts["train"] is not None or split != "train"):
+    for split in whole.splits:
+        if not whole.splits[split] and (parts["train"] is not None or split != "train"):
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {_why(repairs, bad)}")
     _pass_over(path, whole, files, {*(parts["test"] or [])}, repairs)
     return whole
@@ -313,7 +313,7 @@ def _image(path: Path, file: Path, whole: _Yolo, repairs: Repairs, bad: list[Bad
         try:
             text = read_text(label_file)
         except RegardError as error:
-            repairs.leave_out("label files cannot be read, and their images are left out", str(error))
+            repairs.leave_out("label files of images cannot be read", str(error))
             return None
         image.lines = list(_lines(text, label_file, whole, repairs))
     try:

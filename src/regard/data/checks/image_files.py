@@ -83,11 +83,14 @@ def check_files(
     warning.
     """
     severity: Severity = "error" if on_bad_image == "stop" else "warning"
+    way_on = "; --set data.on_bad_image=skip takes the others" if severity == "error" else "; they are left out"
     issues: list[Issue] = []
     suspects: list[Suspect] = []
     if source.skipped:
-        what = f"{len(source.skipped)} images are left out: {first_few(source.skipped)}"
-        issues.append(Issue("warning", what, where))
+        few, count = first_few(source.skipped), len(source.skipped)
+        left_out = f"{count} images are left out: {few}"
+        what = left_out if severity == "warning" else f"{count} images cannot be used: {few}{way_on}"
+        issues.append(Issue(severity, what, where))
     faults = list(_faults(source, pixels=pixels))
     for kind in (MISSING, UNREADABLE, OTHER_SIZE):
         faulty = [(index, message) for index, of_kind, message in faults if of_kind == kind]
@@ -99,8 +102,7 @@ def check_files(
             if len(faulty) == len(source):
                 what += "; data.train_images and data.val_images say where they are"
             what += f"; {whole.file.hint(indices[faulty[0][0]])}"
-        what += "; --set data.on_bad_image=skip takes the others" if severity == "error" else "; they are left out"
-        issues.append(Issue(severity, what, where))
+        issues.append(Issue(severity, what + way_on, where))
         if kind == OTHER_SIZE:
             suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]
     return issues, suspects
