@@ -176,3 +176,14 @@ def test_of_two_categories_of_one_name_the_one_with_objects_counts(tmp_path):
         lists["annotations"] = [{"category_id": used}]
         (tmp_path / "a.json").write_text(json.dumps(lists), encoding="utf-8")
         assert DataIds.of_annotations(tmp_path / "a.json").of_classes(["ant", "bee"]) == [used, None]
+
+
+def test_ids_are_known_where_some_images_cannot_be_read(tmp_path):
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n", encoding="utf-8")
+    for part in ("train", "val"):
+        (tmp_path / "images" / part).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 6)).save(tmp_path / "images" / part / f"{part}{number}.png")
+    (tmp_path / "images" / "train" / "train1.png").write_bytes(b"no image")
+    ids = DataIds.of_data(f"yolo:{tmp_path}")
+    assert [Path(path).name for path in ids.paths] == ["train0.png", "train2.png", "val0.png", "val1.png", "val2.png"]

@@ -36,7 +36,7 @@ class DataIds:
     @classmethod
     def of_data(cls, address: str) -> "DataIds":
         """Of the images with boxes behind an address. Data that have no ids count their images from 1."""
-        found = open_detection(address, val_fraction=None, on_bad_annotation="skip")
+        found = open_detection(address, val_fraction=None, on_bad_image="skip", on_bad_annotation="skip")
         sources = [found.train] if found.val is found.train else [found.train, found.val]
         return cls(
             address,
