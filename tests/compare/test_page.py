@@ -27,7 +27,7 @@ from regard.api.training import train_run
 from regard.cli.main import main
 from regard.compare import Failure, Report, contender, write_report
 from regard.draw.names import readable
-from regard.files import write_json
+from regard.files import printable, write_json
 from regard.recipes import load_recipe
 from regard.training import Run, load_classifier
 from regard.training.push_to_hub import model_card
@@ -237,7 +237,7 @@ def test_every_name_stands_in_tables_and_files(hostile_run, tmp_path, monkeypatc
     for rows in ((tmp_path / "evaluation.csv").read_bytes(), told("evaluate", hostile_run, "--csv")):
         head, *others = csv.reader(io.StringIO(rows.decode(), newline=""))
         assert head == ["name", "precision", "recall", "f1", "images"]
-        assert sorted(row[0] for row in others) == sorted(map(readable, NAMES))
+        assert sorted(row[0] for row in others) == sorted(map(printable, NAMES))
         assert {len(row) for row in others} == {5}
     image = next((hostile_run.parent / "data" / "\udcff").iterdir())
     assert told("explain", hostile_run, image, "-o", tmp_path) == os.fsencode(tmp_path / f"{image.stem}-mixing.png\n")
