@@ -106,6 +106,7 @@ def used(program: str, tmp_path: Path, **environment: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_on_a_system_like_windows(tmp_path):
     used(WINDOWS, tmp_path)
 

@@ -613,7 +613,7 @@ def test_an_unknown_recipe_offers_the_nearest():
 
 def test_compare_mixers(tmp_path, tiny):
     few = {**tiny, "max_steps": 1, "device": "cpu"}
-    found = regard.compare_mixers(["attention", "none"], out=tmp_path / "compared", **few)
+    found = regard.compare_mixers(["attention", "none"], seeds=1, out=tmp_path / "compared", **few)
     assert [contender.name for contender in found] == ["attention", "none"]
     assert (tmp_path / "compared" / "report.html").is_file()
     assert regard.load(tmp_path / "compared" / "none-seed-0", device="cpu").model.config.mixer == "none"

@@ -18,6 +18,7 @@ def wait_for(process: subprocess.Popen, reached) -> None:
         assert process.poll() is None, process.stderr and process.stderr.read()
 
 
+@pytest.mark.slow
 def test_of_two_trainings_into_one_new_folder_one_runs(tiny_train, tmp_path):
     """Started at once, in processes of their own."""
     path = tmp_path / "run"
