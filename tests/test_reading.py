@@ -5,11 +5,17 @@ import os
 import pytest
 
 from regard.errors import RegardError
-from regard.reading import read_json, read_text, read_toml, read_xml, read_yaml
+from regard.reading import parse_toml, read_json, read_text, read_xml, read_yaml
 
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (98 + i, 98 + i, b", ".join([b"*%c" % (97 + i)] * 9)) for i in range(9)
 )
+
+
+def read_toml(file):
+    return parse_toml(read_text(file), str(file))
+
+
 BAD = {
     "a bomb of aliases": (read_yaml, BOMB, "aliases make more than 1,000,000 values"),
     "many aliases": (read_yaml, b"a: &a 1\nb: [" + b"*a, " * 101 + b"*a]", "has more than 100 aliases"),

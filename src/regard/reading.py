@@ -67,10 +67,6 @@ def parse_json(text: str | bytes, where: str) -> Any:
     return values
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    return parse_toml(read_text(path, most=4 * MB), str(path))
-
-
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         values = tomllib.loads(text)

@@ -103,8 +103,6 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None, *, of_ru
     An override that is None takes the file's value out, so that the default holds. The recipe `of_run`, in a run
     folder, may hold a preset's old name, and keys of another task: older versions wrote them all.
     """
-    if not path.exists():
-        raise RegardError(f"{path}: cannot be read: No such file or directory")
     try:
         text = read_bytes(path, most=_MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:

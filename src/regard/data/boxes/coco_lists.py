@@ -39,7 +39,6 @@ def collecting_no_cycles() -> Iterator[None]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object that a file holds. RegardError for what is no JSON, no object, too large or no regular file."""
     try:
-        path.stat()
         size = require_file(path)
         if size > LARGEST_FILE:
             raise RegardError(

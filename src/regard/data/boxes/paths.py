@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -37,7 +37,7 @@ class FilesBelow:
             (self._by_name, parts[-1], "paths are written in another way"),
             (self._by_stem, PurePosixPath(parts[-1]).stem, "files have another ending than stated"),
         ):
-            tails = [(_common_tail(parts[:-1], _plain(name).split("/")[:-1]), name) for name in known.get(key, [])]
+            tails = [(common_tail(parts[:-1], _plain(name).split("/")[:-1]), name) for name in known.get(key, [])]
             longest = max(tails, default=(0, ""))[0]
             best = [name for tail, name in tails if tail == longest]
             if len(best) == 1:
@@ -49,7 +49,7 @@ class FilesBelow:
         found, how = self.find(stated)
         if found is not None:
             folders = _plain(found.relative_to(self.folder).as_posix()).split("/")[:-1]
-            if _common_tail(folders, _plain(stated).split("/")[:-1]) < len(folders):
+            if common_tail(folders, _plain(stated).split("/")[:-1]) < len(folders):
                 return None, ""
         return found, how
 
@@ -65,17 +65,6 @@ class FilesBelow:
         near = get_close_matches(parts[-1], known, n=1, cutoff=0.8)
         meant = f", perhaps {known[near[0]]} is meant" if near else ""
         return f"{self.folder} holds {len(self.exact)} others: {first_few(sorted(self.exact))}{meant}"
-
-
-def is_inside(path: PurePath, folder: Path) -> bool:
-    """Whether `folder / path` stays in the folder, as far as the path itself says."""
-    whole = Path(folder / path)
-    depth = 0
-    for part in whole.relative_to(folder).parts if whole.is_relative_to(folder) else ("..",):
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return False
-    return True
 
 
 def stays_inside(name: Any) -> bool:
@@ -115,7 +104,8 @@ def _plain(path: str) -> str:
     return normalize("NFC", "/".join(parts)).casefold()
 
 
-def _common_tail(first: list[str], second: list[str]) -> int:
+def common_tail(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many parts two paths have in common, from their ends."""
     count = 0
     for one, other in zip(reversed(first), reversed(second), strict=False):
         if one != other:

@@ -6,6 +6,7 @@ the image. A polygon or an oriented box becomes the box around it.
 
 import math
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from unicodedata import normalize
 
 import torch
 
-from regard.data.boxes.paths import FilesBelow, is_inside
+from regard.data.boxes.paths import FilesBelow, stays_inside
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, OnBadImage, check_header
@@ -262,7 +263,7 @@ def _place(path: Path, config: dict[str, Any], stated: str) -> Path | None:
     for tail in tried:
         place = path.joinpath(*tail)  # os.path says no to names that no system takes; Path's own tests raise
         there = os.path.isdir(place) or (os.path.isfile(place) and place.suffix == ".txt")  # noqa: PTH112, PTH113
-        if there and is_inside(Path(*tail), path):
+        if there and stays_inside(posixpath.normpath("/".join(tail))):
             return place
     return None
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from regard.data import open_detection
+from regard.data.boxes.paths import common_tail
 from regard.errors import RegardError, first_few
 from regard.reading import read_json
 
@@ -81,7 +82,7 @@ class DataIds:
     def _index(self, file: Path) -> tuple[int, bool]:
         """The place of a file among the images, and whether its folder agrees too, as far as one is stated."""
         own = file.absolute().parts
-        scored = [(_agreeing(own, parts), index, parts) for index, parts in self._places.get(file.name, ())]
+        scored = [(common_tail(own, parts), index, parts) for index, parts in self._places.get(file.name, ())]
         best = max((score for score, _, _ in scored), default=0)
         nearest = [(index, parts) for score, index, parts in scored if score == best]
         if not nearest:
@@ -114,13 +115,3 @@ def _parts(path: str) -> tuple[str, ...]:
     """Of a path as any system writes it."""
     parts = (PureWindowsPath(path) if "\\" in path else PurePosixPath(path)).parts
     return parts or (path,)
-
-
-def _agreeing(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many parts two paths have in common, from their ends."""
-    count = 0
-    for left, right in zip(reversed(one), reversed(other), strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
