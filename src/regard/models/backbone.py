@@ -183,6 +183,11 @@ def create_backbone(
     return TimmBackbone(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm, reductions=reductions)
 
 
+def vit_stride(name: str) -> int | None:
+    """The stride of a ViT's only map; None for other networks."""
+    return DINOV2[name].patch_size if name in DINOV2 else None
+
+
 def timm_model(name: str) -> nn.Module:
     """timm's whole model, with random weights."""
     import timm
