@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from regard.data.boxes.repairs import *
     from regard.data.boxes.sources import *
     from regard.data.boxes.transforms import *
+    from regard.data.boxes.views import *
     from regard.data.check import *
     from regard.data.checks.boxes import *
     from regard.data.checks.images import *
@@ -64,6 +65,7 @@ _OFFERED = {
         "DetectionAugmentation DetectionPreprocessing IMAGENET_MEAN IMAGENET_STD "
         "detection_evaluation_transform detection_training_transform"
     ),
+    "boxes.views": "Views Window",
     "check": "check_data check_detection check_images check_pairs check_text",
     "checks.boxes": "DetectionSummary check_opened_detection queries_for",
     "checks.images": "Summary check_image_files check_opened_images",

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from regard.errors import RegardError, shown, unknown
-from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone
+from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone, vit_stride
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
@@ -56,6 +56,7 @@ __all__ = [
     "create_backbone",
     "current_name",
     "unknown_model",
+    "vit_stride",
 ]
 
 

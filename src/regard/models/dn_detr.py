@@ -34,6 +34,8 @@ class DNDETRConfig:
     backbone: str = "resnet50"
     """Any of timm's models that has feature maps; or a model with a single map (`sasa_resnet50`, `dinov2_vits14`), if
     one of `strides` is the stride of that map."""
+    backbone_blocks: tuple[Count, ...] = ()
+    """Blocks of a backbone that is a ViT, counted from 1, whose patches are joined; the last one alone unless given."""
     frozen_norm: bool = True
     """The backbone's batch norms are constants, as for pretrained weights."""
     strides: Strides = (8, 16, 32)
@@ -106,7 +108,11 @@ class DNDETR(nn.Module):
         dim, strides, own = config.embed_dim, config.strides, vit_stride(config.backbone)
         finer = strides.index(own) if own in strides else 0
         self.backbone = create_backbone(
-            config.backbone, in_chans=config.in_chans, frozen_norm=config.frozen_norm, reductions=strides[finer:]
+            config.backbone,
+            in_chans=config.in_chans,
+            frozen_norm=config.frozen_norm,
+            reductions=strides[finer:],
+            blocks=config.backbone_blocks,
         )
         of_both: dict[str, Any] = {key: getattr(config, key) for key in ("mlp_ratio", "dropout", "activation")}
         self.pyramid = HybridEncoder(

@@ -35,7 +35,11 @@ class Task(Protocol):
     def check(self) -> Sequence[Issue]:
         """Issues of the data, before anything is trained: errors stop a run, warnings are reported."""
 
-    def build_model(self) -> nn.Module: ...
+    def build_model(self) -> nn.Module:
+        """What learns: the model, perhaps without a part that is frozen and whose features are stored."""
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The model that predicts, with the weights of one that learns."""
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The samples of each step. RegardError if the processes and micro-batches do not divide the batch size."""

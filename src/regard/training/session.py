@@ -190,14 +190,14 @@ class Session:
         if better and math.isfinite(score):
             progress.best, progress.best_step = score, progress.step
             if self.main:
-                self.run.save_weights(self.kept_model, self.run.best_file)
+                self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
         progress.seconds = self._agreed_seconds()
 
     def save(self) -> None:
         """Writes the kept weights, and a state to resume from."""
         if self.main:
             self.state.make_folder()  # first: weights without it mean that the states are gone
-            self.run.save_weights(self.kept_model, self.run.weights_file)
+            self.run.save_weights(self.task.whole(self.kept_model), self.run.weights_file)
         self.state.save(self.progress)
 
     def finish(self) -> dict[str, Any]:
@@ -234,6 +234,7 @@ class Session:
 
     def _summary(self) -> dict[str, Any]:
         task, progress, accelerator = self.task, self.progress, self.accelerator
+        whole = task.whole(self.plain_model)
         return {
             **progress.metrics,
             "best": {task.main_metric: progress.best, "step": progress.best_step},
@@ -243,8 +244,8 @@ class Session:
             f"{task.unit}_per_second": round(progress.samples / max(progress.training_seconds, 1e-9), 1),
             f"skipped_{task.unit}": len(task.skipped) + len(set(gather_object(progress.skipped))),
             "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
-            "flops": task.flops(self.plain_model),
-            "parameters": sum(parameter.numel() for parameter in self.plain_model.parameters()),
+            "flops": task.flops(whole),
+            "parameters": sum(parameter.numel() for parameter in whole.parameters()),
             "seed": self.recipe.seed,
             "processes": accelerator.num_processes,
             "versions": versions(),

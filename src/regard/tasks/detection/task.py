@@ -34,7 +34,7 @@ from regard.data import (
 from regard.errors import RegardError
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
-from regard.models import DETR, DNDETR, DNDETRConfig, build
+from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build
 from regard.recipes import DetectionDataSection, DetectionRecipe
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.predictor import Detector
@@ -76,6 +76,7 @@ class DetectionTask:
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
             decoding=self.data.decoding,
+            divisor=options.divisor,
         )
         if recipe.augment.varies:
             closer = max(recipe.augment.scale_jitter[1], 1)
@@ -127,8 +128,14 @@ class DetectionTask:
                 raise RegardError(f"{error}; the recipe {self.recipe.otherwise} starts from scratch") from None
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
-        if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
+        if options.learn_blocks is not None:
+            assert isinstance(model.backbone, ViTBackbone)  # the recipe allows no other
+            model.backbone.freeze_but_last(options.learn_blocks)
+        elif self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -207,11 +214,7 @@ class DetectionTask:
         """For an image of the size that most training images are resized to."""
         if not isinstance(model, DETR | DNDETR):
             return 0
-        from regard.data.boxes.transforms import resized
-
-        sizes = torch.tensor(
-            [resized(*size, self.preprocessing.shortest, self.preprocessing.longest) for size in self.train.sizes]
-        )
+        sizes = torch.tensor([self.preprocessing.resized(*size) for size in self.train.sizes])
         height, width = sizes.mode(0).values.tolist()
         return model.flops(height, width)
 

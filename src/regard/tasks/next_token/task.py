@@ -45,6 +45,9 @@ class NextTokenTask:
         model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         return model
 
+    def whole(self, model: nn.Module) -> nn.Module:
+        return model
+
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The windows of each step, from the first step on."""
         count = num_windows(len(self._tokens), self.config.context)

@@ -67,6 +67,9 @@ class Seq2SeqTask:
             model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         return model
 
+    def whole(self, model: nn.Module) -> nn.Module:
+        return model
+
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The pairs of each step, from the first step on."""
         return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
