@@ -6,9 +6,10 @@ from annotated_types import Interval
 from pydantic import Field, PositiveFloat, model_validator
 
 from regard.models import DETRConfig, DNDETRConfig
-from regard.recipes.recipe import Recipe
+from regard.recipes.recipe import Recipe, is_default, require_frozen
 from regard.recipes.sections import (
     Count,
+    FeaturesSection,
     Fraction,
     ImageAugmentSection,
     ImageDataSection,
@@ -103,3 +104,9 @@ class DetectionRecipe(Recipe):
     data: DetectionDataSection
     augment: DetectionAugmentSection = DetectionAugmentSection()
     train: DetectionTrainSection
+    features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
+
+    @model_validator(mode="after")
+    def _keeps_features(self) -> "DetectionRecipe":
+        require_frozen(self.features, getattr(self.model, "freeze", "none"))
+        return self
