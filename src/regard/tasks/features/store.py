@@ -108,7 +108,7 @@ class FeatureStore:
             try:
                 path = self._path(key)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, lambda beside: beside.write_bytes(data))
+                write_whole(path, lambda beside: beside.write_bytes(data), flushed=False)
             except (OSError, RegardError) as error:
                 self._refused(error)
             else:
