@@ -6,9 +6,10 @@ from annotated_types import Interval
 from pydantic import Field, PositiveFloat, model_validator
 
 from regard.models import DETRConfig, DNDETRConfig, vit_stride
-from regard.recipes.recipe import Recipe, changed
+from regard.recipes.recipe import Recipe, changed, is_default, require_frozen
 from regard.recipes.sections import (
     Count,
+    FeaturesSection,
     Fraction,
     ImageAugmentSection,
     ImageDataSection,
@@ -114,6 +115,7 @@ class DetectionRecipe(Recipe):
     data: DetectionDataSection
     augment: DetectionAugmentSection = DetectionAugmentSection()
     train: DetectionTrainSection
+    features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DetectionRecipe":
@@ -138,4 +140,5 @@ class DetectionRecipe(Recipe):
                 raise ValueError("model.learn_blocks: with model.freeze no block of the backbone learns")
             if vit_stride(config.backbone) is None:
                 raise ValueError(f"model.learn_blocks is for a backbone that is a ViT; {config.backbone} is none")
+        require_frozen(self.features, model.freeze)
         return self

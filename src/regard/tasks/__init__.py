@@ -10,7 +10,8 @@ The files, in the order in which a run meets them:
     predictor.py          the base of all predictors: device, `from_metadata`, one input or many
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
-    features.py           what the head of a classifier reads: cached for training a head, or compared (k-NN)
+    features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
+    classification/cached.py    a head that learns from them
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
@@ -27,7 +28,7 @@ from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation
 from regard.tasks.detection.predictor import Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
-from regard.tasks.features import features_of, nearest_neighbours
+from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask

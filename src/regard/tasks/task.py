@@ -19,6 +19,9 @@ class Task(Protocol):
     """The metric that decides which weights are the best."""
     larger_is_better: bool
 
+    progress: Any
+    """The bar that shows what is computed before the first step: `regard.training.Bar`, or None."""
+
     data: Any
     """What was opened: both parts of it."""
 

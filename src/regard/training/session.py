@@ -47,6 +47,7 @@ class Session:
         self.bar = bar or Bar(visible=main).part(0, folder.name)
         found = self._found() if resume else None
         self.task = task = create_task(recipe)
+        task.progress = self.bar
         _require_workers(recipe.data.num_workers)
         _require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)
@@ -70,8 +71,8 @@ class Session:
             watch_finite(self.plain_model)
         self.progress = Progress() if found is None else self.state.load(found)
         order.start_step = self.progress.step
-        self._batches = iter(task.training_loader(order))
         self._started = time.monotonic() - self.progress.seconds
+        self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
         self._step_started, self.rate = 0.0, 0.0
         if main and not self.over:
             run.summary_file.unlink(missing_ok=True)  # of a shorter budget

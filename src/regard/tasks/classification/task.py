@@ -24,10 +24,11 @@ from regard.data import (
 )
 from regard.models import SASAResNet, ViT, build
 from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
+from regard.tasks.classification.cached import CachedFeatures
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
-from regard.tasks.features import CachedFeatures
+from regard.tasks.features.extract import ShowsProgress
 from regard.tasks.task import training_order
 from regard.weights import chosen_pretrained, load_weights
 
@@ -41,6 +42,7 @@ class ClassificationTask:
     unit = "images"
     main_metric = "accuracy"
     larger_is_better = True
+    progress: ShowsProgress | None = None
 
     def __init__(self, recipe: ClassificationRecipe) -> None:
         self.recipe = recipe
@@ -97,8 +99,8 @@ class ClassificationTask:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
-            self._cached = CachedFeatures(model)
-            self._cached.freeze()
+            data = self.recipe.data
+            self._cached = CachedFeatures(model, self.data, self.preprocessing, self.recipe.features, data.on_bad_image)
         return model
 
     def whole(self, model: nn.Module) -> nn.Module:
@@ -112,7 +114,8 @@ class ClassificationTask:
         """Endless batches: augmented images, or cached features of a frozen backbone."""
         recipe = self.recipe
         if self._cached is not None and order.world_size == 1:
-            return self._cached.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
+            self._cached.progress = self.progress
+            return self._cached.batches(order)
         transform = training_transform(
             self.preprocessing,
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
@@ -144,7 +147,9 @@ class ClassificationTask:
         return Classifier(model, self.data.class_names, self.preprocessing)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
-        """The evaluation of this process's shard of the held-out images."""
+        """The evaluation of this process's shard of the held-out images, from cached features where there are any."""
+        if self._cached is not None:
+            return self._cached.evaluate(model, rank=rank, world_size=world_size)
         was_training = model.training
         shard = self.predictor(model).evaluate(
             self.data.val,

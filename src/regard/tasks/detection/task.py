@@ -48,6 +48,7 @@ class DetectionTask:
     unit = "images"
     main_metric = "ap"
     larger_is_better = True
+    progress: Any = None
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         self.recipe = recipe

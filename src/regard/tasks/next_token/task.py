@@ -23,6 +23,7 @@ class NextTokenTask:
     unit = "windows"
     main_metric = "bits_per_byte"
     larger_is_better = False
+    progress: Any = None
 
     def __init__(self, recipe: NextTokenRecipe) -> None:
         self.recipe = recipe

@@ -27,6 +27,7 @@ class Seq2SeqTask:
     unit = "pairs"
     main_metric = "exact_match"
     larger_is_better = True
+    progress: Any = None
 
     def __init__(self, recipe: Seq2SeqRecipe) -> None:
         self.recipe = recipe
