@@ -58,7 +58,9 @@ class Calibration:
         suppression = "no suppression" if self.nms is None else f"suppression at IoU {self.nms:g}"
         if self.source == "default":
             why = "nothing was held out to measure them on"
-            if self.images:
+            if self.objects >= LEAST_OBJECTS:
+                why = "the model's numbers are not finite"
+            elif self.images:
                 many = f"{self.objects} object{'s' * (self.objects != 1)}"
                 why = f"the images to measure them on hold {many}, and {LEAST_OBJECTS} are needed"
             return f"{suppression} and score {DEFAULT_THRESHOLD:g} by default: {why}"
@@ -93,7 +95,7 @@ class Calibration:
             raise RegardError(
                 f"{where}: calibration.thresholds must have a number for each class, got {shown(by_name)}"
             )
-        for name, number in {**by_name, "threshold": values["threshold"]}.items():
+        for name, number in (*by_name.items(), ("threshold", values["threshold"])):
             if type(number) not in (int, float) or not 0 <= number <= 1:
                 raise RegardError(
                     f"{where}: calibration: {shown(name)} has {shown(number)}, which is no score from 0 to 1"
@@ -114,7 +116,7 @@ class Calibration:
 
 
 def calibrated(found: DetectionEvaluation, nms: float | str, counted: int) -> Calibration:
-    """What suits the images of an evaluation: the overlap of the highest AP, then of each class the score of largest F1.
+    """What suits the images of an evaluation: the overlap of the highest AP, then each class's score of the largest F1.
 
     found: the detections of all queries, unsuppressed. nms: what the recipe says, "auto", "off" or an overlap. counted:
     how many detections of an image count for AP. With fewer than 50 objects, or numbers that are not finite, the

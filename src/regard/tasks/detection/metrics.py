@@ -66,7 +66,7 @@ class DetectionEvaluation:
     raw: tuple[Detections, ...] | None = None
     """The detections before that; None where `found` are they."""
     thresholds: tuple[float, ...] | None = None
-    """The least score of each class that the detector reports; 0.5 where it does not say."""
+    """The least score of each class that the detector reports; None: 0.5."""
 
     def __len__(self) -> int:
         return len(self.found)
@@ -157,9 +157,10 @@ class DetectionEvaluation:
     def confusion(self, threshold: float | None = None, min_iou: float = 0.5) -> Int64[Tensor, "classes classes"]:
         """The number of objects of class i (row) that were detected as class j (column); the last is the background.
 
-        Detections with a score of at least `threshold` are matched in the order of their scores; unless given it is
-        that of each class in `thresholds`, else 0.5. Each takes the free object of highest IoU, whatever its class, if the IoU is at least `min_iou`; else its row is the background.
-        The column of an object without a detection is the background. Crowds are left out.
+        Detections with a score of at least `threshold`, or unless given that of their class in `thresholds`, are
+        matched in the order of their scores. Each takes the free object of highest IoU, whatever its class, if the IoU
+        is at least `min_iou`; else its row is the background. The column of an object without a detection is the
+        background. Crowds are left out.
         """
         count = len(self.class_names)
         table = torch.zeros(count + 1, count + 1, dtype=torch.int64)

@@ -188,7 +188,7 @@ class Detector(ImagePredictor[Detections]):
             if not unsound:  # the loss leaves out what is not finite, so that it would be 0
                 total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
             not_finite += unsound
-            every = self._decoded(output, batch.stored_sizes, batch.names, 0.0)
+            every = self._decoded(output, batch.stored_sizes, batch.names, torch.zeros(1))
             raw += [one.chosen(slice(counted)) for one in every]
             if overlap is not None:
                 found += [suppressed(one, overlap, counted) for one in every]
@@ -208,6 +208,17 @@ class Detector(ImagePredictor[Detections]):
             raw=None if overlap is None else tuple(raw),
             thresholds=None if self.calibration is None else self.calibration.thresholds,
         )
+
+    def least_scores(self, threshold: Threshold = "auto") -> tuple[float, ...]:
+        """The least score of each class that `predict` reports. RegardError for what is neither a score nor "auto"."""
+        if isinstance(threshold, str):
+            if threshold != "auto":
+                raise RegardError(f"threshold is {shown(threshold)}; it must be auto, or a number between 0 and 1")
+            if self.calibration is not None:
+                return self.calibration.thresholds
+            threshold = DEFAULT_THRESHOLD
+        require_fraction("threshold", threshold)
+        return (float(threshold),) * len(self.class_names)
 
     @torch.inference_mode()
     def box_refinement(self, image: OneImage) -> BoxRefinement:
@@ -241,18 +252,10 @@ class Detector(ImagePredictor[Detections]):
     def _answering(
         self, threshold: Threshold, nms: NMS, most: int | None
     ) -> Callable[[Sequence[LoadedImage]], list[Detections]]:
-        if isinstance(threshold, str) and threshold != "auto":
-            raise RegardError(f"threshold is {shown(threshold)}; it must be auto, or a number between 0 and 1")
-        if not isinstance(threshold, str):
-            require_fraction("threshold", threshold)
+        least = torch.tensor(self.least_scores(threshold))
         if most is not None:
             require_count("max_detections", most)
-        least = self._least() if isinstance(threshold, str) else threshold
         return partial(self._answers, least=least, overlap=self._overlap(nms), most=most)
-
-    def _least(self) -> float | Tensor:
-        """The least score that is reported, or that of each class."""
-        return DEFAULT_THRESHOLD if self.calibration is None else torch.tensor(self.calibration.thresholds)
 
     def _overlap(self, nms: object) -> float | None:
         """The IoU above which boxes are suppressed; None: none are."""
@@ -261,7 +264,7 @@ class Detector(ImagePredictor[Detections]):
         return overlap_of(nms, auto=True)
 
     def _answers(
-        self, images: Sequence[LoadedImage], least: float | Tensor, overlap: float | None, most: int | None
+        self, images: Sequence[LoadedImage], least: Tensor, overlap: float | None, most: int | None
     ) -> list[Detections]:
         output = self._output(*pad([image.prepared for image in images]))
         names = [image.name for image in images]
@@ -300,9 +303,9 @@ class Detector(ImagePredictor[Detections]):
         output: tuple[Tensor, Tensor],
         sizes: Sequence[tuple[int, int]],
         names: Sequence[str],
-        least: float | Tensor,
+        least: Tensor,
     ) -> list[Detections]:
-        """The last layer's predictions in pixels of at least a score, or that of their class; the most certain first.
+        """The last layer's predictions in pixels, of at least the score of their class, the most certain first.
 
         With a softmax, each query gives its best class. With sigmoids, every pair of a query and a class counts, so
         that a query in doubt may name two classes. Those that are not finite are left out, and a warning counts them.

@@ -29,7 +29,10 @@ def suppressed(found: Detections, overlap: float, most: int | None = None) -> De
 
 
 def twins(found: Detections, score: float = TWIN_SCORE, overlap: float = TWIN_IOU) -> tuple[int, int]:
-    """How many boxes of at least `score` have a twin: another of their class at an IoU above `overlap`; and of how many."""
+    """How many boxes have a twin, another one of their class at an IoU above `overlap`; and how many boxes there are.
+
+    Only boxes of at least `score` count.
+    """
     sure = found.above(score)
     same = sure.labels[:, None] == sure.labels
     same.fill_diagonal_(False)
