@@ -1,6 +1,6 @@
 """The recipe of detection."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 from pydantic import Field, PositiveFloat, model_validator
@@ -14,7 +14,9 @@ from regard.recipes.sections import (
     ImageAugmentSection,
     ImageDataSection,
     ImageModelSection,
+    OpenFraction,
     Pixels,
+    Section,
     TrainSection,
 )
 
@@ -109,12 +111,37 @@ class DetectionTrainSection(TrainSection):
 _OF_VIEWS = ("flip", "scale_jitter", "colour")
 
 
+class EvaluateSection(Section):
+    """What is done with the boxes of the trained model."""
+
+    nms: Literal["auto", "off"] | OpenFraction = "off"
+    """Non-maximum suppression: the IoU above which a box is left out for a more certain one of its class; `off`: none
+    is. `auto` measures at the end of the training whether it helps, and at which IoU."""
+    calibration: Fraction = 0.0
+    """Fraction of the training images that is held out of training to measure that, and the least score of each class;
+    0.1 unless `nms` is off. With fewer than 50 objects in it, all images are trained on, and nothing is measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measures(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("nms", "off") != "off":
+            return {"calibration": 0.1, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> "EvaluateSection":
+        if self.calibration > 0.5:
+            raise ValueError(f"evaluate.calibration is {self.calibration:g}; at most half of the images are held out")
+        return self
+
+
 class DetectionRecipe(Recipe):
     task: Literal["detection"]
     model: DetectionModelSection
     data: DetectionDataSection
     augment: DetectionAugmentSection = DetectionAugmentSection()
     train: DetectionTrainSection
+    evaluate: EvaluateSection = EvaluateSection()
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
     @model_validator(mode="after")

@@ -23,9 +23,10 @@ from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
 from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
-from regard.tasks.detection.predictor import Detector
+from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
 from regard.tasks.features.neighbours import features_of, nearest_neighbours
@@ -42,10 +43,12 @@ from regard.tasks.task import Task
 
 __all__ = [
     "FIGURES",
+    "NMS",
     "PREDICTORS",
     "TASKS",
     "Alignment",
     "BoxRefinement",
+    "Calibration",
     "ClassAP",
     "ClassFigures",
     "ClassificationTask",

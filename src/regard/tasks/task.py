@@ -1,6 +1,6 @@
 """What the training loop asks of a task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -60,6 +60,12 @@ class Task(Protocol):
 
     def metrics(self, shards: Sequence[Any]) -> dict[str, float]:
         """The metrics over the shards of all processes."""
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        """What is measured on the trained model once, for its metadata; the task's evaluations use it from then on.
+
+        Every process calls it, with the same model. `tell` shows a line. Empty where there is nothing to measure.
+        """
 
     def flops(self, model: nn.Module) -> int:
         """Operations for one sample, by formula; 0 where there is none."""

@@ -176,10 +176,7 @@ class Session:
     def evaluate(self) -> None:
         """Evaluates the kept weights on all processes; keeps them apart if they are the best so far."""
         task, progress = self.task, self.progress
-        if self.world_size > 1:
-            # Batch norms have statistics of each process's own images; those of the main process are kept.
-            for buffer in self.kept_model.buffers():
-                broadcast(buffer)
+        self._agree_on_buffers()
         shards = gather_object([task.evaluate(self.kept_model, rank=self.rank, world_size=self.world_size)])
         progress.metrics = task.metrics(shards)
         for shard in shards:
@@ -193,6 +190,27 @@ class Session:
             if self.main:
                 self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
         progress.seconds = self._agreed_seconds()
+
+    def end(self) -> None:
+        """After the last step: what the task measures on the trained model, and the last evaluation and state.
+
+        Metadata that hold what was measured come last, so that a run that is killed meanwhile does all of this again.
+        """
+        self._agree_on_buffers()
+        measured = self.task.finish(self.kept_model, self.bar.tell)
+        known = on_main(self.accelerator, self.run.metadata) if measured else {}
+        is_new = any(known.get(key) != value for key, value in measured.items())
+        if is_new or self.progress.evaluated_step != self.progress.step:
+            self.evaluate()
+        self.save()
+        if is_new and self.main:
+            self.run.add_metadata(measured)
+
+    def _agree_on_buffers(self) -> None:
+        """Batch norms have statistics of each process's own images; those of the main process are kept."""
+        if self.world_size > 1:
+            for buffer in self.kept_model.buffers():
+                broadcast(buffer)
 
     def save(self) -> None:
         """Writes the kept weights, and a state to resume from."""

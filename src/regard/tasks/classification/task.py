@@ -1,6 +1,6 @@
 """Image classification: the data, the model and the loss that a recipe asks for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,9 @@ class ClassificationTask:
     def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
         """`accuracy`, `top5` and `loss` over the shards of all processes."""
         return Evaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         return model.flops() if isinstance(model, ViT | SASAResNet) else 0

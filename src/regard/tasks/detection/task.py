@@ -1,7 +1,7 @@
 """Object detection: the data, the model and the loss that a recipe asks for."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,20 +26,26 @@ from regard.data import (
     TrainingOrder,
     cached,
     check_opened_detection,
+    data_root,
     detection_training_loader,
     detection_training_transform,
     no_room_for,
     open_detection,
 )
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
 from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build
 from regard.recipes import DetectionDataSection, DetectionRecipe
+from regard.tasks.detection.calibration import Calibration, calibrated
+from regard.tasks.detection.calibration_images import enough, held_for_calibration, objects_in
 from regard.tasks.detection.metrics import DetectionEvaluation
-from regard.tasks.detection.predictor import Detector
+from regard.tasks.detection.predictor import Detector, counted_detections
 from regard.tasks.task import training_order
 from regard.weights import load_pretrained_backbone, load_weights
+
+# So many detections for each that counts are looked at when suppression is chosen, so that enough of them stay.
+CANDIDATES = 3
 
 
 class DetectionTask:
@@ -79,6 +85,7 @@ class DetectionTask:
             decoding=self.data.decoding,
             divisor=options.divisor,
         )
+        self.calibration_images, self.calibration = self._held_out()
         if recipe.augment.varies:
             closer = max(recipe.augment.scale_jitter[1], 1)
             self.train = ResizedDetectionSource(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
@@ -89,6 +96,24 @@ class DetectionTask:
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
+
+    def _held_out(self) -> tuple[DetectionSource | None, Calibration | None]:
+        """The images that are taken out of `train` to measure on them at the end, and what holds until then.
+
+        Where these would hold too few objects, and where it is evaluated on what it is trained on, all are trained on.
+        """
+        options, names = self.recipe.evaluate, self.data.class_names
+        if options.nms == "off" and not options.calibration:
+            return None, None
+        if not options.calibration or self.recipe.data.validate_on == "train":
+            return None, Calibration.default(options.nms, names)
+        root = data_root(self.data.address)
+        rest, held = held_for_calibration(self.train, options.calibration, self.recipe.data.split_seed, root)
+        default = Calibration.default(options.nms, names, len(held), objects_in(held))
+        if not enough(held):
+            return None, default
+        self.train = rest
+        return held, default
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -192,7 +217,7 @@ class DetectionTask:
         return self._loss(output.logits, output.boxes_cxcywh, batch.labels, batch.boxes_cxcywh).total
 
     def predictor(self, model: nn.Module) -> Detector:
-        return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing)
+        return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing, self.calibration)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> DetectionEvaluation:
         """The evaluation of this process's shard of the held-out images."""
@@ -211,6 +236,26 @@ class DetectionTask:
         """COCO's figures and the loss over the shards of all processes."""
         return DetectionEvaluation.joined(shards).metrics()
 
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        """Chooses suppression and the least scores, on the images that were held out of training for this."""
+        if self.calibration is None:
+            return {}
+        if self.calibration_images is not None:
+            was_training, counted = model.training, counted_detections(self.calibration_images.objects)
+            found = self.predictor(model).evaluate(
+                self.calibration_images,
+                num_workers=self.recipe.data.num_workers,
+                on_bad_image="skip",  # a trained model shall not be lost for one
+                max_detections=CANDIDATES * counted,
+                nms="off",
+            )
+            model.train(was_training)
+            if found.skipped:
+                tell(f"warning: not measured on what cannot be read: {first_few(found.skipped)}")
+            self.calibration = calibrated(found, self.recipe.evaluate.nms, counted)
+        tell(f"boxes: {self.calibration}")
+        return {"calibration": self.calibration.to_dict()}
+
     def flops(self, model: nn.Module) -> int:
         """For an image of the size that most training images are resized to."""
         if not isinstance(model, DETR | DNDETR):
@@ -227,6 +272,7 @@ class DetectionTask:
             "class_names": list(self.data.class_names),
             "category_ids": list(self.data.category_ids),
             "preprocessing": self.preprocessing.to_dict(),
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
 
 

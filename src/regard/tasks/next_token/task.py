@@ -1,6 +1,6 @@
 """Next-token prediction: a language model of one text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -81,6 +81,9 @@ class NextTokenTask:
     def metrics(self, shards: Sequence[TextEvaluation]) -> dict[str, float]:
         """`bits_per_byte`, `perplexity` and `loss` over the shards of all processes."""
         return TextEvaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         """For one window."""

@@ -1,6 +1,6 @@
 """Sequence to sequence: an encoder reads a text, and a decoder writes another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -112,6 +112,9 @@ class Seq2SeqTask:
     def metrics(self, shards: Sequence[PairEvaluation]) -> dict[str, float]:
         """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
         return PairEvaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         """For the longest pair."""
