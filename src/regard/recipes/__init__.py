@@ -208,7 +208,7 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
 
 
 def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:
-    kind = recipe.model_fields[section].annotation
+    kind = recipe.model_fields[section].annotation if section in recipe.model_fields else None
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 

@@ -169,21 +169,19 @@ class Detector(ImagePredictor[Detections]):
         used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
         own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
-        loader = detection_evaluation_loader(
-            source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
-        )
+        batches = self._evaluation_batches(source, batch_size, num_workers, on_bad_image, rank, world_size)
         found: list[Detections] = []
         raw: list[Detections] = []
         indices: list[int] = []
         skipped: list[str] = []
         not_finite: list[str] = []
         total = 0.0
-        for batch in loader:
+        for batch in batches:
             skipped += batch.skipped
             if not len(batch):
                 continue
             labels = [own_label[label] for label in batch.labels]
-            output = self._output(batch.images, batch.mask)
+            output = self._output_of(batch)
             unsound = [name for name, sound in zip(batch.names, self._sound(output), strict=True) if not sound]
             if not unsound:  # the loss leaves out what is not finite, so that it would be 0
                 total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
@@ -288,6 +286,23 @@ class Detector(ImagePredictor[Detections]):
         """For each image, whether any query has a finite box and score."""
         logits, boxes = (tensor[-1] for tensor in output)
         return (self._scores(logits).isfinite().any(-1) & boxes.isfinite().all(-1)).any(-1).tolist()
+
+    def _evaluation_batches(
+        self,
+        source: DetectionSource,
+        batch_size: int,
+        num_workers: int,
+        on_bad_image: OnBadImage,
+        rank: int,
+        world_size: int,
+    ) -> Iterable[Any]:
+        return detection_evaluation_loader(
+            source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
+        )
+
+    def _output_of(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """What the model gives for one of these batches."""
+        return self._output(batch.images, batch.mask)
 
     @torch.inference_mode()
     def _output(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from regard.data import (
     ResizedDetectionSource,
     SelectedDetectionSource,
     TrainingOrder,
+    Views,
     cached,
     check_opened_detection,
     data_root,
@@ -39,6 +40,7 @@ from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build
 from regard.recipes import DetectionDataSection, DetectionRecipe
 from regard.tasks.detection.calibration import Calibration, calibrated
 from regard.tasks.detection.calibration_images import enough, held_for_calibration, objects_in
+from regard.tasks.detection.frozen import FeatureBatch, FeatureDetector, FrozenBackbone, detected
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.predictor import Detector, counted_detections
 from regard.tasks.task import training_order
@@ -86,11 +88,13 @@ class DetectionTask:
             divisor=options.divisor,
         )
         self.calibration_images, self.calibration = self._held_out()
-        if recipe.augment.varies:
+        self._frozen: FrozenBackbone | None = None
+        is_frozen = recipe.model.freeze == "backbone"
+        if recipe.augment.varies and not is_frozen:
             closer = max(recipe.augment.scale_jitter[1], 1)
             self.train = ResizedDetectionSource(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
         self._not_cached = ""
-        if options.cache:
+        if options.cache and not is_frozen:  # whose images are read once
             self._not_cached = no_room_for(self.train, wanted.in_chans, options.num_workers)
             self.train = cached(self.train, wanted.in_chans, options.num_workers)
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
@@ -159,10 +163,15 @@ class DetectionTask:
             model.backbone.freeze_but_last(options.learn_blocks)
         elif self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
+        if options.freeze == "backbone":
+            views = Views(self.preprocessing, self.recipe.augment.scale_jitter, self.recipe.augment.colour)
+            self._frozen = FrozenBackbone(model.backbone, views, self.recipe.features, self.recipe.data.on_bad_image)
+            model.backbone = nn.Identity()  # type: ignore[assignment]
         return model
 
     def whole(self, model: nn.Module) -> nn.Module:
-        return model
+        """The detector with its backbone, where that is frozen and `model` lacks it."""
+        return model if self._frozen is None else self._frozen.whole(model)
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The images of each step, from the first step on."""
@@ -178,9 +187,14 @@ class DetectionTask:
             accumulate=recipe.train.accumulate,
         )
 
-    def training_loader(self, order: TrainingOrder) -> Iterable[DetectionBatch]:
-        """Endless batches, augmented."""
+    def training_loader(self, order: TrainingOrder) -> Iterable[DetectionBatch | FeatureBatch]:
+        """Endless batches of augmented images; or of stored features, which are computed first."""
         recipe, augment = self.recipe, self.recipe.augment
+        if self._frozen is not None:
+            self._frozen.progress = self.progress
+            held_out = [source for source in (self.val, self.calibration_images) if source is not None]
+            self._frozen.fill(self.train, held_out)
+            return self._frozen.batches(self.train, order, flip=augment.flip and self.data.can_flip)
         transform = detection_training_transform(
             self.preprocessing,
             DetectionAugmentation(
@@ -203,12 +217,15 @@ class DetectionTask:
             self.train, transform, order, recipe.data.num_workers, recipe.data.on_bad_image, vary
         )
 
-    def weight(self, batch: DetectionBatch) -> int:
+    def weight(self, batch: DetectionBatch | FeatureBatch) -> int:
         """The number of images. The loss itself counts the boxes over all processes."""
         return len(batch)
 
-    def loss(self, model: nn.Module, batch: DetectionBatch) -> Float[Tensor, ""]:
+    def loss(self, model: nn.Module, batch: DetectionBatch | FeatureBatch) -> Float[Tensor, ""]:
         """The set loss over all layers of the decoder; a DN-DETR adds that of proposals and denoising queries."""
+        if isinstance(batch, FeatureBatch):
+            self._loss.to(batch.sizes.device)
+            return self._loss(detected(model, batch), batch.labels, batch.boxes_cxcywh).total
         self._loss.to(batch.images.device)
         if isinstance(self._loss, DNDETRLoss):
             output = model(batch.images, batch.mask, batch.labels, batch.boxes_cxcywh)
@@ -217,7 +234,11 @@ class DetectionTask:
         return self._loss(output.logits, output.boxes_cxcywh, batch.labels, batch.boxes_cxcywh).total
 
     def predictor(self, model: nn.Module) -> Detector:
-        return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing, self.calibration)
+        kind = Detector if self._frozen is None else FeatureDetector
+        found = kind(model, self.data.class_names, self.data.category_ids, self.preprocessing, self.calibration)
+        if isinstance(found, FeatureDetector) and self._frozen is not None:
+            found.frozen = self._frozen
+        return found
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> DetectionEvaluation:
         """The evaluation of this process's shard of the held-out images."""
