@@ -11,6 +11,7 @@ The files, in the order in which a run meets them:
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
     features.py           what the head of a classifier reads: cached for training a head, or compared (k-NN)
+    weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
@@ -38,6 +39,7 @@ from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation
 from regard.tasks.seq2seq.task import Seq2SeqTask
 from regard.tasks.task import Task
+from regard.tasks.weights import with_weights_named
 
 __all__ = [
     "FIGURES",
@@ -91,5 +93,5 @@ PREDICTORS: dict[str, type[Predictor]] = {
 
 
 def create_task(recipe: Recipe) -> Task:
-    """The task that a recipe names, with its data opened."""
-    return TASKS[recipe.task](recipe)
+    """The task that a recipe names, with its data opened, and with names and hashes where the recipe says `auto`."""
+    return TASKS[recipe.task](with_weights_named(recipe))
