@@ -42,6 +42,15 @@ class ClassificationDataSection(ImageDataSection):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
     """Evaluation keeps this fraction of the shorter side, from the centre."""
+    resize: Literal["crop", "squash", "letterbox"] = Field(default="crop", exclude_if=lambda value: value == "crop")
+    """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
+    aspect changed or between bars of the mean colour."""
+
+    @model_validator(mode="after")
+    def _crops_or_not(self) -> "ClassificationDataSection":
+        if self.resize != "crop" and self.crop_fraction != 1:
+            raise ValueError(f"data.crop_fraction is for data.resize = crop; {self.resize} keeps the whole image")
+        return self
 
 
 class ClassificationAugmentSection(ImageAugmentSection):

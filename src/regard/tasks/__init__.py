@@ -12,6 +12,7 @@ The files, in the order in which a run meets them:
     text_metrics.py       bits per byte and perplexity
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
+    weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
@@ -40,6 +41,7 @@ from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation
 from regard.tasks.seq2seq.task import Seq2SeqTask
 from regard.tasks.task import Task
+from regard.tasks.weights import with_weights_named
 
 __all__ = [
     "FIGURES",
@@ -95,5 +97,5 @@ PREDICTORS: dict[str, type[Predictor]] = {
 
 
 def create_task(recipe: Recipe) -> Task:
-    """The task that a recipe names, with its data opened."""
-    return TASKS[recipe.task](recipe)
+    """The task that a recipe names, with its data opened, and with names and hashes where the recipe says `auto`."""
+    return TASKS[recipe.task](with_weights_named(recipe))

@@ -48,6 +48,7 @@ class Session:
         found = self._found() if resume else None
         self.task = task = create_task(recipe)
         task.progress = self.bar
+        self.recipe = recipe = task.recipe  # with the names of the weights, where it said `auto`
         _require_workers(recipe.data.num_workers)
         _require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)

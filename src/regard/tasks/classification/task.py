@@ -30,6 +30,7 @@ from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.features.extract import ShowsProgress
 from regard.tasks.task import training_order
+from regard.tasks.weights import or_from_scratch
 from regard.weights import chosen_pretrained, load_weights
 
 
@@ -65,7 +66,7 @@ class ClassificationTask:
             mean, std = mean or came_with.mean, std or came_with.std
             given = data.model_fields_set
             interpolation = interpolation if "interpolation" in given else came_with.interpolation
-            crop = crop if "crop_fraction" in given else came_with.crop_fraction
+            crop = crop if "crop_fraction" in given or data.resize != "crop" else came_with.crop_fraction
         if mean is None or std is None:
             measured = measure_mean_std(self.data.train)
             mean, std = mean or measured[0], std or measured[1]
@@ -78,6 +79,7 @@ class ClassificationTask:
             interpolation=interpolation,
             crop_fraction=crop,
             decoding=self.data.decoding,
+            resize=data.resize,
         )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
@@ -96,7 +98,8 @@ class ClassificationTask:
             model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         options = self.recipe.model
         if options.weights is not None:
-            load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
+            with or_from_scratch(self.recipe):
+                load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
             data = self.recipe.data
