@@ -20,7 +20,7 @@ from regard.data.order import drawing_from, seed_for
 
 # The sides of a part have an aspect between 1 / ASPECT and ASPECT times the image's.
 ASPECT = 1.3
-# How often a part without an object is drawn anew.
+# How often a part that shows too little of every object is drawn anew.
 TRIES = 20
 
 
@@ -63,7 +63,7 @@ class Views:
                 size = resized(*stored, pre.shortest * factor, pre.longest * factor, pre.divisor)
                 return Window(0, 0, *stored, size)
             for _ in range(TRIES):
-                part = _part(stored, factor)
+                part = _part(stored, factor, objects)
                 if not len(objects) or len(_seen(objects, part)):
                     break
         return Window(*part, pre.resized(*part[2:]))
@@ -95,14 +95,22 @@ def _between(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
 
 
-def _part(stored: tuple[int, int], factor: float) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a part at a random place; a whole that is `factor` times as large covers it."""
+def _part(stored: tuple[int, int], factor: float, objects: Objects) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a part at a random place, with the centre of one of the objects in it."""
     stretch = math.exp(_between(-math.log(ASPECT), math.log(ASPECT)) / 2)
-    height, width = (
+    sides = [
         min(max(round(side / factor * by), 1), side) for side, by in zip(stored, (stretch, 1 / stretch), strict=True)
-    )
-    top, left = (int(torch.randint(0, side - own + 1, ())) for side, own in zip(stored, (height, width), strict=True))
-    return top, left, height, width
+    ]
+    ranges = [(0, side - own) for side, own in zip(stored, sides, strict=True)]
+    if len(objects):
+        left, top, right, bottom = objects.boxes_xyxy[int(torch.randint(len(objects), ()))].tolist()
+        centre = (int((top + bottom) / 2), int((left + right) / 2))
+        ranges = [
+            (min(max(at - own + 1, low), high), max(min(at, high), low))
+            for (low, high), own, at in zip(ranges, sides, centre, strict=True)
+        ]
+    corner = [int(torch.randint(low, high + 1, ())) for low, high in ranges]
+    return corner[0], corner[1], sides[0], sides[1]
 
 
 def _seen(objects: Objects, part: Sequence[int]) -> Objects:

@@ -41,8 +41,8 @@ class Sample(NamedTuple):
 class FeatureBatch:
     """A batch of feature maps, with zeros right and below smaller ones; else as `DetectionBatch`."""
 
-    features: list[Float[Tensor, "batch channels rows columns"]]
-    """One tensor for each level of the backbone."""
+    features: list[Float[Tensor, "batch _ _ _"]]
+    """(batch, channels, rows, columns) of each level of the backbone."""
     sizes: Float[Tensor, "batch 2"]
     """(width, height) of the views in pixels."""
     labels: list[Tensor]
