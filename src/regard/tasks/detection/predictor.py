@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -142,14 +143,13 @@ class Detector(ImagePredictor[Detections]):
         own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
         loader = detection_evaluation_loader(
-            source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
+            source, self.preprocessing, batch_size, num_workers, on_bad_image, rank, world_size
         )
-        found: list[Detections] = []
-        indices: list[int] = []
+        found: dict[int, Detections] = {}
         skipped: list[str] = []
         not_finite: list[str] = []
         total = 0.0
-        for batch in loader:
+        for batch in chain.from_iterable(loader):
             skipped += batch.skipped
             if not len(batch):
                 continue
@@ -157,13 +157,17 @@ class Detector(ImagePredictor[Detections]):
             output = self._output(batch.images, batch.mask)
             unsound = [name for name, sound in zip(batch.names, self._sound(output), strict=True) if not sound]
             if not unsound:  # the loss leaves out what is not finite, so that it would be 0
-                total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
+                # Image by image: the loss of several is divided by their objects, and would depend on the batch.
+                for one in range(len(batch)):
+                    of_image = (part[:, one : one + 1] for part in output)
+                    total += float(loss(*of_image, labels[one : one + 1], batch.boxes_cxcywh[one : one + 1]).total)
             not_finite += unsound
-            found += self._decoded(output, batch.stored_sizes, batch.names, 0.0, counted)
-            indices += batch.indices
+            decoded = self._decoded(output, batch.stored_sizes, batch.names, 0.0, counted)
+            found.update(zip(batch.indices, decoded, strict=True))
+        indices = sorted(found)  # the data's order: COCO ranks equal scores by it
         objects = [source.objects[index] for index in indices]
         return DetectionEvaluation(
-            tuple(found),
+            tuple(found[index] for index in indices),
             tuple(Objects(one.boxes_xyxy, own_label[one.labels], one.areas, one.crowd) for one in objects),
             tuple(source.image_ids[index] for index in indices),
             self.class_names,
