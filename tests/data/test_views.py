@@ -118,5 +118,5 @@ def test_colours_change_in_all_views_but_the_whole_and_the_boxes_do_not():
 def test_preprocessing_with_a_divisor_is_stored_and_read():
     assert "divisor" not in preprocessing(divisor=1).to_dict()
     assert DetectionPreprocessing.from_dict(preprocessing().to_dict()) == preprocessing()
-    assert preprocessing().resized(480, 640) == (70, 98)
-    assert preprocessing().resized(3, 640) == (14, 98)
+    assert preprocessing().prepared_size(480, 640) == (70, 98)
+    assert preprocessing().prepared_size(3, 640) == (14, 98)

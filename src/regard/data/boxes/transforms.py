@@ -49,14 +49,14 @@ class DetectionPreprocessing:
         if min(self.std) <= 0:
             raise RegardError(f"std is {self.std}; it must be above 0")
 
+    def prepared_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that an image of this size is brought to."""
+        return resized(height, width, self.shortest, self.longest, self.divisor)
+
     def seen(self, image: Float32[Tensor, "channels height width"]) -> UInt8[Tensor, "channels height width"]:
         """A preprocessed image as a picture again: normalisation undone."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return ((image * std + mean) * 255).round().clamp(0, 255).byte()
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """The size that an image of this size is brought to."""
-        return resized(height, width, self.shortest, self.longest, self.divisor)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are stored in JSON; `decoding` and `divisor` only where they are not the usual ones."""
@@ -111,7 +111,7 @@ def detection_evaluation_transform(pre: DetectionPreprocessing) -> DetectionTran
     normalise = Normalise(pre.mean, pre.std)
 
     def transform(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
-        size = pre.resized(image.shape[1], image.shape[2])
+        size = pre.prepared_size(image.shape[1], image.shape[2])
         return normalise(scaled(image, size)), scaled_objects(objects, image.shape[1:], size)
 
     return transform

@@ -56,7 +56,7 @@ class Views:
         """The part that a view shows of an image of (height, width), whose file has this digest."""
         pre = self.preprocessing
         if number == 0:
-            return Window(0, 0, *stored, pre.resized(*stored))
+            return Window(0, 0, *stored, pre.prepared_size(*stored))
         with drawing_from(_seed(digest, number)):
             factor = math.exp(_between(*map(math.log, self.scale_jitter)))
             if factor <= 1:
@@ -66,7 +66,7 @@ class Views:
                 part = _part(stored, factor, objects)
                 if not len(objects) or len(_seen(objects, part)):
                     break
-        return Window(*part, pre.resized(*part[2:]))
+        return Window(*part, pre.prepared_size(*part[2:]))
 
     def objects(self, objects: Objects, window: Window) -> Objects:
         """The objects of which a view shows enough, without crowds, in pixels of the part."""

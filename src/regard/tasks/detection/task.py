@@ -281,7 +281,7 @@ class DetectionTask:
         """For an image of the size that most training images are resized to."""
         if not isinstance(model, DETR | DNDETR):
             return 0
-        sizes = torch.tensor([self.preprocessing.resized(*size) for size in self.train.sizes])
+        sizes = torch.tensor([self.preprocessing.prepared_size(*size) for size in self.train.sizes])
         height, width = sizes.mode(0).values.tolist()
         return model.flops(height, width)
 
