@@ -32,6 +32,10 @@ class Task(Protocol):
     def recipe(self) -> Recipe: ...
 
     @property
+    def features_first(self) -> bool:
+        """Whether `training_loader` computes features before the first batch."""
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """Names of the samples that could not be read when the data were opened, and were left out."""
 

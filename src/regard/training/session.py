@@ -74,6 +74,8 @@ class Session:
         order.start_step = self.progress.step
         self._started = time.monotonic() - self.progress.seconds
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
+        if found is None and task.features_first:
+            self.progress.prepared_seconds = self.progress.seconds = self._agreed_seconds()
         self._step_started, self.rate = 0.0, 0.0
         if main and not self.over:
             run.summary_file.unlink(missing_ok=True)  # of a shorter budget
@@ -140,7 +142,7 @@ class Session:
         self._step_started = time.monotonic()
         options, progress = self.recipe.train, self.progress
         # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
-        spent = self.budget.spent(progress.step + 0.5, progress.seconds)
+        spent = self.budget.spent(progress.step + 0.5, progress.seconds, since=progress.prepared_seconds)
         self.rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=self.embed_dim)
         set_learning_rate(self.optimizer, self.rate)
         torch.manual_seed(seed_for(self.recipe.seed, progress.step, self.rank))

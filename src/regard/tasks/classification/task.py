@@ -85,6 +85,10 @@ class ClassificationTask:
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
 
     @property
+    def features_first(self) -> bool:
+        return self._cached is not None
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         return (*self.data.train.skipped, *self.data.val.skipped)
 

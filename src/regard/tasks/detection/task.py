@@ -120,6 +120,10 @@ class DetectionTask:
         return held, default
 
     @property
+    def features_first(self) -> bool:
+        return self._frozen is not None
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         return (*self.train.skipped, *self.val.skipped)
 

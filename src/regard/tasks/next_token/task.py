@@ -22,6 +22,7 @@ class NextTokenTask:
 
     unit = "windows"
     main_metric = "bits_per_byte"
+    features_first = False
     larger_is_better = False
     progress: Any = None
 

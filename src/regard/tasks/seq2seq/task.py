@@ -26,6 +26,7 @@ class Seq2SeqTask:
 
     unit = "pairs"
     main_metric = "exact_match"
+    features_first = False
     larger_is_better = True
     progress: Any = None
 
