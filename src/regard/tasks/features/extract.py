@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regard.data import BadImage, OnBadImage
 from regard.errors import NOT_FINITE, RegardError
 from regard.ops.precision import has_bf16
-from regard.tasks.features.store import VERSION, FeatureStore, key
+from regard.tasks.features.store import VERSION, FeatureStore, file_size, key
 
 Dtype = Literal["fp16", "fp32"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -174,7 +174,7 @@ class FrozenFeatures:
         """Of a file: by the features of one black image of the size of the first that can be read."""
         for _, image in _readable(jobs, "skip", []):
             ((_, black),) = self._computed([(Job("", "", "a black image", image.clone), torch.zeros_like(image))])
-            return sum(level.numel() * level.element_size() for level in black) + _HEADER
+            return file_size(black)
         return 0
 
     @property
@@ -212,9 +212,6 @@ def reserve(parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> None:
             missing_bytes += len(missing) * frozen._bytes_each(missing.values())
     if missing_bytes:
         store.reserve(missing_bytes, held)
-
-
-_HEADER = 256  # bytes of a file beside its numbers, about
 
 
 def _readable(jobs: Iterable[Job], on_bad_image: OnBadImage, skipped: list[str]) -> Iterator[tuple[Job, Tensor]]:

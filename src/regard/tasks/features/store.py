@@ -7,6 +7,7 @@ file computes the features again: a kill, a flipped bit and a file that another 
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -102,8 +103,7 @@ class FeatureStore:
 
     def put(self, key: str, tensors: Sequence[Tensor]) -> None:
         """Writes an entry, whole or not at all. RegardError where neither the disk nor the memory has room for it."""
-        named = {f"{number:03}": tensor.detach().cpu().contiguous() for number, tensor in enumerate(tensors)}
-        data = save(named, metadata={_KEY: key, CHECKSUM: checksum(named)})
+        data = _file(key, tensors)
         if not self._disk_refuses and self._has_room(len(data)):
             try:
                 path = self._path(key)
@@ -116,7 +116,7 @@ class FeatureStore:
                 self._size = (self._size or 0) + len(data)
                 self._still_needed = max(self._still_needed - len(data), 0)
                 return
-        self._keep_in_memory(key, list(named.values()), len(data))
+        self._keep_in_memory(key, [tensor.detach().cpu() for tensor in tensors], len(data))
 
     def reserve(self, missing: int, held: Sequence[str]) -> None:
         """Makes room for `missing` bytes that a run will write, beside the entries `held` that it will read.
@@ -128,7 +128,8 @@ class FeatureStore:
         if need > self.max_bytes:
             raise RegardError(
                 f"features: this run needs {_mb(need)} MB of them, and the store may hold {_mb(self.max_bytes)} MB; "
-                f"set features.max_gb to {need / _GB:.2g} or more, or lower features.views"
+                f"set features.max_gb to {_rounded_up(need / _GB)} or more, or lower features.views (features.folder "
+                f"is {self.folder})"
             )
         self._own.update(key for key in held if key in entries)
         self._still_needed = missing
@@ -220,6 +221,16 @@ class FeatureStore:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
+def file_size(tensors: Sequence[Tensor]) -> int:
+    """Bytes of an entry."""
+    return len(_file("0" * 64, tensors))
+
+
+def _file(key: str, tensors: Sequence[Tensor]) -> bytes:
+    named = {f"{number:03}": tensor.detach().cpu().contiguous() for number, tensor in enumerate(tensors)}
+    return save(named, metadata={_KEY: key, CHECKSUM: checksum(named)})
+
+
 def _folders(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as inside:
@@ -265,6 +276,12 @@ def _header(data: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise TypeError
     return values
+
+
+def _rounded_up(number: float) -> str:
+    """With two digits, and never less."""
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return f"{math.ceil(number / step) * step:.6g}"
 
 
 def _mb(size: int) -> str:
