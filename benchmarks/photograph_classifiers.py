@@ -41,7 +41,7 @@ def logistic_regression(address: str, steps: int | None) -> dict[str, Any]:
         "images_per_second": round((len(labels) + len(truth)) / seconds, 1),
         "pixels": str(task.preprocessing.img_size),
         "C": float(found[-1].C_),
-        "began": str(recipe and task.recipe.model.weights),
+        "began": str(task.recipe.model.weights),
         "tuned": f"C from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} by cross-validation; features standardised",
     }
 
@@ -71,7 +71,6 @@ class ResNetOptions(NamedTuple):
     clip: float = 1.0
     smoothing: float = 0.1
     shift: int = 6
-    tuned: str = ""
 
 
 Train = Callable[..., tuple[nn.Module, dict[str, Any]]]
@@ -103,7 +102,7 @@ def resnet18(address: str, end: float, seed: int, steps: int | None, change: dic
         answers = torch.cat([kept((part - mean) / std).argmax(1) for part in asked.split(64)])
     record |= {"accuracy": float((answers == truth).float().mean()), "pixels": str(options.side)}
     record |= {"parameters": sum(one.numel() for one in model.parameters())}
-    return record | {"began": "random weights", "tuned": options.tuned}
+    return record | {"began": "random weights"}
 
 
 def decoded(source: ImageSource, side: int) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,14 @@
 """What is learned from photographs in 3, 5 and 10 minutes, beside other libraries, from the command to the figures.
 
-Run: .venv/bin/python benchmarks/photographs.py [raccoon|bccd|images|signdigits ...] [--photos FOLDER] [--seeds N]
-Each cell is a training of its own in a process of its own: data set, way, minutes of wall time and seed. Reading,
-features (from an empty store), training, evaluation and report all count, and the schedule is fitted to the minutes. A
-cell that has finished is kept in the results file, and a second call goes on with the next one; a cell that was killed
-is begun anew. A cell has all cores to itself: two calls take turns, and nothing else should run. `--list` shows the
-cells and the hours that are left; `--smoke` tries every kind of cell for two steps on a handful of images.
+Run: .venv/bin/python benchmarks/photographs.py [PART ...] [--photos FOLDER] [--seeds N]
+Parts: raccoon, bccd, images (fewer raccoons), signdigits; and tuning: each peer with several settings for three
+minutes. A peer's other cells take the one that was best on that data set's held-out images, so it is chosen in its
+favour; run this part first. Each cell is a training of its own in a process of its own: data set, way, minutes of wall
+time and seed. Reading, features (from an empty store), training, evaluation and report all count, and the schedule is
+fitted to the minutes. A cell that has finished is kept in the results file, and a second call goes on with the next
+one; a cell that was killed is begun anew. A cell has all cores to itself: two calls take turns, and nothing else should
+run. `--list` shows the cells and the hours that are left; `--smoke` tries every kind of cell for two steps on a handful
+of images.
 """
 
 import argparse
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +71,17 @@ WAYS: dict[str, Way] = {
 }
 DETECTORS = ("detr-photos", "detr-small", "detr-small-pretrained")
 PEERS = ("faster-rcnn-dinov2", "faster-rcnn-lite0", "rt-detr-lite0", "rt-detr", "faster-rcnn", "ssdlite", "yolo")
+# What a peer's settings are chosen among, by the part `tuning`; the others stay as photograph_peers.py has them.
+LARGER = "shortest=320 longest=427"
+TUNING: dict[str, tuple[str, ...]] = {
+    "faster-rcnn-dinov2": ("lr=3e-4", "lr=1e-3", "lr=2e-3", "shortest=252 longest=336"),
+    "faster-rcnn-lite0": ("lr=3e-4", "lr=1e-3", "backbone=1.0", LARGER),
+    "rt-detr-lite0": ("lr=8e-4", "lr=2e-3", "backbone=1.0", LARGER),
+    "rt-detr": ("lr=8e-4", "lr=2e-3", "batch_size=16", LARGER),
+    "faster-rcnn": ("lr=3e-4", "lr=1e-3", "lr=2e-3", LARGER),
+    "ssdlite": ("lr=1e-3", "lr=3e-3", "batch_size=8"),
+    "resnet18": ("lr=1e-3", "lr=2e-3", "lr=5e-3", "side=96"),
+}
 CLASSIFIERS = ("finetune-photos", "finetune-photos-all")
 
 
@@ -76,15 +90,22 @@ class Cell(NamedTuple):
     way: str
     minutes: int
     seed: int
+    change: str = ""
+    """What `tuning` tries, such as lr=1e-3."""
 
     @property
     def key(self) -> str:
-        return f"{self.data}, {self.way}, {self.minutes} min, seed {self.seed}"
+        way = f"{self.way} ({self.change})" if self.change else self.way
+        return f"{self.data}, {way}, {self.minutes} min, seed {self.seed}"
 
 
 def cells(parts: Sequence[str], seeds: int, peer_seeds: int) -> list[Cell]:
-    """Those of the parts, each once: first all with seed 0, of these first the ten minutes."""
+    """Those of the parts, each once: tuning, then all with seed 0, of these first the ten minutes."""
     found: list[Cell] = []
+    if "tuning" in parts:
+        for way, changes in TUNING.items():
+            sets = ("signdigits",) if way == "resnet18" else ("raccoon", "bccd")
+            found += [Cell(data, way, 3, 0, change) for data in sets for change in changes]
     for seed in range(max(seeds, peer_seeds)):
         ours, theirs = seed < seeds, seed < peer_seeds
         for minutes in MINUTES:
@@ -131,12 +152,22 @@ def address_of(cell: Cell, photos: Path, folder: Path, *, smoke: bool) -> str:
     return f"voc:{voc_subset(photos / name, folder / name, int(number)) if number else photos / name}"
 
 
-def command_of(cell: Cell, address: str, folder: Path, *, smoke: bool) -> list[str]:
+def tuned(cell: Cell, kept: Mapping[str, dict[str, Any]]) -> str:
+    """What a peer's cell changes: what it tries, or what was best on its data set; empty where nothing was tried."""
+    tried = {
+        change: kept.get(cell._replace(minutes=3, seed=0, change=change).key) for change in TUNING.get(cell.way, ())
+    }
+    best = {change: one.get("ap", one.get("accuracy")) for change, one in tried.items() if one is not None}
+    return cell.change or max(best, key=lambda change: best[change], default="")
+
+
+def command_of(cell: Cell, change: str, address: str, folder: Path, *, smoke: bool) -> list[str]:
     """What is started. It leaves its figures in `folder`."""
     way, python = WAYS[cell.way], [sys.executable]
     if way.recipe is None:
         script = "photograph_yolo.py" if cell.way == "yolo" else "photograph_peers.py"
         given = [cell.way, address, str(cell.minutes), str(cell.seed), str(folder / "figures.json")]
+        given += ["--change", *change.split()] if change else []
         return [*python, str(HERE / script), *given, *(["--smoke"] if smoke else [])]
     settings = [f"train.max_minutes={round(cell.minutes - way.after / 60, 3)}", f"seed={cell.seed}", *way.settings]
     recipe = shipped_recipes()[way.recipe]
@@ -151,12 +182,14 @@ def command_of(cell: Cell, address: str, folder: Path, *, smoke: bool) -> list[s
     return [*python, "-m", "regard", "train", way.recipe, "--data", address, "--out", str(folder / "run"), *words]
 
 
-def run(cell: Cell, photos: Path, lock: int, *, smoke: bool = False, keep_run: Path | None = None) -> dict[str, Any]:
+def run(
+    cell: Cell, change: str, photos: Path, lock: int, *, smoke: bool = False, keep_run: Path | None = None
+) -> dict[str, Any]:
     """Trains one cell, and returns its record. RuntimeError, with the last lines that it said, where it fails."""
     with tempfile.TemporaryDirectory(prefix="photographs-") as temporary:
         folder = Path(temporary)
         address = address_of(cell, photos, folder, smoke=smoke)
-        command, log = command_of(cell, address, folder, smoke=smoke), folder / "log"
+        command, log = command_of(cell, change, address, folder, smoke=smoke), folder / "log"
         start = time.monotonic()
         with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, pass_fds=[lock]) as process:
             try:
@@ -172,9 +205,11 @@ def run(cell: Cell, photos: Path, lock: int, *, smoke: bool = False, keep_run: P
         found = of_run(folder / "run") if WAYS[cell.way].recipe else _json(folder / "figures.json")
         if keep_run is not None and (folder / "run").is_dir():
             shutil.copytree(folder / "run", keep_run / cell.key.replace(", ", "-").replace(" ", "-"))
-    own = {"data": cell.data, "way": cell.way, "minutes": cell.minutes, "seed": cell.seed}
+    own: dict[str, Any] = {"data": cell.data, "way": cell.way, "minutes": cell.minutes, "seed": cell.seed}
     if cell.data.startswith("raccoon-"):
         own["subset_seed"] = SUBSET_SEED
+    if WAYS[cell.way].recipe is None:
+        own |= {"change": change, "tried": cell.change}
     own |= {"wall_seconds": round(wall, 1), "peak_memory_mb": round(usage.ru_maxrss / 2**10)}
     now = {"date": datetime.now(UTC).date().isoformat(), "commit": _commit()}
     return {**own, **found, **now, "versions": versions(("regard", "torch", "torchvision", *PACKAGES))}
@@ -190,7 +225,9 @@ def of_run(path: Path) -> dict[str, Any]:
     began = model.get("weights") or model.get("pretrained_backbone") or "random weights"
     left_out = ("versions", "machine", "checksum", "processes", "peak_memory_mb", "seconds", "seed")
     found = {key: value for key, value in summary.items() if key not in left_out}
-    return {**found, "counted_seconds": summary["seconds"], "began": began, "recipe": recipe}
+    calibration = _json(path / "metadata.json").get("calibration")
+    own = {} if calibration is None else {"calibration": calibration, "nms": calibration.get("nms")}
+    return {**found, **own, "counted_seconds": summary["seconds"], "began": began, "recipe": recipe}
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -234,7 +271,7 @@ class Kept:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = ["raccoon", "bccd", "images", "signdigits"]
+    known = ["tuning", "raccoon", "bccd", "images", "signdigits"]
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(known)}; all unless given")
     parser.add_argument("--photos", type=expanded, default=PHOTOS, help="the folder of the data sets (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="of Regard's own recipes")
@@ -277,7 +314,7 @@ def work(
                 print(f"{cell.key}: kept", flush=True)
                 continue
             try:
-                record = run(cell, photos, lock, smoke=smoke, keep_run=runs)
+                record = run(cell, tuned(cell, kept.cells()), photos, lock, smoke=smoke, keep_run=runs)
             except RuntimeError as error:
                 failed += 1
                 print(f"{cell.key}: failed, {error}", flush=True)
