@@ -85,8 +85,8 @@ class FrozenBackbone:
         )
         self._of_training = features(dtype=options.dtype, precision=options.precision)
         self._exact = features(dtype="fp32", precision="fp32")
-        self._jobs: dict[int, list[list[Job]]] = {}
-        """Those of a source's images, each view's, by the source's id."""
+        self._jobs: dict[tuple[int, int], list[list[Job]]] = {}
+        """Those of a source's images, each view's, by the source's id and the number of views."""
 
     def whole(self, model: nn.Module) -> nn.Module:
         """The detector with its backbone, which shares all weights with `model`."""
@@ -149,11 +149,12 @@ class FrozenBackbone:
         return Sample(maps, (width, height), objects.labels, boxes, index, size, job.name)
 
     def _jobs_of(self, source: DetectionSource, num_views: int) -> list[list[Job]]:
-        if id(source) not in self._jobs:
-            self._jobs[id(source)] = [
+        key = (id(source), num_views)
+        if key not in self._jobs:
+            self._jobs[key] = [
                 self._views_of(source, index, source.digest(index), num_views) for index in range(len(source))
             ]
-        return self._jobs[id(source)]
+        return self._jobs[key]
 
     def _views_of(self, source: DetectionSource, index: int, digest: str, num_views: int) -> list[Job]:
         def prepare(number: int) -> Tensor:
