@@ -1,4 +1,3 @@
-# ruff: noqa: E402  (the clock starts before what takes long to import)
 """One training of a peer, in a process of its own, that ends with its evaluation before its minutes are over.
 
 photographs.py starts it: photograph_peers.py WAY ADDRESS MINUTES SEED FILE [--steps N]. FILE gets the figures.

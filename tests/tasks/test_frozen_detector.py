@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from regard.data import DetectionPreprocessing, DetectionSource, Objects, TrainingOrder, Views
+from regard.data import DetectionPreprocessing, DetectionSource, Objects, TrainingOrder, Views, too_small
 from regard.errors import RegardError
 from regard.losses import DNDETRLoss
 from regard.models import DNDETR, DNDETRConfig
@@ -202,3 +202,18 @@ def test_recipes_that_do_not_fit_together(settings, message):
 def test_blocks_are_of_a_vit():
     with pytest.raises(RegardError, match=r"model\.learn_blocks is for a backbone that is a ViT; resnet18_narrow is"):
         load_recipe("detr-small", ["model.learn_blocks=2"])
+
+
+def test_objects_that_are_smaller_than_a_token_are_told_with_a_size_that_would_do():
+    source = Photographs([(100, 200)] * 2)
+    sides = torch.tensor([[10.0, 12, 15, 40, 60, 70, 80, 90, 90, 95], [20.0] * 10])
+    for number, one in enumerate(sides):
+        boxes = torch.stack([torch.zeros(10), torch.zeros(10), one, one], dim=1)
+        source.objects[number] = Objects(boxes, torch.zeros(10).long(), one**2, torch.zeros(10).bool())
+    pre = DetectionPreprocessing(70, 140, 3, (0.0,) * 3, (1.0,) * 3, divisor=14)  # 0.7 of the stored size
+    told = too_small(source, pre, 14)
+    assert told.startswith("3 of 20 objects are smaller than a token, 14 × 14 pixels of an image of at most 70 × 140")
+    assert "--set data.shortest=98 --set data.longest=196" in told  # a tenth have at most 14.7 stored pixels
+    larger = DetectionPreprocessing(98, 196, 3, (0.0,) * 3, (1.0,) * 3, divisor=14)
+    assert too_small(source, larger, 14) == ""
+    assert too_small(Photographs([]), pre, 14) == ""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regard.data.checks.boxes import *
     from regard.data.checks.images import *
     from regard.data.checks.issue import *
+    from regard.data.checks.small_objects import *
     from regard.data.checks.suspect_images import *
     from regard.data.checks.texts import *
     from regard.data.fingerprints import *
@@ -70,6 +71,7 @@ _OFFERED = {
     "checks.boxes": "DetectionSummary check_opened_detection queries_for",
     "checks.images": "Summary check_image_files check_opened_images",
     "checks.issue": "Issue",
+    "checks.small_objects": "too_small",
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
     "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",

@@ -32,11 +32,12 @@ from regard.data import (
     detection_training_transform,
     no_room_for,
     open_detection,
+    too_small,
 )
 from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
-from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build
+from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, vit_stride
 from regard.recipes import DetectionDataSection, DetectionRecipe
 from regard.tasks.detection.calibration import Calibration, calibrated
 from regard.tasks.detection.calibration_images import enough, held_for_calibration, objects_in
@@ -138,6 +139,9 @@ class DetectionTask:
             on_bad_annotation=self.recipe.data.on_bad_annotation,
             strict=self.recipe.data.strict,
         )
+        token = vit_stride(self.config.backbone)
+        if token is not None and (small := too_small(self.train, self.preprocessing, token)):
+            issues.append(Issue("warning", small, self.data.address))
         if self._not_cached:
             issues.append(Issue("warning", self._not_cached, "data.cache"))
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
