@@ -118,8 +118,8 @@ class DetectionView:
     num_held_out = None  # AP is no proportion of the images
     about = (
         "AP is COCO’s: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
-        "weights. The best hundred detections of an image count, as in COCO: no threshold, and suppression only where a "
-        "run has chosen it."
+        "weights. The best hundred detections of an image count, as in COCO: no threshold, and suppression only where "
+        "a run has chosen it."
     )
 
     def __init__(self, task: DetectionTask) -> None:
