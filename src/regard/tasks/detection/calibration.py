@@ -66,7 +66,9 @@ class Calibration:
             return f"{suppression} and score {DEFAULT_THRESHOLD:g} by default: {why}"
         low, high = min(self.thresholds), max(self.thresholds)
         scores = f"score {low:.2f}" if low == high else f"scores of {low:.2f} to {high:.2f}"
-        rare = f"; {len(self.pooled)} classes of fewer than {LEAST_OF_A_CLASS} objects take {self.threshold:.2f}"
+        number = f"{len(self.pooled)} class of" if len(self.pooled) == 1 else f"{len(self.pooled)} classes of"
+        takes = "takes" if len(self.pooled) == 1 else "take"
+        rare = f"; {number} fewer than {LEAST_OF_A_CLASS} objects {takes} {self.threshold:.2f}"
         return (
             f"{suppression} and {scores} by class, measured on {self.images:,} images with {self.objects:,} objects "
             f"that were held out of training{rare if self.pooled else ''}"
@@ -92,13 +94,11 @@ class Calibration:
             raise RegardError(f"{where}: calibration must be a table with {', '.join(sorted(wanted))}")
         by_name, pooled, source = values["thresholds"], values["pooled"], values["source"]
         if not isinstance(by_name, Mapping) or set(by_name) != set(class_names):
-            raise RegardError(
-                f"{where}: calibration.thresholds must have a number for each class, got {shown(by_name)}"
-            )
+            raise RegardError(f"{where}: calibration.thresholds must have a score of each class, got {shown(by_name)}")
         for name, number in (*by_name.items(), ("threshold", values["threshold"])):
             if type(number) not in (int, float) or not 0 <= number <= 1:
                 raise RegardError(
-                    f"{where}: calibration: {shown(name)} has {shown(number)}, which is no score from 0 to 1"
+                    f"{where}: calibration: {shown(name)} must be a score from 0 to 1, got {shown(number)}"
                 )
         if not isinstance(pooled, list) or not set(map(str, pooled)) <= set(class_names):
             raise RegardError(f"{where}: calibration.pooled must be names of classes, got {shown(pooled)}")
