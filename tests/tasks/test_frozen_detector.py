@@ -1,20 +1,24 @@
 """A detector on stored features of its frozen backbone: the same numbers as the whole model, batches, and resuming."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
 from regard.data import DetectionPreprocessing, DetectionSource, Objects, TrainingOrder, Views, too_small
 from regard.errors import RegardError
 from regard.losses import DNDETRLoss
-from regard.models import DNDETR, DNDETRConfig
+from regard.models import DNDETR, DNDETRConfig, create_backbone
 from regard.recipes import FeaturesSection, load_recipe
+from regard.tasks import DetectionTask
 from regard.tasks.detection.frozen import FeatureDetector, FrozenBackbone, Sample, detected, joined
 from regard.tasks.detection.predictor import Detector
+from regard.training.optim import create_optimizer
 
 SIZES = [(61, 89), (101, 53), (67, 71), (89, 61), (61, 89)]
 CONFIGS = {
@@ -217,3 +221,62 @@ def test_objects_that_are_smaller_than_a_token_are_told_with_a_size_that_would_d
     larger = DetectionPreprocessing(98, 196, 3, (0.0,) * 3, (1.0,) * 3, divisor=14)
     assert too_small(source, larger, 14) == ""
     assert too_small(Photographs([]), pre, 14) == ""
+
+
+def test_the_last_blocks_of_a_backbone_learn_and_the_others_do_not():
+    small = [
+        *("data.first=3", "data.shortest=56", "data.longest=56", "data.validate_on=train", "train.batch_size=3"),
+        *("train.device=cpu", "model.embed_dim=32", "model.num_heads=4", "model.pretrained_backbone=false"),
+    ]
+    task = DetectionTask(load_recipe("detr-photos-all", small))
+    model = task.build_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    batch = next(iter(task.training_loader(task.order(rank=0, world_size=1))))
+    optimizer = create_optimizer(model, task.recipe.train)
+    task.loss(model, batch).backward()
+    optimizer.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    blocks = {name.split(".")[3] for name in changed if name.startswith("backbone.body.blocks.")}
+    assert blocks == {"10", "11"}
+    assert {name for name in changed if name.startswith("backbone.") and "blocks" not in name} == {
+        "backbone.body.norm.weight",
+        "backbone.body.norm.bias",
+    }
+    rates = {group["share"] for group in optimizer.param_groups}
+    assert rates == {1.0, 2e-5 / 4e-4}
+    with pytest.raises(RegardError, match=r"model\.learn_blocks is 13; dinov2_vits14 has 12 blocks"):
+        DetectionTask(load_recipe("detr-photos-all", [*small, "model.learn_blocks=13"])).build_model()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ((13,), r"model\.backbone_blocks is \[13\]; dinov2_vits14 has blocks 1 to 12, each named once, in order"),
+        ((6, 6), r"model\.backbone_blocks is \[6, 6\]"),
+        ((7, 3), r"model\.backbone_blocks is \[7, 3\]"),
+    ],
+)
+def test_blocks_that_there_are_not(blocks, message):
+    with pytest.raises(RegardError, match=message):
+        DNDETR(replace(CONFIGS["vit"], backbone_blocks=blocks))
+    with pytest.raises(RegardError, match=r"model\.backbone_blocks is for a backbone that is a ViT; resnet10t is none"):
+        DNDETR(replace(CONFIGS["cnn"], backbone_blocks=(3,)))
+
+
+def test_joined_blocks_are_those_that_the_vit_gives():
+    torch.manual_seed(0)
+    backbone = create_backbone("dinov2_vits14", reductions=(14,), blocks=(3, 12)).eval()
+    images = torch.rand(2, 3, 41, 57)
+    (found,) = backbone.every_level(images)
+    padded = F.pad(images, (0, 13, 0, 1))
+    wanted = backbone.body.get_intermediate_layers(padded, [2, 11], reshape=True)
+    assert found.shape == (2, 768, 3, 5)
+    assert_close(found, torch.cat(wanted, dim=1))
+    assert_close(found[:, 384:], create_like(backbone)(images))
+
+
+def create_like(backbone):
+    """The same ViT, whose last block alone is the map."""
+    other = create_backbone("dinov2_vits14", reductions=(14,)).eval()
+    other.load_state_dict(backbone.state_dict())
+    return other
