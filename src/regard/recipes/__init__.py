@@ -204,11 +204,14 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
                     if name == "augment"
                     else f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it"
                 )
+        if not section and name not in RECIPES[task].model_fields:
+            del own[name]
     return own, mistakes
 
 
 def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:
-    kind = recipe.model_fields[section].annotation
+    field = recipe.model_fields.get(section)
+    kind = None if field is None else field.annotation
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 
