@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float32, UInt8
@@ -36,8 +36,8 @@ from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
 COCOS_MOST = 100
-NMS = float | Literal["auto", "off"]
-Threshold = float | Literal["auto"]
+NMS = float | str  # an IoU, "auto" or "off"
+Threshold = float | str  # a score or "auto"
 NOTHING = Objects(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0), torch.zeros(0).bool())
 
 
