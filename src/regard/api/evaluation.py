@@ -115,6 +115,7 @@ def evaluate_knn(
     """
     from regard.data import open_images
     from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
+    from regard.tasks.features.store import FeatureStore
 
     chosen, named, options = device_named(device), find(run), data_options(run, data)
     if named.entry is not None:
@@ -138,8 +139,9 @@ def evaluate_knn(
         root=None if options.root is None else Path(options.root),
         decoding=preprocessing.decoding,
     )
-    known, labels, _ = features_of(model, images.train, preprocessing)
-    asked, wanted, _ = features_of(model, images.val, preprocessing)
+    store = FeatureStore()
+    known, labels, _ = features_of(model, images.train, preprocessing, on_bad_image=options.on_bad_image, store=store)
+    asked, wanted, _ = features_of(model, images.val, preprocessing, on_bad_image=options.on_bad_image, store=store)
     found = nearest_neighbours(known, labels, asked, k=k)
     accuracy = (found == wanted).float().mean().item()
     return {"knn_accuracy": accuracy, "k": min(k, len(known)), "known_images": len(known), "images": len(asked)}

@@ -10,7 +10,9 @@ The files, in the order in which a run meets them:
     predictor.py          the base of all predictors: device, `from_metadata`, one input or many
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
-    features.py           what the head of a classifier reads: cached for training a head, or compared (k-NN)
+    features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
+    classification/cached.py    a head that learns from them
+    weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
@@ -28,7 +30,7 @@ from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
-from regard.tasks.features import features_of, nearest_neighbours
+from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask
@@ -39,6 +41,7 @@ from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation
 from regard.tasks.seq2seq.task import Seq2SeqTask
 from regard.tasks.task import Task
+from regard.tasks.weights import with_weights_named
 
 __all__ = [
     "FIGURES",
@@ -94,5 +97,5 @@ PREDICTORS: dict[str, type[Predictor]] = {
 
 
 def create_task(recipe: Recipe) -> Task:
-    """The task that a recipe names, with its data opened."""
-    return TASKS[recipe.task](recipe)
+    """The task that a recipe names, with its data opened, and with names and hashes where the recipe says `auto`."""
+    return TASKS[recipe.task](with_weights_named(recipe))

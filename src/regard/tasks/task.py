@@ -19,6 +19,9 @@ class Task(Protocol):
     """The metric that decides which weights are the best."""
     larger_is_better: bool
 
+    progress: Any
+    """The bar that shows what is computed before the first step: `regard.training.Bar`, or None."""
+
     data: Any
     """What was opened: both parts of it."""
 
@@ -29,13 +32,21 @@ class Task(Protocol):
     def recipe(self) -> Recipe: ...
 
     @property
+    def features_first(self) -> bool:
+        """Whether `training_loader` computes features before the first batch."""
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """Names of the samples that could not be read when the data were opened, and were left out."""
 
     def check(self) -> Sequence[Issue]:
         """Issues of the data, before anything is trained: errors stop a run, warnings are reported."""
 
-    def build_model(self) -> nn.Module: ...
+    def build_model(self) -> nn.Module:
+        """What learns: the model, perhaps without a part that is frozen and whose features are stored."""
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The model that predicts, with the weights of one that learns."""
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The samples of each step. RegardError if the processes and micro-batches do not divide the batch size."""

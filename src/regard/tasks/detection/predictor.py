@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -169,43 +170,44 @@ class Detector(ImagePredictor[Detections]):
         used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
         own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
-        loader = detection_evaluation_loader(
-            source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
-        )
-        found: list[Detections] = []
-        raw: list[Detections] = []
-        indices: list[int] = []
+        found: dict[int, Detections] = {}
+        raw: dict[int, Detections] = {}
         skipped: list[str] = []
         not_finite: list[str] = []
         total = 0.0
-        for batch in loader:
+        for batch in self._evaluation_batches(source, batch_size, num_workers, on_bad_image, rank, world_size):
             skipped += batch.skipped
             if not len(batch):
                 continue
             labels = [own_label[label] for label in batch.labels]
-            output = self._output(batch.images, batch.mask)
+            output = self._output_of(batch)
             unsound = [name for name, sound in zip(batch.names, self._sound(output), strict=True) if not sound]
             if not unsound:  # the loss leaves out what is not finite, so that it would be 0
-                total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
+                # Image by image: the loss of several is divided by their objects, and would depend on the batch.
+                for one in range(len(batch)):
+                    of_image = (part[:, one : one + 1] for part in output)
+                    total += float(loss(*of_image, labels[one : one + 1], batch.boxes_cxcywh[one : one + 1]).total)
             not_finite += unsound
             every = self._decoded(output, batch.stored_sizes, batch.names, torch.zeros(1))
-            raw += [one.chosen(slice(counted)) for one in every]
+            raw.update(zip(batch.indices, (one.chosen(slice(counted)) for one in every), strict=True))
             if overlap is not None:
-                found += [suppressed(one, overlap, counted) for one in every]
-            indices += batch.indices
+                kept = (suppressed(one, overlap, counted) for one in every)
+                found.update(zip(batch.indices, kept, strict=True))
+        indices = sorted(raw)  # the data's order: COCO ranks equal scores by it
         objects = [source.objects[index] for index in indices]
+        before = tuple(raw[index] for index in indices)
         return DetectionEvaluation(
-            tuple(raw if overlap is None else found),
+            before if overlap is None else tuple(found[index] for index in indices),
             tuple(Objects(one.boxes_xyxy, own_label[one.labels], one.areas, one.crowd) for one in objects),
             tuple(source.image_ids[index] for index in indices),
             self.class_names,
-            total / len(raw) if raw and not not_finite else math.nan,
+            total / len(before) if before and not not_finite else math.nan,
             tuple(skipped),
             max_detections=counted,
             category_ids=self._ids_of(class_names, category_ids),
             not_finite=tuple(not_finite),
             nms=overlap,
-            raw=None if overlap is None else tuple(raw),
+            raw=None if overlap is None else before,
             thresholds=None if self.calibration is None else self.calibration.thresholds,
         )
 
@@ -213,7 +215,7 @@ class Detector(ImagePredictor[Detections]):
         """The least score of each class that `predict` reports. RegardError for what is neither a score nor "auto"."""
         if isinstance(threshold, str):
             if threshold != "auto":
-                raise RegardError(f"threshold is {shown(threshold)}; it must be auto, or a number between 0 and 1")
+                raise RegardError(f"threshold is {shown(threshold)}, not auto; it must be a number between 0 and 1")
             if self.calibration is not None:
                 return self.calibration.thresholds
             threshold = DEFAULT_THRESHOLD
@@ -288,6 +290,26 @@ class Detector(ImagePredictor[Detections]):
         """For each image, whether any query has a finite box and score."""
         logits, boxes = (tensor[-1] for tensor in output)
         return (self._scores(logits).isfinite().any(-1) & boxes.isfinite().all(-1)).any(-1).tolist()
+
+    def _evaluation_batches(
+        self,
+        source: DetectionSource,
+        batch_size: int,
+        num_workers: int,
+        on_bad_image: OnBadImage,
+        rank: int,
+        world_size: int,
+    ) -> Iterable[Any]:
+        """Batches of images of one size; none is padded."""
+        return chain.from_iterable(
+            detection_evaluation_loader(
+                source, self.preprocessing, batch_size, num_workers, on_bad_image, rank, world_size
+            )
+        )
+
+    def _output_of(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """What the model gives for one of these batches."""
+        return self._output(batch.images, batch.mask)
 
     @torch.inference_mode()
     def _output(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,9 @@ class NextTokenTask:
 
     unit = "windows"
     main_metric = "bits_per_byte"
+    features_first = False
     larger_is_better = False
+    progress: Any = None
 
     def __init__(self, recipe: NextTokenRecipe) -> None:
         self.recipe = recipe
@@ -43,6 +45,9 @@ class NextTokenTask:
     def build_model(self) -> LanguageModel:
         model = LanguageModel(self.config)
         model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:

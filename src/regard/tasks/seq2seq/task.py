@@ -26,7 +26,9 @@ class Seq2SeqTask:
 
     unit = "pairs"
     main_metric = "exact_match"
+    features_first = False
     larger_is_better = True
+    progress: Any = None
 
     def __init__(self, recipe: Seq2SeqRecipe) -> None:
         self.recipe = recipe
@@ -65,6 +67,9 @@ class Seq2SeqTask:
         if isinstance(model, Transformer):
             model.encoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
             model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
