@@ -6,8 +6,15 @@ from annotated_types import Gt, Interval, Le
 from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
 from regard.models import SASAResNetConfig, ViTConfig
-from regard.recipes.recipe import Recipe, changed
-from regard.recipes.sections import Fraction, ImageAugmentSection, ImageDataSection, ImageModelSection, TrainSection
+from regard.recipes.recipe import Recipe, changed, is_default, require_frozen
+from regard.recipes.sections import (
+    FeaturesSection,
+    Fraction,
+    ImageAugmentSection,
+    ImageDataSection,
+    ImageModelSection,
+    TrainSection,
+)
 
 
 def _require_alpha(value: float) -> float:
@@ -74,6 +81,7 @@ class ClassificationRecipe(Recipe):
     data: ClassificationDataSection
     augment: ClassificationAugmentSection = ClassificationAugmentSection()
     train: ClassificationTrainSection
+    features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ClassificationRecipe":
@@ -87,4 +95,7 @@ class ClassificationRecipe(Recipe):
         if self.model.freeze != "none" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")
+        require_frozen(self.features, self.model.freeze)
+        if self.features.views != 1:
+            raise ValueError(f"features.views is {self.features.views}; of classification it is 1")
         return self

@@ -122,6 +122,23 @@ class TextDataSection(DataSection):
     """Tokens of the BPE."""
 
 
+class FeaturesSection(Section):
+    """The features of a frozen backbone, which are computed once and kept (`model.freeze = "backbone"`).
+
+    Those of the held-out images are always in fp32, so that a run's own evaluation is what prediction gives."""
+
+    folder: str | None = None
+    """Where they are kept, for all runs; `features` in the user's cache folder unless given."""
+    max_gb: Annotated[float, Interval(gt=0, le=1e6)] = 10.0
+    """The most that this folder may hold, in GB of 2^30 bytes. What was not used for the longest time leaves first."""
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    """In which the features of training images are kept."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """In which they are computed; `auto` is bf16 where the processor or GPU has instructions for it."""
+    views: Annotated[int, Interval(ge=1, le=1000)] = 1
+    """How many views of each training image are computed (detection)."""
+
+
 class AugmentSection(Section):
     """The sequences have no augmentation; classification and detection each have their own."""
 
