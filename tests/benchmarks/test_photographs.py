@@ -15,7 +15,7 @@ from torch import nn
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 EVERY = ["tuning", "raccoon", "bccd", "images", "signdigits"]
-RECORD = {"ap": 0.5, "ap50": 0.75, "wall_seconds": 590.0, "peak_memory_mb": 1234}
+RECORD = {"ap": 0.5, "ap50": 0.75, "minutes": 3, "wall_seconds": 190.0, "peak_memory_mb": 1234}
 
 
 def started(*words: object) -> subprocess.CompletedProcess[str]:
@@ -112,7 +112,7 @@ def test_a_finished_cell_is_kept_and_a_failed_one_is_begun_anew(scripts, photos,
     assert {"machine", "versions", "date", "results"} == record.keys()
     script.show([chosen[0], script.Cell("bccd", "detr-small", 5, 0)], kept.cells())
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "bccd, detr-small, 3 min, seed 0: ap 0.500, ap50 0.750 in 590 s, 1,234 MB",
+        "bccd, detr-small, 3 min, seed 0: ap 0.500, ap50 0.750 in 190 s (10 s too many), 1,234 MB",
         "bccd, detr-small, 5 min, seed 0: to do",
         "1 of 2 cells to do: 0.1 hours",
     ]
@@ -160,9 +160,9 @@ def cell_run(script, photos, folder, monkeypatch, *, status, megabytes=1):
 
 def test_a_record_has_what_its_process_took_and_left(scripts, photos, tmp_path, monkeypatch):
     before = time.monotonic()
-    record = cell_run(scripts.photographs, photos, tmp_path, monkeypatch, status=None, megabytes=2000)
+    record = cell_run(scripts.photographs, photos, tmp_path, monkeypatch, status=None, megabytes=1200)
     assert record["ap"] == 0.25
-    assert 2000 <= record["peak_memory_mb"] < 4000
+    assert 1200 <= record["peak_memory_mb"] < 2400
     assert 0 < record["wall_seconds"] <= time.monotonic() - before + 0.1
     assert (record["data"], record["way"], record["minutes"], record["seed"]) == ("bccd", "faster-rcnn", 3, 0)
     assert (record["change"], record["tried"]) == ("lr=1e-3", "")
@@ -214,6 +214,7 @@ def test_a_frozen_backbone_keeps_its_norms_while_the_rest_trains(scripts):
 @pytest.mark.slow  # transformers takes seconds to import
 def test_suppressed_and_raw_boxes_of_rt_detr(scripts):
     """Two boxes of one class that nearly cover each other, and one of another class."""
+    pytest.importorskip("transformers")
     found = scripts.detection_small.Found(
         torch.tensor([[[[4.0, -9.0], [3.0, -9.0], [-9.0, 2.0]]]]),
         torch.tensor([[[[0.5, 0.5, 0.4, 0.4], [0.51, 0.5, 0.4, 0.4], [0.5, 0.5, 0.4, 0.4]]]]),
