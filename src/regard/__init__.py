@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from regard.api import evaluate as evaluate
     from regard.api import evaluate_knn as evaluate_knn
     from regard.api import explain_image as explain_image
+    from regard.api import features as features
     from regard.api import list_models as list_models
     from regard.api import load as load
     from regard.api import load_weights as load_weights
@@ -32,7 +33,8 @@ _ROOMS = (
 )
 _NAMES = (
     *("create_model", "list_models", "transform_for", "load", "save", "load_weights", "convert", "push_to_hub"),
-    *("train", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "replace_convolutions", "swap_mixer"),
+    *("train", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features"),
+    *("replace_convolutions", "swap_mixer"),
 )
 
 

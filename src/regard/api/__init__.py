@@ -1,6 +1,7 @@
 """What `import regard` offers: models by name, what is done with a trained one, its evaluation, and training."""
 
 from regard.api.evaluation import evaluate, evaluate_knn
+from regard.api.image_features import Features, features
 from regard.api.models import create_model, transform_for
 from regard.api.names import list_models
 from regard.api.runs import (
@@ -19,12 +20,14 @@ from regard.weights.load import load_weights
 
 __all__ = [
     "Explanation",
+    "Features",
     "compare_mixers",
     "convert",
     "create_model",
     "evaluate",
     "evaluate_knn",
     "explain_image",
+    "features",
     "list_models",
     "load",
     "load_weights",

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 import regard
-from regard.cli import about, compare, data, text, train, use, weights
+from regard.cli import about, compare, data, features, text, train, use, weights
 from regard.cli.terminal import drop_output, flush_output, plain, quiet_and_encodable, say
 from regard.errors import RegardError
 
@@ -53,6 +53,7 @@ app.command(cls=_WithTorch)(use.evaluate)
 app.command(cls=_WithTorch)(use.predict)
 app.command(cls=_WithTorch)(use.explain)
 app.command(cls=_WithTorch)(text.generate)
+app.command(cls=_WithTorch)(features.features)
 app.command(cls=_WithTorch)(compare.compare)
 app.command(cls=_WithTorch)(weights.convert)
 app.command()(weights.push)

@@ -25,7 +25,7 @@ from regard.recipes.detection import (
 )
 from regard.recipes.next_token import NextTokenRecipe
 from regard.recipes.recipe import Claim, Recipe, TaskName
-from regard.recipes.sections import AugmentSection, DataSection, TrainSection
+from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, TrainSection
 from regard.recipes.seq2seq import Seq2SeqRecipe
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "DetectionDataSection",
     "DetectionRecipe",
     "DetectionTrainSection",
+    "FeaturesSection",
     "NextTokenRecipe",
     "Recipe",
     "Seq2SeqRecipe",
@@ -187,7 +188,7 @@ def _use_current_name(values: dict[str, Any]) -> None:
 def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[str, Any], list[str]]:
     """The values without the keys of other tasks, and an error message for each of those that has not its default."""
     own, mistakes = dict(values), []
-    for name in ("model", "data", "augment", "train"):
+    for name in ("model", "data", "augment", "train", "features"):
         if not isinstance(own.get(name), dict):
             continue
         section = own[name] = dict(own[name])
@@ -207,7 +208,7 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
 
 
 def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:
-    kind = recipe.model_fields[section].annotation
+    kind = recipe.model_fields[section].annotation if section in recipe.model_fields else None
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 

@@ -6,8 +6,15 @@ from annotated_types import Gt, Interval, Le
 from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
 from regard.models import SASAResNetConfig, ViTConfig
-from regard.recipes.recipe import Recipe, changed
-from regard.recipes.sections import Fraction, ImageAugmentSection, ImageDataSection, ImageModelSection, TrainSection
+from regard.recipes.recipe import Recipe, changed, is_default, require_frozen
+from regard.recipes.sections import (
+    FeaturesSection,
+    Fraction,
+    ImageAugmentSection,
+    ImageDataSection,
+    ImageModelSection,
+    TrainSection,
+)
 
 
 def _require_alpha(value: float) -> float:
@@ -35,6 +42,15 @@ class ClassificationDataSection(ImageDataSection):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
     """Evaluation keeps this fraction of the shorter side, from the centre."""
+    resize: Literal["crop", "squash", "letterbox"] = Field(default="crop", exclude_if=lambda value: value == "crop")
+    """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
+    aspect changed or between bars of the mean colour."""
+
+    @model_validator(mode="after")
+    def _crops_or_not(self) -> "ClassificationDataSection":
+        if self.resize != "crop" and self.crop_fraction != 1:
+            raise ValueError(f"data.crop_fraction is for data.resize = crop; {self.resize} keeps the whole image")
+        return self
 
 
 class ClassificationAugmentSection(ImageAugmentSection):
@@ -65,6 +81,7 @@ class ClassificationRecipe(Recipe):
     data: ClassificationDataSection
     augment: ClassificationAugmentSection = ClassificationAugmentSection()
     train: ClassificationTrainSection
+    features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ClassificationRecipe":
@@ -78,4 +95,7 @@ class ClassificationRecipe(Recipe):
         if self.model.freeze != "none" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")
+        require_frozen(self.features, self.model.freeze)
+        if self.features.views != 1:
+            raise ValueError(f"features.views is {self.features.views}; of classification it is 1")
         return self

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 from pydantic import BaseModel, PositiveFloat, model_validator
 
-from regard.recipes.sections import AugmentSection, DataSection, ModelSection, Section, TrainSection
+from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, ModelSection, Section, TrainSection
 
 TaskName = Literal["classification", "detection", "seq2seq", "next-token"]
 
@@ -53,6 +53,19 @@ class Recipe(Section):
     def to_dict(self) -> dict[str, Any]:
         """As TOML takes it: nothing that is None. The claim is left out, since overrides may have undone it."""
         return self.model_dump(mode="json", exclude_none=True, exclude={"claim"})
+
+
+def is_default(features: FeaturesSection) -> bool:
+    """Whether the section is left out of a written recipe: older ones have none."""
+    return features == FeaturesSection()
+
+
+def require_frozen(features: FeaturesSection, freeze: str) -> None:
+    """ValueError for features that nobody computes."""
+    if freeze == "none" and changed(features):
+        raise ValueError(
+            f"features.{changed(features)[0]}: features are kept of a frozen backbone; set model.freeze to backbone"
+        )
 
 
 def changed(section: BaseModel) -> list[str]:

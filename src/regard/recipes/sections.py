@@ -69,8 +69,11 @@ class ImageModelSection(ModelSection):
     weights: str | None = Field(default=None, exclude_if=operator.not_)
     """The weights to start from, in any known format: a file, a run folder, a name of the catalogue, or
     hf-hub:OWNER/NAME. A classifier's mixers may differ from those of the file where they share projections.
+    `auto`: those of the catalogue for `name` that are at hand; a run keeps their name and hash in its recipe.
 
     A name of the catalogue also gives mean, deviation, interpolation and crop where `data` gives none."""
+    weights_hash: str | None = Field(default=None, exclude_if=operator.not_)
+    """SHA-256 of the file that `weights` names. Another file under this name is an error."""
     reset_head: bool = Field(default=False, exclude_if=operator.not_)
     """Takes all of `weights` but the classes, which are learned anew."""
 
@@ -78,6 +81,8 @@ class ImageModelSection(ModelSection):
     def _resets_a_head(self) -> "ImageModelSection":
         if self.reset_head and self.weights is None:
             raise ValueError("model.reset_head is about model.weights, which is not given")
+        if self.weights_hash and self.weights is None:
+            raise ValueError("model.weights_hash is about model.weights, which is not given")
         return self
 
 
@@ -115,6 +120,23 @@ class TextDataSection(DataSection):
     """Text as its bytes, or as the tokens of a byte-level BPE that is trained on the training text."""
     vocab_size: Annotated[int, Interval(ge=260, le=2**20)] = 1024
     """Tokens of the BPE."""
+
+
+class FeaturesSection(Section):
+    """The features of a frozen backbone, which are computed once and kept (`model.freeze = "backbone"`).
+
+    Those of the held-out images are always in fp32, so that a run's own evaluation is what prediction gives."""
+
+    folder: str | None = None
+    """Where they are kept, for all runs; `features` in the user's cache folder unless given."""
+    max_gb: Annotated[float, Interval(gt=0, le=1e6)] = 10.0
+    """The most that this folder may hold, in GB of 2^30 bytes. What was not used for the longest time leaves first."""
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    """In which the features of training images are kept."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """In which they are computed; `auto` is bf16 where the processor or GPU has instructions for it."""
+    views: Annotated[int, Interval(ge=1, le=1000)] = 1
+    """How many views of each training image are computed (detection)."""
 
 
 class AugmentSection(Section):

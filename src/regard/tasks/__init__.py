@@ -10,7 +10,9 @@ The files, in the order in which a run meets them:
     predictor.py          the base of all predictors: device, `from_metadata`, one input or many
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
-    features.py           what the head of a classifier reads: cached for training a head, or compared (k-NN)
+    features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
+    classification/cached.py    a head that learns from them
+    weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
@@ -22,12 +24,13 @@ from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
 from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
-from regard.tasks.detection.predictor import Detector
+from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
-from regard.tasks.features import features_of, nearest_neighbours
+from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask
@@ -38,13 +41,16 @@ from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation
 from regard.tasks.seq2seq.task import Seq2SeqTask
 from regard.tasks.task import Task
+from regard.tasks.weights import with_weights_named
 
 __all__ = [
     "FIGURES",
+    "NMS",
     "PREDICTORS",
     "TASKS",
     "Alignment",
     "BoxRefinement",
+    "Calibration",
     "ClassAP",
     "ClassFigures",
     "ClassificationTask",
@@ -91,5 +97,5 @@ PREDICTORS: dict[str, type[Predictor]] = {
 
 
 def create_task(recipe: Recipe) -> Task:
-    """The task that a recipe names, with its data opened."""
-    return TASKS[recipe.task](recipe)
+    """The task that a recipe names, with its data opened, and with names and hashes where the recipe says `auto`."""
+    return TASKS[recipe.task](with_weights_named(recipe))

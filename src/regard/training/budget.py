@@ -23,13 +23,17 @@ class Budget:
         limits = [limit for limit in steps if limit is not None]
         return cls(min(limits, default=None), None if train.max_minutes is None else train.max_minutes * 60)
 
-    def spent(self, step: int | float, seconds: float) -> float:
-        """The spent fraction of the budget that is spent furthest, from 0 to 1; at 1 the run is over."""
+    def spent(self, step: int | float, seconds: float, *, since: float = 0.0) -> float:
+        """The spent fraction of the budget that is spent furthest, from 0 to 1; at 1 the run is over.
+
+        since: the second from which time counts.
+        """
         fractions = [0.0]
         if self.max_steps is not None:
             fractions.append(step / self.max_steps)
         if self.max_seconds is not None:
-            fractions.append(seconds / self.max_seconds)
+            left = max(self.max_seconds - since, 1e-9)
+            fractions.append(max(seconds - since, 0.0) / left)
         return min(max(fractions), 1.0)
 
 

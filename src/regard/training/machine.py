@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from regard.errors import RegardError
+from regard.ops.precision import has_bf16 as has_bf16
 
 PACKAGES = ("regard", "torch", "torchvision", "accelerate", "safetensors", "numpy")
 
@@ -66,13 +67,6 @@ def create_accelerator(device: str) -> Accelerator:
     if kind != "auto" and accelerator.device.type != kind:
         raise RegardError(f"train.device is {device}, but Accelerate takes {accelerator.device}")
     return accelerator
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies matrices of bfloat16 by instructions of its own."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -24,7 +24,7 @@ CHANGEABLE = (
     *("train.evaluate_every", "train.evaluate_every_steps", "train.save_every_steps"),
     *("train.device", "train.find_nonfinite", "train.gradient_checkpointing"),
     *("data.num_workers", "data.root", "data.cache", "data.strict", "data.max_megapixels"),
-    *("data.on_bad_image", "data.on_bad_annotation"),
+    *("data.on_bad_image", "data.on_bad_annotation", "features.folder", "features.max_gb"),
 )
 # Where the data are: `--data` and these may change while the data stay the same.
 PLACES = ("data.address", "data.train_annotations", "data.train_images", "data.val_annotations", "data.val_images")

@@ -30,7 +30,7 @@ from regard.training.agreement import on_main
 ORIGIN = "origin.json"
 DAMAGED = "is cut short or damaged, or does not match this model"
 # Of progress.json, what its checksum leaves out: nothing that is trained follows from the clock.
-_CLOCK = ("seconds", "training_seconds", "evaluation_seconds", "last_evaluation_seconds")
+_CLOCK = ("seconds", "training_seconds", "prepared_seconds", "evaluation_seconds", "last_evaluation_seconds")
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Progress:
     seconds: float = 0.0
     training_seconds: float = 0.0
     """Without evaluations and saving."""
+    prepared_seconds: float = 0.0
+    """Before the first step, in which features were computed: the schedule begins after them."""
     evaluation_seconds: float = 0.0
     last_evaluation_seconds: float = 0.0
     samples: int = 0

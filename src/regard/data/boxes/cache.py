@@ -43,6 +43,9 @@ class CachedDetectionSource(DetectionSource):
     def name(self, index: int) -> str:
         return self.source.name(index)
 
+    def digest(self, index: int) -> str:
+        return self.source.digest(index)
+
 
 class ResizedDetectionSource(DetectionSource):
     """Another source whose larger images are resized to `shortest` and `longest` pixels.
@@ -65,6 +68,9 @@ class ResizedDetectionSource(DetectionSource):
 
     def name(self, index: int) -> str:
         return self.source.name(index)
+
+    def digest(self, index: int) -> str:
+        return self.source.digest(index)
 
 
 def cached(source: DetectionSource, channels: int, num_workers: int = 0) -> DetectionSource:

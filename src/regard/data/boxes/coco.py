@@ -18,6 +18,7 @@ from regard.data.boxes.coco_layout import Annotations, CocoPart, find_parts, oth
 from regard.data.boxes.coco_lists import collecting_no_cycles
 from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
+from regard.data.images.digests import digest_of_file
 from regard.data.images.files import BadImage, read_image
 from regard.errors import RegardError
 
@@ -41,6 +42,9 @@ class CocoImages(DetectionSource):
 
     def name(self, index: int) -> str:
         return str(self.file.file(index))
+
+    def digest(self, index: int) -> str:
+        return digest_of_file(self.file.file(index))
 
 
 def other_size(size: tuple[int, int], stated: tuple[int, int]) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.boxes.repairs import Repairs
+from regard.data.images.digests import digest_of_file, digest_of_pixels
 from regard.data.images.doubles import doubles, kept_together
 from regard.data.images.files import read_image
 from regard.data.images.pixels import AS_STORED, Decoding
@@ -59,6 +60,10 @@ class DetectionSource(ABC):
     def name(self, index: int) -> str:
         """What to call image `index` in a message: a path as given, or `digit-scenes[17]`."""
 
+    def digest(self, index: int) -> str:
+        """A hash of the bytes of image `index`'s file, or of its pixels where there is no file. Raises BadImage."""
+        return digest_of_pixels(self.read(index))
+
 
 class SelectedDetectionSource(DetectionSource):
     """Some images of another source, in the order of `indices`; they keep their names and ids."""
@@ -76,6 +81,9 @@ class SelectedDetectionSource(DetectionSource):
 
     def name(self, index: int) -> str:
         return self.source.name(self.indices[index])
+
+    def digest(self, index: int) -> str:
+        return self.source.digest(self.indices[index])
 
 
 class JoinedDetectionSource(DetectionSource):
@@ -95,6 +103,10 @@ class JoinedDetectionSource(DetectionSource):
     def name(self, index: int) -> str:
         source, inner = self.places[index]
         return source.name(inner)
+
+    def digest(self, index: int) -> str:
+        source, inner = self.places[index]
+        return source.digest(inner)
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,9 @@ class FileDetectionSource(DetectionSource):
 
     def name(self, index: int) -> str:
         return str(self.files[index])
+
+    def digest(self, index: int) -> str:
+        return digest_of_file(self.files[index])
 
 
 def in_two_splits(

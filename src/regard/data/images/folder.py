@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from regard.data.images.digests import digest_of_file
 from regard.data.images.files import (
     MOST_MEASURED,
     BadImage,
@@ -69,6 +70,9 @@ class FolderImages(ImageSource):
 
     def name(self, index: int) -> str:
         return str(self.paths[index])
+
+    def digest(self, index: int) -> str:
+        return digest_of_file(self.paths[index])
 
     def __getstate__(self) -> dict[str, object]:
         # A worker process that is spawned gets the paths, not the decoded images.

@@ -10,6 +10,7 @@ from pathlib import Path
 from jaxtyping import UInt8
 from torch import Tensor
 
+from regard.data.images.digests import digest_of_pixels
 from regard.data.images.doubles import doubles, kept_together
 from regard.data.images.pixels import AS_STORED, Decoding
 from regard.errors import RegardError
@@ -34,6 +35,10 @@ class ImageSource(ABC):
     @abstractmethod
     def name(self, index: int) -> str:
         """What to call image `index` in a message: a path as given, or `digits[17]`."""
+
+    def digest(self, index: int) -> str:
+        """A hash of the bytes of image `index`'s file, or of its pixels where there is no file. Raises BadImage."""
+        return digest_of_pixels(self.read(index))
 
 
 class InMemoryImages(ImageSource):
@@ -67,6 +72,9 @@ class Selected(ImageSource):
     def name(self, index: int) -> str:
         return self.source.name(self.indices[index])
 
+    def digest(self, index: int) -> str:
+        return self.source.digest(self.indices[index])
+
 
 class Joined(ImageSource):
     """Several sources, one after another."""
@@ -83,6 +91,10 @@ class Joined(ImageSource):
     def name(self, index: int) -> str:
         source, inner = self.places[index]
         return source.name(inner)
+
+    def digest(self, index: int) -> str:
+        source, inner = self.places[index]
+        return source.digest(inner)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regard.data.images.digests import digest_of_file
 from regard.data.images.files import BadImage, check_header
 from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, from_pil
 from regard.data.images.sources import ImageClasses, ImageSource, split_source
@@ -73,6 +74,10 @@ class TorchvisionImages(ImageSource):
 
     def name(self, index: int) -> str:
         return f"{self._name}[{index}]"
+
+    def digest(self, index: int) -> str:
+        file = _file(self.dataset, index)
+        return super().digest(index) if file is None else digest_of_file(file)
 
 
 def _file(dataset: Any, index: int) -> Path | None:

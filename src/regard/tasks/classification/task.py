@@ -1,6 +1,6 @@
 """Image classification: the data, the model and the loss that a recipe asks for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from regard.data import (
 )
 from regard.models import SASAResNet, ViT, build
 from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
+from regard.tasks.classification.cached import CachedFeatures
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
-from regard.tasks.features import CachedFeatures
+from regard.tasks.features.extract import ShowsProgress
 from regard.tasks.task import training_order
+from regard.tasks.weights import or_from_scratch
 from regard.weights import chosen_pretrained, load_weights
 
 
@@ -41,6 +43,7 @@ class ClassificationTask:
     unit = "images"
     main_metric = "accuracy"
     larger_is_better = True
+    progress: ShowsProgress | None = None
 
     def __init__(self, recipe: ClassificationRecipe) -> None:
         self.recipe = recipe
@@ -63,7 +66,7 @@ class ClassificationTask:
             mean, std = mean or came_with.mean, std or came_with.std
             given = data.model_fields_set
             interpolation = interpolation if "interpolation" in given else came_with.interpolation
-            crop = crop if "crop_fraction" in given else came_with.crop_fraction
+            crop = crop if "crop_fraction" in given or data.resize != "crop" else came_with.crop_fraction
         if mean is None or std is None:
             measured = measure_mean_std(self.data.train)
             mean, std = mean or measured[0], std or measured[1]
@@ -76,9 +79,14 @@ class ClassificationTask:
             interpolation=interpolation,
             crop_fraction=crop,
             decoding=self.data.decoding,
+            resize=data.resize,
         )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
+
+    @property
+    def features_first(self) -> bool:
+        return self._cached is not None
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -94,11 +102,15 @@ class ClassificationTask:
             model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         options = self.recipe.model
         if options.weights is not None:
-            load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
+            with or_from_scratch(self.recipe):
+                load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
-            self._cached = CachedFeatures(model)
-            self._cached.freeze()
+            data = self.recipe.data
+            self._cached = CachedFeatures(model, self.data, self.preprocessing, self.recipe.features, data.on_bad_image)
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -109,7 +121,8 @@ class ClassificationTask:
         """Endless batches: augmented images, or cached features of a frozen backbone."""
         recipe = self.recipe
         if self._cached is not None and order.world_size == 1:
-            return self._cached.batches(self.data.train, self.preprocessing, order, recipe.data.on_bad_image)
+            self._cached.progress = self.progress
+            return self._cached.batches(order)
         transform = training_transform(
             self.preprocessing,
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
@@ -141,7 +154,9 @@ class ClassificationTask:
         return Classifier(model, self.data.class_names, self.preprocessing)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
-        """The evaluation of this process's shard of the held-out images."""
+        """The evaluation of this process's shard of the held-out images, from cached features where there are any."""
+        if self._cached is not None:
+            return self._cached.evaluate(model, rank=rank, world_size=world_size)
         was_training = model.training
         shard = self.predictor(model).evaluate(
             self.data.val,
@@ -156,6 +171,9 @@ class ClassificationTask:
     def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
         """`accuracy`, `top5` and `loss` over the shards of all processes."""
         return Evaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         return model.flops() if isinstance(model, ViT | SASAResNet) else 0
