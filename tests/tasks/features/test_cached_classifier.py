@@ -44,7 +44,9 @@ def recipe(tmp_path, photos):
 @pytest.mark.parametrize("pool", ["token", "avg", "token_avg", "distilled"])
 def test_the_feature_path_gives_the_answers_of_the_whole_model(recipe, pool):
     more = ["model.num_registers=1"] if pool == "distilled" else []
-    task = create_task(recipe("model.img_size=[8, 12]", f"model.pool={pool}", "features.dtype=fp32", "features.precision=fp32", *more))
+    task = create_task(
+        recipe("model.img_size=[8, 12]", f"model.pool={pool}", "features.dtype=fp32", "features.precision=fp32", *more)
+    )
     model = task.build_model().eval()
     for name, parameter in model.named_parameters():
         if name.startswith("head"):
