@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
+from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig, TimmBackboneConfig
 
 from peer import interleaved, median_ratio, result_path, save
 from regard import create_model
@@ -102,8 +102,11 @@ class RTDETR(nn.Module):
         return self.body(images, labels=targets).loss
 
 
-def rt_detr(num_classes: int = 10) -> RTDETR:
-    """4.8 M parameters: three maps of a ResNet, 128 channels, 30 queries, 3 decoder layers, 30 denoising queries."""
+def rt_detr(num_classes: int = 10, *, num_queries: int = 30, lite0: bool = False) -> RTDETR:
+    """4.8 M parameters: three maps of a ResNet, 128 channels, 30 queries, 3 decoder layers, 30 denoising queries.
+
+    lite0: EfficientNet-Lite0 is the backbone, with random weights.
+    """
     widths = [32, 64, 128, 256]
     backbone = RTDetrResNetConfig(
         embedding_size=32,
@@ -112,6 +115,9 @@ def rt_detr(num_classes: int = 10) -> RTDETR:
         layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
     )
+    if lite0:
+        widths = [24, 40, 112, 320]
+        backbone = TimmBackboneConfig(backbone="tf_efficientnet_lite0", out_indices=[2, 3, 4])
     return RTDETR(
         RTDetrConfig(
             backbone_config=backbone,
@@ -124,7 +130,7 @@ def rt_detr(num_classes: int = 10) -> RTDETR:
             decoder_in_channels=[128] * 3,
             decoder_ffn_dim=256,
             decoder_layers=3,
-            num_queries=30,
+            num_queries=num_queries,
             num_denoising=30,
             num_labels=num_classes,
         )

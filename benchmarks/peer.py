@@ -1,6 +1,5 @@
 """Two or more ways to do one thing, timed in turn in one process; the ratio of each turn is what counts."""
 
-import json
 import re
 import statistics
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regard.files import write_json
 from regard.training import machine, versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,11 +56,11 @@ def result_path(name: str) -> Path:
     return RESULTS / f"{name}-{'-'.join(re.findall('[a-z0-9]+', str(device).lower().replace('(r)', '')))}.json"
 
 
-def save(name: str, results: Any, packages: tuple[str, ...] = ()) -> Path:
-    """Writes `result_path(name)`, with the machine, the versions and the day."""
-    where, path = machine(), result_path(name)
-    RESULTS.mkdir(exist_ok=True)
+def save(name: str, results: Any, packages: tuple[str, ...] = (), *, path: Path | None = None) -> Path:
+    """Writes `result_path(name)`, or another file, with the machine, the versions and the day."""
+    where, path = machine(), path or result_path(name)
+    path.parent.mkdir(exist_ok=True)
     found = versions(("regard", "torch", "torchvision", *packages))
     record = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": found, "results": results}
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(path, record)
     return path

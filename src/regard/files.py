@@ -23,9 +23,9 @@ LOCK = ".lock"
 def write_whole(path: Path, write: Callable[[Path], object], *, flushed: bool = True) -> None:
     """Lets `write` make a file beside `path`, flushes it to the disk, and puts it in the place of `path` at once.
 
-    Without `flushed`, which takes twenty times as long as the rest, a file may be damaged after a power cut, though not
-    after a kill: for what has a checksum and can be made again. RegardError where the disk is full; `path` is then as
-    it was.
+    Without `flushed`, which takes some twenty times as long as the rest, a file may be damaged after a power cut,
+    though not after a kill: for what has a checksum and can be made again. RegardError where the disk is full; `path`
+    is then as it was.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

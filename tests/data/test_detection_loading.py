@@ -24,6 +24,7 @@ from regard.data import (
     detection_training_transform,
     pad,
 )
+from regard.data.boxes.batches import EvaluationDetectionImages, collate_detection
 from regard.errors import RegardError
 
 OFF = DetectionAugmentation(flip=False, scales=(), crop=False, colour=0.0)
@@ -143,8 +144,8 @@ def loader(source: DetectionSource, seed: int = 3, workers: int = 0, order: Trai
 
 
 def test_targets_are_in_the_unpadded_image_and_leave_crowds_out():
-    transform = detection_evaluation_transform(preprocessing())
-    batches = list(detection_evaluation_loader(Marked(), transform, 3, 0, "skip"))
+    images = EvaluationDetectionImages(Marked(), detection_evaluation_transform(preprocessing()), "skip")
+    batches = [collate_detection([images[index] for index in indices]) for indices in ((0, 1, 2), (3, 4, 5), (6,))]
     assert [len(batch) for batch in batches] == [3, 2, 1]
     assert [name for batch in batches for name in batch.names] == [f"image {index}" for index in (0, 1, 2, 3, 4, 6)]
     assert [reason for batch in batches for reason in batch.skipped] == ["image 5: is broken"]
@@ -156,6 +157,38 @@ def test_targets_are_in_the_unpadded_image_and_leave_crowds_out():
             agree(own, corners(own, boxes))
     moved = batches[0].to("cpu")
     assert moved.stored_sizes == [(60, 90), (61, 85), (62, 80)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_evaluation_pads_nothing(workers):
+    """Not even where an image has another size than its annotations state."""
+
+    class Misstated(Marked):
+        def read(self, index: int) -> Tensor:
+            return super().read(index)[:, :50] if index == 2 else super().read(index)
+
+    source = Misstated()
+    source.sizes = [(60, 90)] * 5 + [(90, 60)] * 2
+    loader = detection_evaluation_loader(source, preprocessing(), 4, workers, "skip")
+    batches = [batch for several in loader for batch in several]
+    assert all(batch.mask.all() and batch.images.shape[2:] == batch.mask.shape[1:] for batch in batches)
+    assert [(batch.indices, batch.skipped) for batch in batches] == [
+        ([0, 1, 3], []),
+        ([2], []),
+        ([4], []),
+        ([], ["image 5: is broken"]),
+        ([6], []),
+    ]
+    assert [batch.images.shape[2:] for batch in batches if len(batch)] == [(64, 96), (56, 100), (64, 96), (96, 64)]
+    shards = [
+        [
+            batch.indices
+            for several in detection_evaluation_loader(source, preprocessing(), 4, workers, "skip", rank, 2)
+            for batch in several
+        ]
+        for rank in range(2)
+    ]
+    assert shards == [[[0, 4], [2], [6]], [[1, 3], []]]
 
 
 def test_the_seed_alone_says_what_is_drawn_whatever_the_workers():
@@ -179,9 +212,8 @@ def test_the_global_generator_is_left_alone():
 
 
 def test_a_bad_image_stops():
-    transform = detection_evaluation_transform(preprocessing())
     with pytest.raises(BadImage, match="image 5: is broken"):
-        list(detection_evaluation_loader(Marked(), transform, 3, 0, "stop"))
+        list(detection_evaluation_loader(Marked(), preprocessing(), 3, 0, "stop"))
 
 
 def test_images_are_decoded_once():

@@ -1,10 +1,10 @@
 """How good a trained model is: on what it held out in its training, on other data, or by its features."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regard.api.held_out import data_options, held_out_boxes, held_out_images, held_out_pairs, held_out_text, own_run
 from regard.api.models import create_model
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regard.data import Decoding
     from regard.recipes import DataSection
     from regard.tasks import (
+        NMS,
         Classifier,
         DetectionEvaluation,
         Detector,
@@ -37,6 +38,7 @@ def evaluate(
     weights: str = "model",
     device: Device = None,
     max_detections: int | None = None,
+    nms: "NMS | None" = None,
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
     """Measures a run on what it held out in its training, or on another data set.
 
@@ -45,16 +47,18 @@ def evaluate(
     the model does not know is a RegardError.
     settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
     run's recipe says, or another `recipe`.
-    max_detections: of a detector, how many objects of an image count; see `Detector.evaluate`. RegardError also where
-    the model's numbers are not finite.
+    max_detections, nms: of a detector, how many objects of an image count, and which boxes are suppressed, "auto"
+    unless given; see `Detector.evaluate`. RegardError also where the model's numbers are not finite.
     """
     from regard.tasks import Detector
     from regard.tasks.predictor import with_figures
 
     predictor = load(run, weights=weights, device=device)
-    if max_detections is not None and not isinstance(predictor, Detector):
-        raise RegardError(f"{run}: max_detections is for runs of detection")
-    return with_figures(_evaluated(predictor, run, data, recipe, settings, max_detections), run)
+    of_boxes = {"max_detections": max_detections, "nms": "auto" if nms is None else nms}
+    for name, value in (("max_detections", max_detections), ("nms", nms)):
+        if value is not None and not isinstance(predictor, Detector):
+            raise RegardError(f"{run}: {name} is for runs of detection")
+    return with_figures(_evaluated(predictor, run, data, recipe, settings, of_boxes), run)
 
 
 def _evaluated(
@@ -63,7 +67,7 @@ def _evaluated(
     data: str | None,
     recipe: str | Path | None,
     settings: Sequence[str],
-    max_detections: int | None,
+    of_boxes: Mapping[str, Any],
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
     from regard.data import open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
@@ -80,7 +84,7 @@ def _evaluated(
     if isinstance(predictor, Detector):
         given = (recipe, settings)
         pretrained_name = _is_pretrained(run)
-        return _evaluate_boxes(predictor, options, data, own, given, max_detections, pretrained_name=pretrained_name)
+        return _evaluate_boxes(predictor, options, data, own, given, of_boxes, pretrained_name=pretrained_name)
     if not isinstance(predictor, Classifier):
         text = open_text(address, val_fraction=fraction)
         chosen_text = text.val if address == options.address else text.train + text.val
@@ -149,13 +153,14 @@ def _evaluate_boxes(
     data: str | None,
     run: "Run | None",
     given: tuple[str | Path | None, Sequence[str]],
-    max_detections: int | None,
+    of_boxes: Mapping[str, Any],
     *,
     pretrained_name: bool,
 ) -> "DetectionEvaluation":
     """On the run's own part for evaluation; of another set, on what it holds out itself, or on all of it.
 
-    given: recipe and settings of this evaluation. What was mended in the annotations or left out is a warning.
+    given: recipe and settings of this evaluation. of_boxes: what only `Detector.evaluate` takes. What was mended in the
+    annotations or left out is a warning.
     """
     from regard.api.training import data_section
     from regard.data import open_detection, sentences
@@ -191,7 +196,7 @@ def _evaluate_boxes(
         on_bad_image=options.on_bad_image,
         class_names=found.class_names,
         category_ids=found.category_ids,
-        max_detections=max_detections,
+        **of_boxes,
     )
 
 

@@ -18,7 +18,7 @@ from regard.models import (
     configure,
     create_backbone,
 )
-from regard.models.image_model import cfg_of_metadata
+from regard.models.image_model import CROP_MODES, cfg_of_metadata
 from regard.reading import read_json
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, find_pretrained
@@ -137,6 +137,7 @@ def preprocessing_for(model: ImageModel) -> Any:
 
     cfg = model.pretrained_cfg
     size, channels = model.config.img_size, model.config.in_chans
+    resize = next((ours for ours, theirs in CROP_MODES.items() if theirs == cfg.get("crop_mode")), "crop")
     mean, std = (tuple(cfg.get(key, default)) for key, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     if len(mean) != channels:  # grey takes the mean over the colours
         mean, std = ((sum(values) / len(values),) * channels for values in (mean, std))
@@ -146,7 +147,8 @@ def preprocessing_for(model: ImageModel) -> Any:
         mean=mean,
         std=std,
         interpolation=cfg.get("interpolation", "bicubic"),
-        crop_fraction=cfg.get("crop_pct", 0.875),
+        crop_fraction=cfg.get("crop_pct", 0.875) if resize == "crop" else 1.0,
+        resize=resize,
     )
 
 

@@ -126,9 +126,8 @@ def _metadata_of(model: "nn.Module | Predictor", class_names: Sequence[str] | No
             "config": asdict(config),
         },
     }
-    for key in ("class_names", "category_ids", "preprocessing", "tokenizer", "max_new_tokens"):
-        if hasattr(predictor, key):
-            value = getattr(predictor, key)
+    for key in ("class_names", "category_ids", "preprocessing", "calibration", "tokenizer", "max_new_tokens"):
+        if (value := getattr(predictor, key, None)) is not None:
             metadata[key] = value.to_dict() if hasattr(value, "to_dict") else value
     return predictor.model, {**metadata, "versions": versions()}
 

@@ -1,7 +1,7 @@
 """What `predict`, `evaluate` and `data check` do with boxes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,7 @@ COLUMNS = ("file", "class", "score", "left", "top", "right", "bottom")
 def predict_boxes(
     detector: "Detector",
     files: Sequence[Path],
-    threshold: float,
-    max_detections: int | None,
+    options: Mapping[str, Any],
     ids: "DataIds | None",
     out: Path | None,
     *,
@@ -32,6 +31,7 @@ def predict_boxes(
 ) -> None:
     """Prints the objects of each image; into `out` go a picture of each, and COCO results as predictions.json.
 
+    options: those of `Detector.predict_files`.
     With `ids` the results are under the data's own. Without, `image_id` is "count:1" and so on, which no annotation
     file has, so that no tool takes a count for an id; `file_name` says which image it is.
     """
@@ -54,9 +54,7 @@ def predict_boxes(
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     bad: list[str] = []
-    for number, (file, found) in enumerate(
-        zip(files, detector.predict_files(files, threshold=threshold, max_detections=max_detections), strict=True), 1
-    ):
+    for number, (file, found) in enumerate(zip(files, detector.predict_files(files, **options), strict=True), 1):
         if not isinstance(found, Detections):
             bad.append(str(found))
             continue
@@ -74,8 +72,10 @@ def predict_boxes(
         for row in rows:
             table.add_row(row["file"], row["class"], *(str(row[name]) for name in COLUMNS[2:]))
         show(table)
-        images = len(files) - len(bad)
-        say(f"{len(rows)} objects of score {threshold:g} or more in {images} image{'s' * (images != 1)}")
+        images, least = len(files) - len(bad), detector.least_scores(options["threshold"])
+        low, high = min(least), max(least)
+        scores = f"score {low:g} or more" if low == high else f"the scores of their classes ({low:.2f} to {high:.2f})"
+        say(f"{len(rows)} objects of {scores} in {images} image{'s' * (images != 1)}")
         if out is not None:
             say(f"pictures and COCO results: {out}")
             if ids is None:
@@ -87,6 +87,14 @@ def predict_boxes(
         say(f"error: {message}", err=True)
     if bad:
         raise typer.Exit(1)
+
+
+def word_or_number(text: str) -> Any:
+    """What `--nms` and `--threshold` say; the detector knows which words and numbers are allowed."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:
@@ -111,9 +119,10 @@ def show_detection_evaluation(
     """
     figures = evaluation.metrics()
     rows = [vars(entry) for entry in evaluation.per_class()]
-    counts = {"images": len(evaluation), "skipped_images": len(evaluation.skipped)}
+    counts: dict[str, Any] = {"images": len(evaluation), "skipped_images": len(evaluation.skipped)}
     if evaluation.max_detections != 100:  # COCO's own number goes without saying
         counts["max_detections"] = evaluation.max_detections
+    counts["nms"] = "off" if evaluation.nms is None else evaluation.nms
     confusion = evaluation.confusion()
     whole = {**counts, **figures, "per_class": rows, "confusion": confusion.tolist()}
     columns = ("name", "ap", "ap50", "images", "objects")

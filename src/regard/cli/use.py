@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from regard.cli.boxes import predict_boxes, show_detection_evaluation
+from regard.cli.boxes import predict_boxes, show_detection_evaluation, word_or_number
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[
     str, typer.Argument(help="A run folder, a pretrained model (`regard models`), or hf-hub:OWNER/NAME.", metavar="RUN")
+]
+Nms = Annotated[
+    str | None,
+    typer.Option(
+        "--nms",
+        metavar="IOU|off|auto",
+        help="Leave out boxes that overlap a more certain one of their class by more than this IoU; auto, which holds "
+        "unless given, does what was measured to be best in training.",
+    ),
 ]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Write files into this folder too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -47,6 +56,7 @@ def evaluate(
         int | None,
         typer.Option(help="How many objects of an image count; 100 as in COCO, or more if it has more.", min=1),
     ] = None,
+    nms: Nms = None,
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -73,6 +83,7 @@ def evaluate(
             weights=weights,
             device=device,
             max_detections=max_detections,
+            nms=None if nms is None else word_or_number(nms),
         )
     for message in dict.fromkeys(str(warning.message) for warning in said):
         say(f"warning: {message}", err=True)
@@ -104,8 +115,14 @@ def predict(
     text: Annotated[list[str] | None, typer.Option(help="A text to read; may be repeated.")] = None,
     top: Annotated[int, typer.Option(help="How many classes to name for each image.", min=1)] = 1,
     threshold: Annotated[
-        float, typer.Option(help="Lowest score of an object that is reported and drawn.", min=0, max=1)
-    ] = 0.5,
+        str,
+        typer.Option(
+            metavar="SCORE|auto",
+            help="Lowest score of an object that is reported and drawn; auto: of each class, as measured in the "
+            "training, or 0.5 where that was not done.",
+        ),
+    ] = "auto",
+    nms: Nms = None,
     max_detections: Annotated[
         int | None, typer.Option(help="At most so many objects of an image, the most certain ones.", min=1)
     ] = None,
@@ -138,8 +155,8 @@ def predict(
     if data is not None and annotations is not None:
         raise RegardError("choose one of --data and --annotations")
     predictor = load(run, weights=weights, device=device)
-    if not isinstance(predictor, Detector) and (max_detections or data or annotations):
-        raise RegardError(f"{run}: --max-detections, --data and --annotations are for runs that find objects")
+    if not isinstance(predictor, Detector) and (max_detections or nms or data or annotations):
+        raise RegardError(f"{run}: --max-detections, --nms, --data and --annotations are for runs that find objects")
     if isinstance(predictor, Translator):
         predict_texts(predictor, text or [], files or [], beam, attention, out, as_json=as_json, as_csv=as_csv)
         return
@@ -154,7 +171,9 @@ def predict(
     if isinstance(predictor, Detector):
         ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
         paths = _image_files(files)
-        predict_boxes(predictor.fused(), paths, threshold, max_detections, ids, out, as_json=as_json, as_csv=as_csv)
+        options = {"threshold": word_or_number(threshold), "nms": word_or_number(nms or "auto")}
+        options["max_detections"] = max_detections
+        predict_boxes(predictor.fused(), paths, options, ids, out, as_json=as_json, as_csv=as_csv)
         return
     _predict_images(predictor, files, top, out, as_json=as_json, as_csv=as_csv)
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, short_name, split_words
 from regard.data import ImageSource
-from regard.data.images.transforms import ResizeAndCrop
 from regard.draw.png import image_uri
 from regard.draw.svg import inline_svg
 from regard.errors import RegardError
@@ -120,7 +119,7 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
 
     def picture(index: int) -> Picture:
         probability, label = found.logits[index].softmax(0).max(0)
-        seen = ResizeAndCrop(classifier.preprocessing)(source.read(numbers[found.names[index]]))
+        seen = classifier.preprocessing.seen(classifier.prepare(source.read(numbers[found.names[index]])))
         truth = found.class_names[int(found.labels[index])]
         name = found.names[index]
         predicted = found.class_names[int(label)]
@@ -165,8 +164,8 @@ def _mixing_svg(classifier: Classifier, image: Tensor) -> str:
     model = classifier.model
     if not isinstance(model, ViT):
         return ""
-    prepared = classifier.prepare(image).to(classifier.device)
-    seen = ResizeAndCrop(classifier.preprocessing)(image)
+    prepared = classifier.prepare(image)
+    seen, prepared = classifier.preprocessing.seen(prepared), prepared.to(classifier.device)
     tokens = representative_tokens(seen, model.grid)
     found = [mixing(model, prepared, layer=layer, tokens=tokens) for layer in range(len(model.blocks))]
     return inline_svg(mixing_figure(seen, found))

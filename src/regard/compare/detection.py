@@ -1,6 +1,6 @@
 """Detection in the report: COCO's metrics, confusion matrix, images with true and predicted boxes, box refinement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,9 @@ from regard.draw.svg import inline_svg
 from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
 from regard.models import DETR
 from regard.recipes import Recipe
-from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, splits_of
+from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector
 from regard.tasks.detection.metrics import BACKGROUND
+from regard.tasks.detection.suppression import TWIN_IOU, TWIN_SCORE
 from regard.training import Run, load_predictor
 
 NUM_IMAGES = 8
@@ -25,8 +26,6 @@ NUM_QUERIES = 24
 # Box refinement is shown for so many images, of at least SEVERAL objects each if there are such images.
 NUM_REFINEMENTS = 3
 SEVERAL = 4
-# Detections of a lower score are neither drawn nor counted in the confusion matrix; AP counts all.
-THRESHOLD = 0.5
 # Pixels of a picture's longer side, and the height of letters as a fraction of it; the page shows it at half this size.
 LARGEST = 420
 LETTERS = 1 / 17
@@ -81,9 +80,14 @@ class Section:
     seeds: int
     split: str
     num_images: int
-    threshold: float
+    scores: str
+    """In words, the scores of the detections that are drawn and counted in the confusion matrix; AP counts all."""
     highest: float
-    """The highest score of all detections; those below `threshold` are not drawn."""
+    """The highest score of all detections."""
+    shown: int
+    """How many detections have such scores."""
+    boxes: list[str]
+    """Sentences on suppression: how many boxes have a twin before and after, and how it was chosen."""
     figures: list[tuple[str, str, str]]
     """(COCO's name, its meaning, its value)."""
     classes: list[tuple[ClassAP, str, str]]
@@ -114,13 +118,14 @@ class DetectionView:
     num_held_out = None  # AP is no proportion of the images
     about = (
         "AP is COCO’s: the mean over the classes and over IoU from 0.5 to 0.95 of the average precision of the final "
-        "weights. The best hundred detections of an image count, as in COCO: no threshold, no suppression."
+        "weights. The best hundred detections of an image count, as in COCO: no threshold, and suppression only where "
+        "a run has chosen it."
     )
 
     def __init__(self, task: DetectionTask) -> None:
         self.task = task
         self.data = task.data
-        self.train, self.val = splits_of(task.data, task.recipe.data)
+        self.train, self.val = task.train, task.val
 
     @property
     def split(self) -> str:
@@ -141,6 +146,8 @@ class DetectionView:
         images = [len(part) for part in (self.train, self.val)]
         boxes = [sum(len(objects) for objects in part.objects) for part in (self.train, self.val)]
         split = "; " + split_words(self.task.recipe, own=data.has_val)
+        kept = self.task.calibration_images
+        held = "" if kept is None else f"{len(kept)} images, to choose suppression and scores on them"
         counts = "{0} for training, {1} held out"
         if self.split == "training":
             counts, split = "{0}, for training and for testing", ""
@@ -148,6 +155,7 @@ class DetectionView:
             ("Data", data.address),
             ("Images", counts.format(*images) + split),
             ("Boxes", counts.format(*boxes)),
+            *([("Held out of training", held)] if held else []),
             ("Classes", str(len(data.class_names))),
             ("Image size", f"shorter side {size.shortest} pixels, longer side {size.longest} at most"),
         ]
@@ -158,7 +166,8 @@ class DetectionView:
         if not isinstance(detector, Detector):
             raise RegardError(f"{run.path}: its metadata.json and its recipe.toml are of different tasks")
         found = _evaluated(detector, self.val, self.task.recipe)
-        metrics, errors, confusion = found.metrics(), found.errors(THRESHOLD), found.confusion(THRESHOLD)
+        metrics, errors, confusion = found.metrics(), found.errors(), found.confusion()
+        least = detector.least_scores()
         order = sorted(range(len(found)), key=lambda index: -errors[index])
         worst = [index for index in order[:NUM_IMAGES] if errors[index]]
         others = sorted(set(order) - set(worst))
@@ -168,16 +177,18 @@ class DetectionView:
         read = [numbers[one.name] for one in found.found]
 
         def pictures(indices: Sequence[int]) -> list[Picture]:
-            return [self._picture(found, index, read[index], errors[index]) for index in indices]
+            return [self._picture(found, index, read[index], errors[index], least) for index in indices]
 
-        refinements, begins = self._refinements(detector, found, read)
+        refinements, begins = self._refinements(detector, found, read, least)
         return Section(
             name=contender.name,
             seed=run.recipe().seed,
             seeds=len(contender.runs),
             split=self.split,
             num_images=len(found),
-            threshold=THRESHOLD,
+            scores=_scores(least),
+            boxes=_boxes(found, metrics, detector),
+            shown=sum(len(one.above(least)) for one in found.found),
             highest=max((float(one.scores.max()) for one in found.found if len(one)), default=0.0),
             figures=[(name, WORDS[name], figure_text(metrics[name])) for name in FIGURES],
             classes=[(row, figure_text(row.ap), figure_text(row.ap50)) for row in found.per_class()],
@@ -194,7 +205,7 @@ class DetectionView:
         )
 
     def _refinements(
-        self, detector: Detector, found: DetectionEvaluation, read: Sequence[int]
+        self, detector: Detector, found: DetectionEvaluation, read: Sequence[int], least: Sequence[float]
     ) -> tuple[list[RefinementPicture], str]:
         """Box refinement of the first images with several objects, else of those with most; and what it begins with."""
         counts = [int((~objects.crowd).sum()) for objects in found.objects]
@@ -205,13 +216,15 @@ class DetectionView:
             if len(refinement.steps) < 2:
                 break
             begins = refinement.steps[0] if refinement.start_xyxy is not None else ""
-            svg = inline_svg(box_refinement_figure(image, refinement, threshold=THRESHOLD))
-            shown = len(confident_queries(refinement, THRESHOLD))
+            svg = inline_svg(box_refinement_figure(image, refinement, threshold=least))
+            shown = len(confident_queries(refinement, least))
             refinements.append(RefinementPicture(short_name(found.found[index].name), svg, counts[index], shown))
         return refinements, begins
 
-    def _picture(self, found: DetectionEvaluation, index: int, number: int, errors: int) -> Picture:
-        one, objects = found.found[index].above(THRESHOLD), found.objects[index]
+    def _picture(
+        self, found: DetectionEvaluation, index: int, number: int, errors: int, least: Sequence[float]
+    ) -> Picture:
+        one, objects = found.found[index].above(least), found.objects[index]
         image = self.val.read(number).expand(3, -1, -1)
         captions = [f"{name} {score:.2f}" for name, score in zip(one.names, one.scores.tolist(), strict=True)]
         names = [found.class_names[label] for label in objects.labels.tolist()]
@@ -228,6 +241,27 @@ class DetectionView:
 def figure_text(value: float) -> str:
     """One of COCO's metrics as text; -1 means that there is no object to measure it on."""
     return "–" if value < 0 else f"{value:.3f}"
+
+
+def _scores(least: Sequence[float]) -> str:
+    low, high = min(least), max(least)
+    if low == high:
+        return f"a score of {low:.3g} or more"
+    return f"the score of their class ({low:.2f} to {high:.2f}) or more"
+
+
+def _boxes(found: DetectionEvaluation, metrics: Mapping[str, float], detector: Detector) -> list[str]:
+    """What was done with boxes around the same object, how it was chosen, and what it changed."""
+    before, after = (f"{metrics[name]:.1%}" for name in ("twins_raw", "twins"))
+    twins = (
+        f"Of the boxes with a score of {TWIN_SCORE:g} or more, {before} have a twin: another box of their class at an "
+    )
+    twins += f"IoU above {TWIN_IOU:g}"
+    if found.nms is not None:
+        aps = " and ".join(figure_text(metrics[name]) for name in ("ap_raw", "ap50_raw"))
+        twins += f". After suppression at IoU {found.nms:g} it is {after}; without it AP and AP50 were {aps}"
+    chosen = [] if detector.calibration is None else [f"Chosen: {detector.calibration}."]
+    return [f"{twins}.", *chosen]
 
 
 def _evaluated(detector: Detector, source: DetectionSource, recipe: Recipe) -> DetectionEvaluation:

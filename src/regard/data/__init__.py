@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from regard.data.boxes.repairs import *
     from regard.data.boxes.sources import *
     from regard.data.boxes.transforms import *
+    from regard.data.boxes.views import *
     from regard.data.check import *
     from regard.data.checks.boxes import *
     from regard.data.checks.images import *
     from regard.data.checks.issue import *
+    from regard.data.checks.small_objects import *
     from regard.data.checks.suspect_images import *
     from regard.data.checks.texts import *
     from regard.data.fingerprints import *
@@ -64,10 +66,12 @@ _OFFERED = {
         "DetectionAugmentation DetectionPreprocessing IMAGENET_MEAN IMAGENET_STD "
         "detection_evaluation_transform detection_training_transform"
     ),
+    "boxes.views": "Views Window",
     "check": "check_data check_detection check_images check_pairs check_text",
     "checks.boxes": "DetectionSummary check_opened_detection queries_for",
     "checks.images": "Summary check_image_files check_opened_images",
     "checks.issue": "Issue",
+    "checks.small_objects": "too_small",
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
     "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",

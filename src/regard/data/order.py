@@ -4,7 +4,7 @@ Both are functions of (seed, epoch, sample), so that a resumed run needs nothing
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,10 +122,18 @@ def batches_of_a_shard(
     samples: Dataset[Any], count: int, batch_size: int, num_workers: int, collate: Collate, rank: int, world_size: int
 ) -> DataLoader[Any]:
     """Batches of one process's shard: every `world_size`-th of `count` samples from number `rank` on, in order."""
+    shard = range(rank, count, world_size)
+    batches = [list(shard[first : first + batch_size]) for first in range(0, len(shard), batch_size)]
+    return given_batches(samples, batches, num_workers, collate)
+
+
+def given_batches(
+    samples: Dataset[Any], batches: Sequence[list[int]], num_workers: int, collate: Collate
+) -> DataLoader[Any]:
+    """The samples of each of `batches`, by their numbers."""
     return DataLoader(
         samples,
-        batch_size=batch_size,
-        sampler=range(rank, count, world_size),
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

@@ -1,5 +1,6 @@
 """Box refinement, layer by layer: where a detector's boxes begin, and where each layer of the decoder moves them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,10 @@ LONGEST_NAME = 14
 
 
 def box_refinement_figure(
-    image: UInt8[Tensor, "channels height width"], refinement: "BoxRefinement", *, threshold: float = THRESHOLD
+    image: UInt8[Tensor, "channels height width"],
+    refinement: "BoxRefinement",
+    *,
+    threshold: float | Sequence[float] = THRESHOLD,
 ) -> "Figure":
     """A panel for the boxes that the queries begin with, if there are any, and one for each layer, left to right.
 
@@ -63,15 +67,18 @@ def box_refinement_figure(
     return figure
 
 
-def confident_queries(refinement: "BoxRefinement", threshold: float = THRESHOLD) -> list[int]:
-    """The queries whose score in the last layer is at least `threshold`, the most confident first, ten at most.
+def confident_queries(refinement: "BoxRefinement", threshold: float | Sequence[float] = THRESHOLD) -> list[int]:
+    """The queries whose score in the last layer is at least `threshold`, or that of their class, the most confident
+    first, ten at most.
 
     If there is none, the three most confident. Queries with a value that is not finite are left out.
     """
     finite = refinement.boxes_xyxy.isfinite().all(-1).all(0) & refinement.scores.isfinite().all(0)
     scores = refinement.scores[-1].masked_fill(~finite, -1.0)
     order = [query for query in scores.argsort(descending=True, stable=True).tolist() if finite[query]]
-    confident = [query for query in order if scores[query] >= threshold]
+    labels = refinement.labels[-1].tolist()
+    least = [threshold if isinstance(threshold, int | float) else threshold[label] for label in labels]
+    confident = [query for query in order if scores[query] >= least[query]]
     return confident[:MOST] if confident else order[:FEW]
 
 

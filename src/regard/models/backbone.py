@@ -119,17 +119,32 @@ class SASABackbone(nn.Module):
 class ViTBackbone(nn.Module):
     """The patches of a ViT after its last norm, as a feature map (`dinov2_vits14`), with random weights.
 
-    Images that patches do not tile are padded with zeros, right and below. `frozen_norm` changes nothing, since a ViT
-    has no batch norms. RegardError for `dilated`.
+    blocks: the blocks, counted from 1, whose patches are joined as channels of the map, each after the last norm; the
+    last block alone unless given. Images that patches do not tile are padded with zeros, right and below. `frozen_norm`
+    changes nothing, since a ViT has no batch norms. RegardError for `dilated`, and for a block that there is not.
     """
 
-    def __init__(self, name: str, *, dilated: bool = False, in_chans: int = 3, frozen_norm: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        dilated: bool = False,
+        in_chans: int = 3,
+        frozen_norm: bool = True,
+        blocks: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         if dilated:
             raise RegardError(f"model.backbone: {name} has one resolution throughout, and cannot be dilated")
         self.name, self.dilated, self.in_chans, self.frozen = name, dilated, in_chans, frozen_norm
-        self.body = ViT(replace(DINOV2[name], in_chans=in_chans, num_classes=0))
-        self.out_chans, self.reduction = self.body.config.embed_dim, self.body.config.patch_size
+        self.body, self.blocks = ViT(replace(DINOV2[name], in_chans=in_chans, num_classes=0)), tuple(blocks)
+        depth = self.body.config.depth
+        if list(blocks) != sorted({block for block in blocks if 1 <= block <= depth}):
+            raise RegardError(
+                f"model.backbone_blocks is {list(blocks)}; {name} has blocks 1 to {depth}, each named once, in order"
+            )
+        self.out_chans = self.body.config.embed_dim * max(len(self.blocks), 1)
+        self.reduction = self.body.config.patch_size
         self.level_chans, self.reductions = (self.out_chans,), (self.reduction,)
 
     def forward(
@@ -138,6 +153,10 @@ class ViTBackbone(nn.Module):
         height, width = images.shape[-2:]
         padded = nn.functional.pad(images, (0, -width % self.reduction, 0, -height % self.reduction))
         rows, columns = (side // self.reduction for side in padded.shape[-2:])
+        if self.blocks:
+            indices = [block - 1 for block in self.blocks]
+            maps = self.body.forward_intermediates(padded, indices, norm=True, intermediates_only=True)
+            return torch.cat(maps, dim=1)
         patches = self.body.forward_features(padded)[:, self.body.grid.prefix :]
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
 
@@ -150,6 +169,15 @@ class ViTBackbone(nn.Module):
         for name, parameter in self.body.named_parameters():
             if not name.startswith(("blocks.", "norm.")):
                 parameter.requires_grad_(False)
+
+    def freeze_but_last(self, blocks: int) -> None:
+        """Stops all but the last `blocks` blocks and the last norm from learning. RegardError for too many blocks."""
+        depth = self.body.config.depth
+        if blocks > depth:
+            raise RegardError(f"model.learn_blocks is {blocks}; {self.name} has {depth} blocks")
+        learning = ("norm.", *(f"blocks.{number}." for number in range(depth - blocks, depth)))
+        for name, parameter in self.body.named_parameters():
+            parameter.requires_grad_(name.startswith(learning))
 
     def flops(self, height: int, width: int) -> int:
         """Operations for one image, as `ViT.flops` counts them."""
@@ -168,19 +196,30 @@ def create_backbone(
     in_chans: int = 3,
     frozen_norm: bool = True,
     reductions: Sequence[int] | None = None,
+    blocks: Sequence[int] = (),
 ) -> Backbone:
     """A SASA-ResNet or a DINOv2 by its preset's name, or else timm's model of that name. RegardError as theirs.
 
     With `reductions` it gives the maps of these strides. Strides above the network's coarsest are left out; RegardError
-    for any other stride that the network lacks.
+    for any other stride that the network lacks. `blocks` are those of a ViT whose patches are joined.
     """
+    if blocks and name not in DINOV2:
+        raise RegardError(f"model.backbone_blocks is for a backbone that is a ViT; {name} is none")
     if name in DINOV2 or name in SASA_BACKBONES:
-        kind = ViTBackbone if name in DINOV2 else SASABackbone
-        only = kind(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
+        only: SASABackbone | ViTBackbone
+        if name in DINOV2:
+            only = ViTBackbone(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm, blocks=blocks)
+        else:
+            only = SASABackbone(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm)
         if reductions is not None and min(reductions) != only.reduction:
             raise RegardError(f"model.strides: {name} has one feature map, of stride {only.reduction}: begin with it")
         return only
     return TimmBackbone(name, dilated=dilated, in_chans=in_chans, frozen_norm=frozen_norm, reductions=reductions)
+
+
+def vit_stride(name: str) -> int | None:
+    """The stride of a ViT's only map; None for other networks."""
+    return DINOV2[name].patch_size if name in DINOV2 else None
 
 
 def timm_model(name: str) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers import Activation, Tap, first_input, layer_taps, record
-from regard.models.backbone import create_backbone
+from regard.models.backbone import create_backbone, vit_stride
 from regard.models.bounds import Count, CountOrNone, Depth, DepthOrNone, Rate, Ratio, Strides, Width
 from regard.models.box_decoder import BoxDecoder, BoxDecoderLayer, BoxDelta, Predictions, label_head
 from regard.models.denoising_queries import DenoisingQueries, denoising_attention_mask, make_denoising_queries
@@ -33,12 +33,14 @@ class DNDETRConfig:
     in_chans: Width = 3
     backbone: str = "resnet50"
     """Any of timm's models that has feature maps; or a model with a single map (`sasa_resnet50`, `dinov2_vits14`), if
-    `strides` begin with the stride of that map."""
+    one of `strides` is the stride of that map."""
+    backbone_blocks: tuple[Count, ...] = ()
+    """Blocks of a backbone that is a ViT, counted from 1, whose patches are joined; the last one alone unless given."""
     frozen_norm: bool = True
     """The backbone's batch norms are constants, as for pretrained weights."""
     strides: Strides = (8, 16, 32)
     """Pixels of the image for each pixel of a map, from the finest map on; each is twice the one before. Maps that are
-    coarser than the backbone's coarsest are made from it."""
+    coarser than the backbone's coarsest are made from it, and maps that are finer than a ViT's only one from that."""
     embed_dim: Annotated[Width, MultipleOf(4)] = 256
     num_heads: Width = 8
     depth: DepthOrNone = 1
@@ -103,9 +105,14 @@ class DNDETR(nn.Module):
         super().__init__()
         _check(config)
         self.config = config
-        dim, strides = config.embed_dim, config.strides
+        dim, strides, own = config.embed_dim, config.strides, vit_stride(config.backbone)
+        finer = strides.index(own) if own in strides else 0
         self.backbone = create_backbone(
-            config.backbone, in_chans=config.in_chans, frozen_norm=config.frozen_norm, reductions=strides
+            config.backbone,
+            in_chans=config.in_chans,
+            frozen_norm=config.frozen_norm,
+            reductions=strides[finer:],
+            blocks=config.backbone_blocks,
         )
         of_both: dict[str, Any] = {key: getattr(config, key) for key in ("mlp_ratio", "dropout", "activation")}
         self.pyramid = HybridEncoder(
@@ -117,6 +124,7 @@ class DNDETR(nn.Module):
             mixer=config.mixer,
             mixer_options=config.mixer_options,
             with_positions=config.cross_attention == "dense",
+            finer=finer,
             **of_both,
         )
         layers = [

@@ -53,7 +53,8 @@ class Fuse(nn.Module):
 
 
 class HybridEncoder(nn.Module):
-    """Maps of several strides -> `Memory`. Strided convolutions make the maps that are coarser than the backbone's.
+    """Maps of several strides -> `Memory`. Strided convolutions make the maps that are coarser than the backbone's, and
+    transposed ones the `finer` maps, each from the next coarser one (Li et al. 2022, "simple feature pyramid").
 
     First `depth` encoder layers attend within the backbone's coarsest map. Then, from coarse to fine, each map is
     enlarged, added to the next finer one and fused; then, from fine to coarse, each map is shrunk, added to the next
@@ -75,11 +76,13 @@ class HybridEncoder(nn.Module):
         mixer: str | Sequence[str] = "attention",
         mixer_options: Mapping[str, Any] | None = None,
         with_positions: bool = False,
+        finer: int = 0,
     ) -> None:
         super().__init__()
         self.strides, self.with_positions = tuple(strides), with_positions
-        more = len(strides) - len(level_chans)
+        more = len(strides) - len(level_chans) - finer
         self.project = nn.ModuleList(_convolution(chans, embed_dim, 1) for chans in level_chans)
+        self.enlarge = nn.ModuleList(_transposed_convolution(embed_dim) for _ in range(finer))
         self.extend = nn.ModuleList(_convolution(embed_dim, embed_dim, 3, stride=2) for _ in range(more))
         self.encoder = TransformerEncoder(
             embed_dim,
@@ -101,14 +104,17 @@ class HybridEncoder(nn.Module):
 
         Features of padding change nothing. `padded=False` says that there is no padding.
         """
-        shapes = self._shapes(features)
+        shapes, finer = self._shapes(features), len(self.enlarge)
         in_image = [_map_mask(sizes, shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
         masks = in_image if padded else [None] * len(in_image)
         maps = [
             _zero_padding(project(_zero_padding(one, real)), real)
-            for project, one, real in zip(self.project, features, masks[: len(features)], strict=True)
+            for project, one, real in zip(self.project, features, masks[finer : finer + len(features)], strict=True)
         ]
-        maps[-1] = self._attend(maps[-1], in_image[len(maps) - 1], masks[len(maps) - 1])
+        coarsest = finer + len(maps) - 1
+        maps[-1] = self._attend(maps[-1], in_image[coarsest], masks[coarsest])
+        for level, convolution in reversed(list(enumerate(self.enlarge))):
+            maps.insert(0, _zero_padding(convolution(maps[0]), masks[level]))
         for convolution in self.extend:
             maps.append(_zero_padding(convolution(maps[-1]), masks[len(maps)]))
         for level in reversed(range(len(maps) - 1)):
@@ -128,6 +134,9 @@ class HybridEncoder(nn.Module):
 
     def _shapes(self, features: Sequence[Tensor]) -> tuple[Shape, ...]:
         shapes = [(one.shape[-2], one.shape[-1]) for one in features]
+        for _ in self.enlarge:
+            rows, columns = shapes[0]
+            shapes.insert(0, (2 * rows, 2 * columns))
         for _ in self.extend:
             rows, columns = shapes[-1]
             shapes.append(((rows + 1) // 2, (columns + 1) // 2))
@@ -144,9 +153,10 @@ class HybridEncoder(nn.Module):
     def flops(self, shapes: Sequence[Shape]) -> int:
         """Operations for one image whose maps have these (rows, columns)."""
         areas = [rows * columns for rows, columns in shapes]
-        own = len(self.project)
+        finer, own = len(self.enlarge), len(self.enlarge) + len(self.project)
         parts = [
-            *zip(areas, self.project, strict=False),
+            *zip(areas[finer:], self.project, strict=False),
+            *zip(areas[1:], self.enlarge, strict=False),  # each of its weights meets each pixel that it enlarges
             *zip(areas[own:], self.extend, strict=True),
             *zip(areas, self.down, strict=False),
             *zip(areas[1:], self.shrink, strict=True),
@@ -164,6 +174,11 @@ def matrix_weights(module: nn.Module) -> int:
 def _convolution(in_chans: int, out_chans: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(in_chans, out_chans, kernel, stride=stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_chans))
+
+
+def _transposed_convolution(chans: int) -> nn.Sequential:
+    """A map of half the stride."""
+    return nn.Sequential(nn.ConvTranspose2d(chans, chans, 2, stride=2, bias=False), nn.BatchNorm2d(chans), nn.SiLU())
 
 
 def _zero_padding(x: Tensor, real: Tensor | None) -> Tensor:

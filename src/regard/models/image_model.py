@@ -12,6 +12,8 @@ from regard.errors import RegardError
 
 # What comes after the features, and may become another by `reset_classifier`.
 _HEADS = ("fc_norm", "head", "head_dist")
+# How an image of another aspect gets the model's size: our word, and timm's.
+CROP_MODES = {"crop": "center", "squash": "squash", "letterbox": "border"}
 
 
 class ImageModel(nn.Module):
@@ -250,4 +252,6 @@ def cfg_of_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
             "crop_pct": images["crop_fraction"],
             "interpolation": images["interpolation"],
         }
+        if images.get("resize", "crop") != "crop":
+            known["crop_mode"] = CROP_MODES[images["resize"]]
     return known

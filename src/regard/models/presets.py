@@ -102,6 +102,17 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         # A DN-DETR for the same images, which learns from few of them.
         "dn_detr_mini": DN_DETR_MINI,
         "dn_detr_mini_lite0": replace(DN_DETR_MINI, backbone="tf_efficientnet_lite0", frozen_norm=True),
+        # For photographs, on features of a frozen DINOv2: no encoder, since its tokens have seen each other.
+        "dn_detr_dinov2": DNDETRConfig(
+            backbone="dinov2_vits14",
+            backbone_blocks=(6, 12),
+            strides=(14, 28),
+            embed_dim=160,
+            depth=0,
+            decoder_depth=3,
+            num_queries=30,
+            num_denoising=30,
+        ),
         # Of the size of RT-DETR-R50 (Lv et al. 2023, table 2).
         "dn_detr_resnet50": DNDETRConfig(),
         # Lee-Thorp et al. 2021, table 8.

@@ -204,14 +204,11 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
                     if name == "augment"
                     else f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it"
                 )
-        if not section and name not in RECIPES[task].model_fields:
-            del own[name]
     return own, mistakes
 
 
 def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:
-    field = recipe.model_fields.get(section)
-    kind = None if field is None else field.annotation
+    kind = recipe.model_fields[section].annotation if section in recipe.model_fields else None
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 

@@ -1,5 +1,6 @@
 """The recipe of classification."""
 
+import operator
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Interval, Le
@@ -42,6 +43,15 @@ class ClassificationDataSection(ImageDataSection):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
     """Evaluation keeps this fraction of the shorter side, from the centre."""
+    resize: Literal["crop", "squash", "letterbox"] = Field(default="crop", exclude_if=lambda value: value == "crop")
+    """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
+    aspect changed or between bars of the mean colour."""
+
+    @model_validator(mode="after")
+    def _crops_or_not(self) -> "ClassificationDataSection":
+        if self.resize != "crop" and self.crop_fraction != 1:
+            raise ValueError(f"data.crop_fraction is for data.resize = crop; {self.resize} keeps the whole image")
+        return self
 
 
 class ClassificationAugmentSection(ImageAugmentSection):
@@ -64,6 +74,9 @@ class ClassificationTrainSection(TrainSection):
     """The learning rate of a ViT's block, divided by the learning rate of the block after it.
 
     The patch embedding counts as the block before the first."""
+    solve_head: bool = Field(default=False, exclude_if=operator.not_)
+    """With `model.freeze`: the head begins as logistic regression on the features of all training images, the least
+    loss that a linear head has. The steps come after it."""
 
 
 class ClassificationRecipe(Recipe):
@@ -83,6 +96,8 @@ class ClassificationRecipe(Recipe):
             ):
                 if is_set:
                     raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
+        if self.train.solve_head and (self.model.freeze == "none" or self.model.config().pool == "distilled"):
+            raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
         if self.model.freeze != "none" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")

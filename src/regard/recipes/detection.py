@@ -1,12 +1,12 @@
 """The recipe of detection."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 from pydantic import Field, PositiveFloat, model_validator
 
-from regard.models import DETRConfig, DNDETRConfig
-from regard.recipes.recipe import Recipe, is_default, require_frozen
+from regard.models import DETRConfig, DNDETRConfig, vit_stride
+from regard.recipes.recipe import Recipe, changed, is_default, require_frozen
 from regard.recipes.sections import (
     Count,
     FeaturesSection,
@@ -14,7 +14,9 @@ from regard.recipes.sections import (
     ImageAugmentSection,
     ImageDataSection,
     ImageModelSection,
+    OpenFraction,
     Pixels,
+    Section,
     TrainSection,
 )
 
@@ -24,7 +26,14 @@ Factor = Annotated[float, Interval(ge=0.01, le=100)]
 class DetectionModelSection(ImageModelSection):
     pretrained_backbone: bool | str = Field(default=False, exclude_if=lambda value: not value)
     """Starts the backbone from weights of ImageNet, the hub's or those of an entry of the catalogue, and keeps its
-    first stage as it is."""
+    first stage as it is. `auto`: those of the catalogue for `backbone` that are at hand, as with `weights`."""
+    pretrained_backbone_hash: str | None = Field(default=None, exclude_if=lambda value: not value)
+    """SHA-256 of the file that `pretrained_backbone` names, likewise."""
+
+    freeze: Literal["none", "backbone"] = Field(default="none", exclude_if=lambda value: value == "none")
+    """`backbone`: it stays as it is, and its feature maps of all images are computed once and kept."""
+    learn_blocks: Count | None = None
+    """How many of the last blocks of a backbone that is a ViT learn; all of it unless given."""
 
     def config(self, **of_the_data: int) -> DETRConfig | DNDETRConfig:
         config = super().config(**of_the_data)
@@ -47,6 +56,8 @@ class DetectionDataSection(ImageDataSection):
     """Pixels of an image's shorter side in evaluation, and in training without `augment.scales`."""
     longest: Pixels = 1333
     """The most pixels of its longer side."""
+    divisor: Annotated[int, Interval(ge=1, le=1024)] = Field(default=1, exclude_if=lambda value: value == 1)
+    """Both sides are rounded to a multiple of it, so that patches tile the image."""
     enlarge: bool = True
     """Whether data whose images are all smaller than `shortest` and `longest` are enlarged to these sizes.
 
@@ -98,15 +109,65 @@ class DetectionTrainSection(TrainSection):
     """Learning rate of the convolutional backbone, with the same schedule; `lr` unless given."""
 
 
+# What can change a view of an image whose features are computed once.
+_OF_VIEWS = ("flip", "scale_jitter", "colour")
+
+
+class EvaluateSection(Section):
+    """What is done with the boxes of the trained model."""
+
+    nms: Literal["auto", "off"] | OpenFraction = "off"
+    """Non-maximum suppression: the IoU above which a box is left out for a more certain one of its class; `off`: none
+    is. `auto` measures at the end of the training whether it helps, and at which IoU."""
+    calibration: Fraction = 0.0
+    """Fraction of the training images that is held out of training to measure that, and the least score of each class;
+    0.1 unless `nms` is off. With fewer than 50 objects in it, all images are trained on, and nothing is measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measures(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("nms", "off") != "off":
+            return {"calibration": 0.1, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> "EvaluateSection":
+        if self.calibration > 0.5:
+            raise ValueError(f"evaluate.calibration is {self.calibration:g}; at most half of the images are held out")
+        return self
+
+
 class DetectionRecipe(Recipe):
     task: Literal["detection"]
     model: DetectionModelSection
     data: DetectionDataSection
     augment: DetectionAugmentSection = DetectionAugmentSection()
     train: DetectionTrainSection
+    evaluate: EvaluateSection = EvaluateSection()
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
     @model_validator(mode="after")
-    def _keeps_features(self) -> "DetectionRecipe":
-        require_frozen(self.features, getattr(self.model, "freeze", "none"))
+    def _fits_together(self) -> "DetectionRecipe":
+        model, config = self.model, self.model.config()
+        if model.freeze == "backbone":
+            if not isinstance(config, DNDETRConfig):
+                raise ValueError(f"model.freeze is for a DN-DETR; {model.name} is none")
+            if model.weights is None and not model.pretrained_backbone:
+                raise ValueError(
+                    "model.freeze: a frozen backbone needs weights: model.pretrained_backbone or model.weights"
+                )
+            for name in changed(self.augment):
+                if name not in _OF_VIEWS:
+                    raise ValueError(
+                        f"augment.{name}: with model.freeze features are computed once; {', '.join(_OF_VIEWS)} change "
+                        "what they are computed of"
+                    )
+            if self.train.backbone_lr is not None:
+                raise ValueError("train.backbone_lr: with model.freeze the backbone does not learn")
+        if model.learn_blocks is not None:
+            if model.freeze != "none":
+                raise ValueError("model.learn_blocks: with model.freeze no block of the backbone learns")
+            if vit_stride(config.backbone) is None:
+                raise ValueError(f"model.learn_blocks is for a backbone that is a ViT; {config.backbone} is none")
+        require_frozen(self.features, model.freeze)
         return self

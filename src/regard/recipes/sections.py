@@ -69,8 +69,11 @@ class ImageModelSection(ModelSection):
     weights: str | None = Field(default=None, exclude_if=operator.not_)
     """The weights to start from, in any known format: a file, a run folder, a name of the catalogue, or
     hf-hub:OWNER/NAME. A classifier's mixers may differ from those of the file where they share projections.
+    `auto`: those of the catalogue for `name` that are at hand; a run keeps their name and hash in its recipe.
 
     A name of the catalogue also gives mean, deviation, interpolation and crop where `data` gives none."""
+    weights_hash: str | None = Field(default=None, exclude_if=operator.not_)
+    """SHA-256 of the file that `weights` names. Another file under this name is an error."""
     reset_head: bool = Field(default=False, exclude_if=operator.not_)
     """Takes all of `weights` but the classes, which are learned anew."""
 
@@ -78,6 +81,8 @@ class ImageModelSection(ModelSection):
     def _resets_a_head(self) -> "ImageModelSection":
         if self.reset_head and self.weights is None:
             raise ValueError("model.reset_head is about model.weights, which is not given")
+        if self.weights_hash and self.weights is None:
+            raise ValueError("model.weights_hash is about model.weights, which is not given")
         return self
 
 
@@ -176,8 +181,9 @@ class TrainSection(Section):
     """For debugging: name the first layer that sees or makes a NaN or inf. It slows the training."""
     device: Annotated[str, AfterValidator(_require_device)] = "auto"
     """`auto` is the accelerator that torch finds, or the processor; `cpu`, `cuda`, `cuda:1`, `mps` ask for one."""
-    evaluate_every: Count = 1
-    """Epochs between two evaluations; there is always one at the end."""
+    evaluate_every: Count | None = None
+    """Epochs between two evaluations; there is always one at the end. Unless given, there is one after each epoch
+    that leaves evaluations at most a fifth of the time."""
     evaluate_every_steps: Count | None = None
     """Steps between two evaluations, in the place of epochs."""
     save_every_steps: Count | None = None

@@ -12,6 +12,7 @@ The files, in the order in which a run meets them:
     text_metrics.py       bits per byte and perplexity
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
+    weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
 The rooms of the four tasks do not import each other.
@@ -23,9 +24,10 @@ from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
 from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
-from regard.tasks.detection.predictor import Detector
+from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
 from regard.tasks.features.neighbours import features_of, nearest_neighbours
@@ -39,13 +41,16 @@ from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation
 from regard.tasks.seq2seq.task import Seq2SeqTask
 from regard.tasks.task import Task
+from regard.tasks.weights import with_weights_named
 
 __all__ = [
     "FIGURES",
+    "NMS",
     "PREDICTORS",
     "TASKS",
     "Alignment",
     "BoxRefinement",
+    "Calibration",
     "ClassAP",
     "ClassFigures",
     "ClassificationTask",
@@ -92,5 +97,5 @@ PREDICTORS: dict[str, type[Predictor]] = {
 
 
 def create_task(recipe: Recipe) -> Task:
-    """The task that a recipe names, with its data opened."""
-    return TASKS[recipe.task](recipe)
+    """The task that a recipe names, with its data opened, and with names and hashes where the recipe says `auto`."""
+    return TASKS[recipe.task](with_weights_named(recipe))

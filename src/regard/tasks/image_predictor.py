@@ -1,6 +1,7 @@
 """What classifiers and detectors share: they take images of every usual kind, in batches, and know their classes."""
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -26,7 +27,7 @@ from regard.data import (
     told_alike,
 )
 from regard.errors import RegardError, one_line
-from regard.tasks.predictor import Predictor, batched, many, require_count
+from regard.tasks.predictor import Predictor, many, require_count
 
 OneImage = str | PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
 KINDS = (
@@ -34,6 +35,7 @@ KINDS = (
     "a uint8 tensor (channels, height, width)"
 )
 LARGEST_FILE = 2**30  # bytes of a file that is handed over open
+WINDOW = 4  # batches of images that may wait for others of their size
 Answer = TypeVar("Answer")
 
 
@@ -92,27 +94,22 @@ class ImagePredictor(Predictor, Generic[Answer]):
         require_count("batch_size", batch_size)
         if is_one_image(images):
             return answer([self._load(images, "image")])[0]
-        return [
-            one
-            for batch in batched(enumerate(many(images, f"predict: give {KINDS}")), batch_size)
-            for one in answer([self._load(image, f"images[{number}]") for number, image in batch])
-        ]
+        numbered = enumerate(many(images, f"predict: give {KINDS}"))
+        loaded = (self._load(image, f"images[{number}]") for number, image in numbered)
+        return [one for one in answers_in_order(loaded, batch_size, answer) if not isinstance(one, BadImage)]
 
     def _predict_files(
         self, files: Iterable[str | Path], batch_size: int, answer: Callable[[list[LoadedImage]], list[Answer]]
     ) -> Iterator[Answer | BadImage]:
         """For each file, in order: its answer, or the error that names it where it cannot be read."""
-        for batch in batched(files, batch_size):
-            loaded: list[LoadedImage | BadImage] = []
-            for file in batch:
-                try:
-                    loaded.append(self._load(file, str(file)))
-                except BadImage as error:
-                    loaded.append(error)
-            readable = [image for image in loaded if isinstance(image, LoadedImage)]
-            answers = iter(answer(readable) if readable else [])
-            for image in loaded:
-                yield image if isinstance(image, BadImage) else next(answers)
+        require_count("batch_size", batch_size)
+        return answers_in_order(map(self._load_file, files), batch_size, answer)
+
+    def _load_file(self, file: str | Path) -> LoadedImage | BadImage:
+        try:
+            return self._load(file, str(file))
+        except BadImage as error:
+            return error
 
     def _class_indices(self, class_names: Sequence[str] | None, used: Container[int] | None = None) -> Tensor:
         """The model's index of each class of a data set, and -1 for an unknown one that is not `used`.
@@ -132,6 +129,43 @@ class ImagePredictor(Predictor, Generic[Answer]):
                 f"it knows: {', '.join(self.class_names)}{f'; {alike}' if alike else ''}"
             )
         return torch.tensor(places)
+
+
+def answers_in_order(
+    loaded: Iterable[LoadedImage | BadImage], batch_size: int, answer: Callable[[list[LoadedImage]], list[Answer]]
+) -> Iterator[Answer | BadImage]:
+    """The answer of each image, or its error, in the order of the images.
+
+    A batch holds images of one prepared size: padding would change their answers, since convolutions and attention
+    carry it into the image. Images wait for others of their size until a batch is full; when WINDOW batches wait, the
+    size of the first is answered as it is.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[LoadedImage, list[Answer | BadImage]]]] = {}
+    places: deque[tuple[tuple[int, ...], list[Answer | BadImage]]] = deque()  # a place is empty until it is answered
+
+    def settle(size: tuple[int, ...]) -> None:
+        group = waiting.pop(size)
+        for one, (_, place) in zip(answer([image for image, _ in group]), group, strict=True):
+            place.append(one)
+
+    for image in loaded:
+        if isinstance(image, BadImage):
+            places.append(((), [image]))
+        else:
+            size = tuple(image.prepared.shape)
+            places.append((size, []))
+            group = waiting.setdefault(size, [])
+            group.append((image, places[-1][1]))
+            if len(group) == batch_size:
+                settle(size)
+        if len(places) == WINDOW * batch_size and not places[0][1]:
+            settle(places[0][0])
+        while places and places[0][1]:
+            yield places.popleft()[1][0]
+    for size, place in places:
+        if not place:
+            settle(size)
+        yield place[0]
 
 
 def pixels_of(

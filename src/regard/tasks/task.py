@@ -1,6 +1,6 @@
 """What the training loop asks of a task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -32,13 +32,21 @@ class Task(Protocol):
     def recipe(self) -> Recipe: ...
 
     @property
+    def features_first(self) -> bool:
+        """Whether `training_loader` computes features before the first batch."""
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """Names of the samples that could not be read when the data were opened, and were left out."""
 
     def check(self) -> Sequence[Issue]:
         """Issues of the data, before anything is trained: errors stop a run, warnings are reported."""
 
-    def build_model(self) -> nn.Module: ...
+    def build_model(self) -> nn.Module:
+        """What learns: the model, perhaps without a part that is frozen and whose features are stored."""
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The model that predicts, with the weights of one that learns."""
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The samples of each step. RegardError if the processes and micro-batches do not divide the batch size."""
@@ -56,6 +64,12 @@ class Task(Protocol):
 
     def metrics(self, shards: Sequence[Any]) -> dict[str, float]:
         """The metrics over the shards of all processes."""
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        """What is measured on the trained model once, for its metadata; the task's evaluations use it from then on.
+
+        Every process calls it, with the same model. `tell` shows a line. Empty where there is nothing to measure.
+        """
 
     def flops(self, model: nn.Module) -> int:
         """Operations for one sample, by formula; 0 where there is none."""

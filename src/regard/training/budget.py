@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from regard.recipes import TrainSection
 
 
+EVALUATIONS = 0.2
+"""The fraction of the time that evaluations may take where a recipe does not say how often they come."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """Whichever of the limits comes first ends the run."""
@@ -19,14 +23,23 @@ class Budget:
         limits = [limit for limit in steps if limit is not None]
         return cls(min(limits, default=None), None if train.max_minutes is None else train.max_minutes * 60)
 
-    def spent(self, step: int | float, seconds: float) -> float:
-        """The spent fraction of the budget that is spent furthest, from 0 to 1; at 1 the run is over."""
+    def spent(self, step: int | float, seconds: float, *, since: float = 0.0) -> float:
+        """The spent fraction of the budget that is spent furthest, from 0 to 1; at 1 the run is over.
+
+        since: the second from which time counts.
+        """
         fractions = [0.0]
         if self.max_steps is not None:
             fractions.append(step / self.max_steps)
         if self.max_seconds is not None:
-            fractions.append(seconds / self.max_seconds)
+            left = max(self.max_seconds - since, 1e-9)
+            fractions.append(max(seconds - since, 0.0) / left)
         return min(max(fractions), 1.0)
+
+
+def leaves_time_to_train(seconds: float, evaluations: float, last: float) -> bool:
+    """Whether one more evaluation, as long as the `last`, would leave evaluations at most a fifth of all seconds."""
+    return evaluations + last <= EVALUATIONS * (seconds + last)
 
 
 def learning_rate(train: TrainSection, spent: float, *, step: int, embed_dim: int) -> float:

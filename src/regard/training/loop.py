@@ -41,9 +41,7 @@ def train(
                 micro_batches = session.begin_step()
                 loss, norm = train_step(session, micro_batches)
                 session.end_step(sum(len(batch.names) for batch in micro_batches), loss, norm)
-            if session.progress.evaluated_step != session.progress.step:
-                session.evaluate()
-            session.save()
+            session.end()
         summary = session.finish()
         if then is not None and session.main:
             then()

@@ -72,6 +72,10 @@ class Run:
         write_json(self.metadata_file, with_checksum({**metadata, "run": known or secrets.token_hex(8)}))
         self.write_recipe(recipe)
 
+    def add_metadata(self, values: Mapping[str, Any]) -> None:
+        """Adds what was measured at the end of a training."""
+        write_json(self.metadata_file, with_checksum({**self.metadata(), **values}))
+
     def write_recipe(self, recipe: Recipe) -> None:
         write_whole(self.recipe_file, lambda beside: write_recipe(recipe, beside))
 

@@ -17,7 +17,7 @@ from regard.mixers import redraw_features
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
 from regard.training.agreement import on_main
-from regard.training.budget import Budget, learning_rate
+from regard.training.budget import Budget, learning_rate, leaves_time_to_train
 from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
 from regard.training.metrics_log import MetricsLog
 from regard.training.nan_watch import watch_finite
@@ -48,6 +48,7 @@ class Session:
         found = self._found() if resume else None
         self.task = task = create_task(recipe)
         task.progress = self.bar
+        self.recipe = recipe = task.recipe  # with the names of the weights, where it said `auto`
         _require_workers(recipe.data.num_workers)
         _require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)
@@ -73,6 +74,8 @@ class Session:
         order.start_step = self.progress.step
         self._started = time.monotonic() - self.progress.seconds
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
+        if found is None and task.features_first:
+            self.progress.prepared_seconds = self.progress.seconds = self._agreed_seconds()
         self._step_started, self.rate = 0.0, 0.0
         if main and not self.over:
             run.summary_file.unlink(missing_ok=True)  # of a shorter budget
@@ -139,7 +142,7 @@ class Session:
         self._step_started = time.monotonic()
         options, progress = self.recipe.train, self.progress
         # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
-        spent = self.budget.spent(progress.step + 0.5, progress.seconds)
+        spent = self.budget.spent(progress.step + 0.5, progress.seconds, since=progress.prepared_seconds)
         self.rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=self.embed_dim)
         set_learning_rate(self.optimizer, self.rate)
         torch.manual_seed(seed_for(self.recipe.seed, progress.step, self.rank))
@@ -163,23 +166,33 @@ class Session:
         self.log.write("train", progress.step, epoch, loss=loss, lr=self.rate, grad_norm=norm)
 
         ends_epoch = progress.step % self.steps_per_epoch == 0
-        ends_period = ends_epoch and round(epoch) % options.evaluate_every == 0
-        if _due(options.evaluate_every_steps, progress.step, ends_period):
+        if _due(options.evaluate_every_steps, progress.step, ends_epoch and self._evaluates_epoch(round(epoch))):
             self.evaluate()
         if _due(options.save_every_steps, progress.step, ends_epoch):
             self.save()
         score = progress.metrics.get(self.task.main_metric)
         reported = "" if score is None else f", {self.task.main_metric} {score:.3f}"
         spent = self.budget.spent(progress.step, progress.seconds)
-        self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}")
+        speed = f"{self.samples_per_second:.3g} {self.task.unit}/s"
+        self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}, {speed}")
+
+    @property
+    def samples_per_second(self) -> float:
+        """Of the steps alone: reading and training, without evaluations and saving."""
+        return self.progress.samples / max(self.progress.training_seconds, 1e-9)
+
+    def _evaluates_epoch(self, number: int) -> bool:
+        """Whether there is an evaluation after so many epochs. Nothing that is trained depends on it."""
+        every, progress = self.recipe.train.evaluate_every, self.progress
+        if every is not None:
+            return number % every == 0
+        return leaves_time_to_train(progress.seconds, progress.evaluation_seconds, progress.last_evaluation_seconds)
 
     def evaluate(self) -> None:
         """Evaluates the kept weights on all processes; keeps them apart if they are the best so far."""
         task, progress = self.task, self.progress
-        if self.world_size > 1:
-            # Batch norms have statistics of each process's own images; those of the main process are kept.
-            for buffer in self.kept_model.buffers():
-                broadcast(buffer)
+        began = self._agreed_seconds()
+        self._agree_on_buffers()
         shards = gather_object([task.evaluate(self.kept_model, rank=self.rank, world_size=self.world_size)])
         progress.metrics = task.metrics(shards)
         for shard in shards:
@@ -191,14 +204,37 @@ class Session:
         if better and math.isfinite(score):
             progress.best, progress.best_step = score, progress.step
             if self.main:
-                self.run.save_weights(self.kept_model, self.run.best_file)
+                self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
         progress.seconds = self._agreed_seconds()
+        progress.last_evaluation_seconds = progress.seconds - began
+        progress.evaluation_seconds += progress.last_evaluation_seconds
+
+    def end(self) -> None:
+        """After the last step: what the task measures on the trained model, and the last evaluation and state.
+
+        Metadata that hold what was measured come last, so that a run that is killed meanwhile does all of this again.
+        """
+        self._agree_on_buffers()
+        measured = self.task.finish(self.kept_model, self.bar.tell)
+        known = on_main(self.accelerator, self.run.metadata) if measured else {}
+        is_new = any(known.get(key) != value for key, value in measured.items())
+        if is_new or self.progress.evaluated_step != self.progress.step:
+            self.evaluate()
+        self.save()
+        if is_new and self.main:
+            self.run.add_metadata(measured)
+
+    def _agree_on_buffers(self) -> None:
+        """Batch norms have statistics of each process's own images; those of the main process are kept."""
+        if self.world_size > 1:
+            for buffer in self.kept_model.buffers():
+                broadcast(buffer)
 
     def save(self) -> None:
         """Writes the kept weights, and a state to resume from."""
         if self.main:
             self.state.make_folder()  # first: weights without it mean that the states are gone
-            self.run.save_weights(self.kept_model, self.run.weights_file)
+            self.run.save_weights(self.task.whole(self.kept_model), self.run.weights_file)
         self.state.save(self.progress)
 
     def finish(self) -> dict[str, Any]:
@@ -235,17 +271,18 @@ class Session:
 
     def _summary(self) -> dict[str, Any]:
         task, progress, accelerator = self.task, self.progress, self.accelerator
+        whole = task.whole(self.plain_model)
         return {
             **progress.metrics,
             "best": {task.main_metric: progress.best, "step": progress.best_step},
             "seconds": round(progress.seconds, 2),
             "steps": progress.step,
             "epochs": progress.step / task.order(rank=0, world_size=1).steps_per_epoch,
-            f"{task.unit}_per_second": round(progress.samples / max(progress.training_seconds, 1e-9), 1),
+            f"{task.unit}_per_second": round(self.samples_per_second, 1),
             f"skipped_{task.unit}": len(task.skipped) + len(set(gather_object(progress.skipped))),
             "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
-            "flops": task.flops(self.plain_model),
-            "parameters": sum(parameter.numel() for parameter in self.plain_model.parameters()),
+            "flops": task.flops(whole),
+            "parameters": sum(parameter.numel() for parameter in whole.parameters()),
             "seed": self.recipe.seed,
             "processes": accelerator.num_processes,
             "versions": versions(),

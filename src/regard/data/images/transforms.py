@@ -19,6 +19,7 @@ from regard.errors import RegardError, first_few, unknown
 Transform = Callable[[Tensor], Tensor]
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+RESIZES = ("crop", "squash", "letterbox")
 
 # No standard deviation is below one grey level, so that images of one colour don't divide by zero.
 SMALLEST_STD = 1 / 255
@@ -34,7 +35,9 @@ class Preprocessing:
 
     img_size: (height, width) in pixels. channels: 1 or 3. mean, std: of each channel, in units where white is 1.
     interpolation: one of `INTERPOLATIONS`. crop_fraction: the fraction of the resized image's height and width, in
-    (0, 1], that the centre crop keeps. decoding: how files become 8 bits. Raises RegardError for a value out of range.
+    (0, 1], that the centre crop keeps. decoding: how files become 8 bits. resize: how an image of another aspect gets
+    this size: "crop" keeps the middle of it; "squash" and "letterbox" keep the whole image, the first with its aspect
+    changed, the second between bars of the mean colour. Raises RegardError for a value out of range.
     """
 
     img_size: tuple[int, int]
@@ -44,6 +47,7 @@ class Preprocessing:
     interpolation: str
     crop_fraction: float
     decoding: Decoding = AS_STORED
+    resize: str = "crop"
 
     def __post_init__(self) -> None:
         require_channels(self.channels)
@@ -54,6 +58,10 @@ class Preprocessing:
         _require(0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "above 0 and at most 1")
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.resize not in RESIZES:
+            raise unknown("resize", self.resize, RESIZES)
+        if self.resize != "crop":
+            _require(self.crop_fraction == 1, "crop_fraction", self.crop_fraction, f"1 where resize is {self.resize}")
 
     def seen(self, image: Float32[Tensor, "channels height width"]) -> UInt8[Tensor, "channels height width"]:
         """A preprocessed image as a picture again: normalisation undone."""
@@ -61,16 +69,19 @@ class Preprocessing:
         return ((image * std + mean) * 255).round().clamp(0, 255).byte()
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, as they are stored in JSON; `decoding` only where it is not the usual one."""
+        """Plain values, as they are stored in JSON; `decoding` and `resize` only where they are not the usual ones."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return values if self.decoding != AS_STORED else {k: v for k, v in values.items() if k != "decoding"}
+        usual = (("decoding", self.decoding == AS_STORED), ("resize", self.resize == "crop"))
+        left_out = {key for key, is_usual in usual if is_usual}
+        return {key: value for key, value in values.items() if key not in left_out}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "Preprocessing":
         """The inverse of `to_dict`. Raises RegardError for missing or unknown keys and for values of a wrong type."""
         wanted = {field.name for field in fields(cls)}
-        if not wanted - {"decoding"} <= values.keys() <= wanted:
-            missing = ", ".join(sorted(wanted - {"decoding"} - values.keys())) or "none"
+        needed = wanted - {"decoding", "resize"}
+        if not needed <= values.keys() <= wanted:
+            missing = ", ".join(sorted(needed - values.keys())) or "none"
             surplus = ", ".join(sorted(values.keys() - wanted)) or "none"
             raise RegardError(f"preprocessing: missing keys: {missing}; unknown keys: {surplus}")
         img_size = _items(values, "img_size")
@@ -83,6 +94,7 @@ class Preprocessing:
             interpolation=str(values["interpolation"]),
             crop_fraction=_number("crop_fraction", values["crop_fraction"]),
             decoding=Decoding.from_dict(values.get("decoding", {})),
+            resize=str(values.get("resize", "crop")),
         )
 
 
@@ -114,46 +126,38 @@ class Augmentation:
 
 
 def evaluation_transform(pre: Preprocessing) -> Transform:
-    """uint8 (channels, height, width) -> float32 (channels, *img_size): resize, centre crop, normalise."""
+    """uint8 (channels, height, width) -> float32 (channels, *img_size): resize, crop or pad, normalise."""
     from torchvision.transforms import v2  # it takes over a second to import
 
-    return v2.Compose([ResizeAndCrop(pre), Normalise(pre.mean, pre.std)])
+    return v2.Compose([Resize(pre), Normalise(pre.mean, pre.std), *_bars(pre)])
 
 
 def training_transform(pre: Preprocessing, augmentation: Augmentation) -> Transform:
     """As `evaluation_transform`, with random changes drawn from torch's global generator; only those that are on."""
     from torchvision.transforms import v2
 
-    height, width = pre.img_size
-    steps: list[Transform] = [ResizeAndCrop(pre)]
-    if augmentation.crop_scale < 1:
-        steps = [
-            v2.RandomResizedCrop(
-                pre.img_size,
-                scale=(augmentation.crop_scale, 1.0),
-                ratio=(3 / 4 * width / height, 4 / 3 * width / height),
-                interpolation=_interpolation(pre),
-            )
-        ]
+    steps: list[Transform] = [Resize(pre) if augmentation.crop_scale == 1 else RandomCrop(pre, augmentation.crop_scale)]
     if augmentation.shift:
         steps.append(Shift(augmentation.shift))
     if augmentation.flip:
         steps.append(v2.RandomHorizontalFlip())
     if augmentation.rand_augment:
         steps.append(v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude))
-    steps.append(Normalise(pre.mean, pre.std))
+    steps += [Normalise(pre.mean, pre.std), *_bars(pre)]
     if augmentation.erase:
         steps.append(v2.RandomErasing(p=augmentation.erase))  # with 0, which is the mean by now
     return v2.Compose(steps)
 
 
-class ResizeAndCrop:
-    """Resizes to the smallest image of the same aspect that covers img_size / crop_fraction; crops the middle img_size.
+class Resize:
+    """Crop: resizes to the smallest image of the same aspect that covers img_size / crop_fraction; crops the middle.
 
+    Squash: resizes to img_size. Letterbox: to the largest image of the same aspect within it; the bars come later.
     An image that has the size already is left as it is.
     """
 
     def __init__(self, pre: Preprocessing) -> None:
+        self.pre = pre
         self.img_size = pre.img_size
         self.crop_fraction = pre.crop_fraction
         self.interpolation = _interpolation(pre)
@@ -164,12 +168,64 @@ class ResizeAndCrop:
             return image
         from torchvision.transforms.v2 import functional
 
+        if self.pre.resize != "crop":
+            whole = whole_size(self.pre, image.shape[1], image.shape[2])
+            return functional.resize(image, list(whole), self.interpolation, antialias=True)
         scale = max(height / image.shape[1], width / image.shape[2]) / self.crop_fraction
         longest = [math.ceil(LONGEST * height / scale), math.ceil(LONGEST * width / scale)]
         image = functional.center_crop(image, [min(image.shape[1], longest[0]), min(image.shape[2], longest[1])])
         covering = [max(round(image.shape[1] * scale), height), max(round(image.shape[2] * scale), width)]
         image = functional.resize(image, covering, self.interpolation, antialias=True)
         return functional.center_crop(image, [height, width])
+
+
+class RandomCrop:
+    """A random part of an image in the size that `Resize` gives, of `scale` to all of the area.
+
+    Its aspect is at most 4 / 3 times or 3 / 4 of that of img_size; of the image itself, where it is resized as a whole.
+    """
+
+    def __init__(self, pre: Preprocessing, scale: float) -> None:
+        self.pre, self.scale = pre, scale
+        self.interpolation = _interpolation(pre)
+
+    def __call__(self, image: UInt8[Tensor, "channels height width"]) -> UInt8[Tensor, "channels out_height out_width"]:
+        from torchvision.transforms import v2
+
+        (height, width), size = self.pre.img_size, self.pre.img_size
+        if self.pre.resize != "crop":
+            height, width = image.shape[1:]
+            size = whole_size(self.pre, height, width)
+        ratio = (3 / 4 * width / height, 4 / 3 * width / height)
+        crop = v2.RandomResizedCrop(size, scale=(self.scale, 1.0), ratio=ratio, interpolation=self.interpolation)
+        cropped: Tensor = crop(image)
+        return cropped
+
+
+class Bars:
+    """Pads a normalised image to img_size with 0, which is the mean colour, as much on either side."""
+
+    def __init__(self, pre: Preprocessing) -> None:
+        self.img_size = pre.img_size
+
+    def __call__(
+        self, image: Float32[Tensor, "channels height width"]
+    ) -> Float32[Tensor, "channels out_height out_width"]:
+        rows, columns = (side - own for side, own in zip(self.img_size, image.shape[1:], strict=True))
+        left, top = columns // 2, rows // 2
+        return torch.nn.functional.pad(image, (left, columns - left, top, rows - top))
+
+
+def whole_size(pre: Preprocessing, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of a whole image once it is resized: img_size, or the largest of its aspect in it."""
+    if pre.resize == "squash":
+        return pre.img_size
+    scale = min(pre.img_size[0] / height, pre.img_size[1] / width)
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def _bars(pre: Preprocessing) -> list[Transform]:
+    return [Bars(pre)] if pre.resize == "letterbox" else []
 
 
 class Shift:

@@ -1,6 +1,6 @@
 """Image classification: the data, the model and the loss that a recipe asks for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from regard.data import (
     training_loader,
     training_transform,
 )
+from regard.errors import RegardError
 from regard.models import SASAResNet, ViT, build
 from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
 from regard.tasks.classification.cached import CachedFeatures
@@ -30,6 +31,7 @@ from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.features.extract import ShowsProgress
 from regard.tasks.task import training_order
+from regard.tasks.weights import or_from_scratch
 from regard.weights import chosen_pretrained, load_weights
 
 
@@ -65,7 +67,7 @@ class ClassificationTask:
             mean, std = mean or came_with.mean, std or came_with.std
             given = data.model_fields_set
             interpolation = interpolation if "interpolation" in given else came_with.interpolation
-            crop = crop if "crop_fraction" in given else came_with.crop_fraction
+            crop = crop if "crop_fraction" in given or data.resize != "crop" else came_with.crop_fraction
         if mean is None or std is None:
             measured = measure_mean_std(self.data.train)
             mean, std = mean or measured[0], std or measured[1]
@@ -78,9 +80,14 @@ class ClassificationTask:
             interpolation=interpolation,
             crop_fraction=crop,
             decoding=self.data.decoding,
+            resize=data.resize,
         )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
+
+    @property
+    def features_first(self) -> bool:
+        return self._cached is not None
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -96,11 +103,15 @@ class ClassificationTask:
             model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         options = self.recipe.model
         if options.weights is not None:
-            load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
+            with or_from_scratch(self.recipe):
+                load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
             data = self.recipe.data
             self._cached = CachedFeatures(model, self.data, self.preprocessing, self.recipe.features, data.on_bad_image)
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -112,7 +123,11 @@ class ClassificationTask:
         recipe = self.recipe
         if self._cached is not None and order.world_size == 1:
             self._cached.progress = self.progress
+            if recipe.train.solve_head and order.start_step == 0:
+                self._cached.solve_head()
             return self._cached.batches(order)
+        if recipe.train.solve_head:
+            raise RegardError("train.solve_head: features are kept in one process; start the training in one")
         transform = training_transform(
             self.preprocessing,
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
@@ -161,6 +176,9 @@ class ClassificationTask:
     def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
         """`accuracy`, `top5` and `loss` over the shards of all processes."""
         return Evaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         return model.flops() if isinstance(model, ViT | SASAResNet) else 0

@@ -1,7 +1,7 @@
 """How good a detector is: COCO's figures, the AP of each class, the confusion matrix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from regard.data import Objects
 from regard.errors import RegardError
 from regard.losses import iou
 from regard.tasks.detection.result import Detections
+from regard.tasks.detection.suppression import twins
 
 # COCO's twelve figures in COCO's order.
 FIGURES = (
@@ -44,7 +45,7 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """The detections in a set of images, of all queries, beside the true objects."""
+    """The detections in a set of images, of whatever score, beside the true objects."""
 
     found: tuple[Detections, ...]
     objects: tuple[Objects, ...]
@@ -60,6 +61,12 @@ class DetectionEvaluation:
     """What the data call each class of the model, None for one that they do not have; all None: as the model does."""
     not_finite: tuple[str, ...] = ()
     """Images for which the model gave no finite number: the figures say nothing."""
+    nms: float | None = None
+    """The overlap above which boxes were suppressed in `found`; None: none were."""
+    raw: tuple[Detections, ...] | None = None
+    """The detections before that; None where `found` are they."""
+    thresholds: tuple[float, ...] | None = None
+    """The least score of each class that the detector reports; None: 0.5."""
 
     def __len__(self) -> int:
         return len(self.found)
@@ -78,21 +85,49 @@ class DetectionEvaluation:
             max_detections=shards[0].max_detections,
             category_ids=shards[0].category_ids,
             not_finite=tuple(name for shard in shards for name in shard.not_finite),
+            nms=shards[0].nms,
+            raw=None if shards[0].raw is None else tuple(one for shard in shards for one in shard.raw or ()),
+            thresholds=shards[0].thresholds,
         )
+
+    @cached_property
+    def unsuppressed(self) -> "DetectionEvaluation":
+        """The evaluation of the same detections before any was suppressed."""
+        return self if self.raw is None else replace(self, found=self.raw, raw=None, nms=None)
+
+    def twins(self) -> float:
+        """The fraction of the boxes of a score of 0.3 or more that have a twin; see `suppression.twins`."""
+        counts = [twins(one) for one in self.found]
+        return sum(doubled for doubled, _ in counts) / max(sum(boxes for _, boxes in counts), 1)
 
     def metrics(self) -> dict[str, float]:
         """COCO's twelve figures in [0, 1], and `loss`. `ap` is the mean over IoU from 0.5 to 0.95 and over the classes.
 
+        They are those after suppression, where there is one; `ap_raw` and `ap50_raw` are those before it. `twins` and
+        `twins_raw` are the fractions of boxes that have a twin, after and before.
         All but `ar1`, `ar10` and `ar100` count `max_detections` an image, and these never more than that. As in COCO,
         a figure is -1 if no object counts for it, for instance no large one for `ap_large`.
         RegardError if there is no image.
         """
         if not self.found:
             raise RegardError(f"evaluation: there is no image that can be read ({len(self.skipped)} were skipped)")
+        figures, raw = self.figures(), self.unsuppressed
+        before = figures if raw is self else raw.figures()
+        doubled = self.twins()
+        return {
+            **figures,
+            "loss": self.loss,
+            **{f"{name}_raw": before[name] for name in ("ap", "ap50")},
+            "twins": doubled,
+            "twins_raw": doubled if raw is self else raw.twins(),
+        }
+
+    def figures(self) -> dict[str, float]:
+        """COCO's twelve, of `found`."""
         stats, counts = [float(value) for value in self._coco.stats], self._coco.params.maxDets
         end = 6 + len(counts)
         recalls = [stats[6 + counts.index(min(count, self.max_detections))] for count in (1, 10, 100)]
-        return {**dict(zip(FIGURES, [*stats[:6], *recalls, *stats[end : end + 3]], strict=True)), "loss": self.loss}
+        return dict(zip(FIGURES, [*stats[:6], *recalls, *stats[end : end + 3]], strict=True))
 
     def coco_results(self) -> list[dict[str, Any]]:
         """COCO's results of all images, under the ids that the data have: what `loadRes` takes beside their file.
@@ -119,26 +154,30 @@ class DetectionEvaluation:
         curves = {name: precision[:, label] for label, name in enumerate(self.class_names) if precision[0, label] >= 0}
         return PrecisionRecall(np.linspace(0, 1, len(precision)), curves)
 
-    def confusion(self, threshold: float = 0.5, min_iou: float = 0.5) -> Int64[Tensor, "classes classes"]:
+    def confusion(self, threshold: float | None = None, min_iou: float = 0.5) -> Int64[Tensor, "classes classes"]:
         """The number of objects of class i (row) that were detected as class j (column); the last is the background.
 
-        Detections with a score of at least `threshold` are matched in the order of their scores. Each takes the free
-        object of highest IoU, whatever its class, if the IoU is at least `min_iou`; else its row is the background.
-        The column of an object without a detection is the background. Crowds are left out.
+        Detections with a score of at least `threshold`, or unless given that of their class in `thresholds`, are
+        matched in the order of their scores. Each takes the free object of highest IoU, whatever its class, if the IoU
+        is at least `min_iou`; else its row is the background. The column of an object without a detection is the
+        background. Crowds are left out.
         """
         count = len(self.class_names)
         table = torch.zeros(count + 1, count + 1, dtype=torch.int64)
         for found, objects in zip(self.found, self.objects, strict=True):
-            for true, seen in _pairs(found.above(threshold), objects, min_iou):
+            for true, seen in _pairs(found.above(self._least(threshold)), objects, min_iou):
                 table[count if true is None else true, count if seen is None else seen] += 1
         return table
 
-    def errors(self, threshold: float = 0.5, min_iou: float = 0.5) -> list[int]:
+    def errors(self, threshold: float | None = None, min_iou: float = 0.5) -> list[int]:
         """For each image, the number of missed objects, of objects with a wrong class, and of false detections."""
         return [
-            sum(true != seen for true, seen in _pairs(found.above(threshold), objects, min_iou))
+            sum(true != seen for true, seen in _pairs(found.above(self._least(threshold)), objects, min_iou))
             for found, objects in zip(self.found, self.objects, strict=True)
         ]
+
+    def _least(self, threshold: float | None) -> float | tuple[float, ...]:
+        return (self.thresholds or 0.5) if threshold is None else threshold
 
     @cached_property
     def _coco(self) -> Any:

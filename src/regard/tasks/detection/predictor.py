@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,19 +27,27 @@ from regard.data import (
 from regard.errors import RegardError, shown
 from regard.layers import fused
 from regard.losses import SIGMOID_COSTS, SetPredictionLoss, xyxy_of
+from regard.tasks.detection.calibration import DEFAULT_THRESHOLD, Calibration
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.result import BoxRefinement, Detections
+from regard.tasks.detection.suppression import overlap_of, suppressed
 from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
 from regard.tasks.predictor import require_count, require_fraction
 from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
 COCOS_MOST = 100
+NMS = float | str  # an IoU, "auto" or "off"
+Threshold = float | str  # a score or "auto"
 NOTHING = Objects(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0), torch.zeros(0).bool())
 
 
 class Detector(ImagePredictor[Detections]):
-    """A model with its preprocessing and the names and ids of its classes: `detector("a.png").draw()`."""
+    """A model with its preprocessing and the names and ids of its classes: `detector("a.png").draw()`.
+
+    calibration: what was chosen at the end of its training, and is done where nothing else is asked for: suppression or
+    none, and the least score of each class. Without one, no box is suppressed, and the least score is 0.5.
+    """
 
     def __init__(
         self,
@@ -46,8 +55,10 @@ class Detector(ImagePredictor[Detections]):
         class_names: Sequence[str],
         category_ids: Sequence[int],
         preprocessing: DetectionPreprocessing,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__(model, class_names, preprocessing)
+        self.calibration = calibration
         self.category_ids = tuple(category_ids)
         self.preprocessing = preprocessing
         self._transform = detection_evaluation_transform(preprocessing)
@@ -59,25 +70,36 @@ class Detector(ImagePredictor[Detections]):
         names, ids = class_names_of(metadata, where), metadata["category_ids"]
         if not isinstance(ids, list) or not all(type(one) is int for one in ids) or len(set(ids)) != len(names):
             raise RegardError(f"{where}: category_ids must be {len(names)} different whole numbers, got {shown(ids)}")
-        return cls(model, names, ids, DetectionPreprocessing.from_dict(preprocessing_table(metadata, where)))
+        preprocessing = DetectionPreprocessing.from_dict(preprocessing_table(metadata, where))
+        stated = metadata.get("calibration")
+        return cls(
+            model, names, ids, preprocessing, None if stated is None else Calibration.from_dict(stated, names, where)
+        )
 
     def fused(self) -> "Detector":
         """A faster detector with the same answers: batch norms are fused into the convolutions. Not for training."""
-        faster = Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing)
+        faster = Detector(fused(self.model), self.class_names, self.category_ids, self.preprocessing, self.calibration)
         faster.max_megapixels = self.max_megapixels
         faster.model_name, faster.source = self.model_name, self.source
         return faster
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
-        self, images: OneImage, *, threshold: float = 0.5, max_detections: int | None = None, batch_size: int = 8
+        self,
+        images: OneImage,
+        *,
+        threshold: Threshold = "auto",
+        nms: NMS = "auto",
+        max_detections: int | None = None,
+        batch_size: int = 8,
     ) -> Detections: ...
     @overload
     def predict(
         self,
         images: Iterable[OneImage],
         *,
-        threshold: float = 0.5,
+        threshold: Threshold = "auto",
+        nms: NMS = "auto",
         max_detections: int | None = None,
         batch_size: int = 8,
     ) -> list[Detections]: ...
@@ -86,7 +108,8 @@ class Detector(ImagePredictor[Detections]):
         self,
         images: OneImage | Iterable[OneImage],
         *,
-        threshold: float = 0.5,
+        threshold: Threshold = "auto",
+        nms: NMS = "auto",
         max_detections: int | None = None,
         batch_size: int = 8,
     ) -> Detections | list[Detections]:
@@ -95,11 +118,12 @@ class Detector(ImagePredictor[Detections]):
         An image is a path, a Pillow image, a file's bytes, an open binary file, a uint8 array (height, width) or
         (height, width, 1, 3 or 4 channels), or a uint8 tensor (channels, height, width) with the model's channels.
         Objects have a score of at least `threshold`: all of them, or the `max_detections` most certain ones of an
-        image; the most certain come first, and boxes are in pixels of the image as it is stored. There is no
-        non-maximum suppression: each query answers for itself. Raises BadImage, which names the file, for a file that
+        image; the most certain come first, and boxes are in pixels of the image as it is stored. `nms` is the IoU above
+        which a box is suppressed by a more certain one of its class, or "off": each query answers for itself. "auto"
+        does what was chosen in training (see `calibration`). Raises BadImage, which names the file, for a file that
         cannot be read, and RegardError for anything else, and where the model's numbers are not finite.
         """
-        return self._predict(images, batch_size, self._answering(threshold, max_detections))
+        return self._predict(images, batch_size, self._answering(threshold, nms, max_detections))
 
     __call__ = predict
 
@@ -107,12 +131,13 @@ class Detector(ImagePredictor[Detections]):
         self,
         files: Iterable[str | Path],
         *,
-        threshold: float = 0.5,
+        threshold: Threshold = "auto",
+        nms: NMS = "auto",
         max_detections: int | None = None,
         batch_size: int = 8,
     ) -> Iterator[Detections | BadImage]:
         """For each file, in order: its objects, or the error that names it where it cannot be read."""
-        return self._predict_files(files, batch_size, self._answering(threshold, max_detections))
+        return self._predict_files(files, batch_size, self._answering(threshold, nms, max_detections))
 
     def evaluate(
         self,
@@ -124,10 +149,13 @@ class Detector(ImagePredictor[Detections]):
         class_names: Sequence[str] | None = None,
         category_ids: Sequence[int] | None = None,
         max_detections: int | None = None,
+        nms: NMS = "auto",
         rank: int = 0,
         world_size: int = 1,
     ) -> DetectionEvaluation:
         """What all queries find in a source's images, or in the shard of process `rank`, beside the true objects.
+
+        nms: as of `predict`; what was found before it is `raw`.
 
         `class_names` and `category_ids` are what the source calls its classes, if these are not the detector's own.
         max_detections: how many of an image count, the most certain ones. Unless given it is COCO's 100; where an image
@@ -138,41 +166,61 @@ class Detector(ImagePredictor[Detections]):
         require_count("batch_size", batch_size)
         counted = counted_detections(source.objects) if max_detections is None else max_detections
         require_count("max_detections", counted)
+        overlap = self._overlap(nms)
         used = torch.cat([torch.zeros(0, dtype=torch.int64), *(one.labels for one in source.objects)]).unique().tolist()
         own_label = self._class_indices(class_names, used)
         loss = self._loss().to(self.device).eval()
-        loader = detection_evaluation_loader(
-            source, self._transform, batch_size, num_workers, on_bad_image, rank, world_size
-        )
-        found: list[Detections] = []
-        indices: list[int] = []
+        found: dict[int, Detections] = {}
+        raw: dict[int, Detections] = {}
         skipped: list[str] = []
         not_finite: list[str] = []
         total = 0.0
-        for batch in loader:
+        for batch in self._evaluation_batches(source, batch_size, num_workers, on_bad_image, rank, world_size):
             skipped += batch.skipped
             if not len(batch):
                 continue
             labels = [own_label[label] for label in batch.labels]
-            output = self._output(batch.images, batch.mask)
+            output = self._output_of(batch)
             unsound = [name for name, sound in zip(batch.names, self._sound(output), strict=True) if not sound]
             if not unsound:  # the loss leaves out what is not finite, so that it would be 0
-                total += float(loss(*output, labels, batch.boxes_cxcywh).total) * len(batch)
+                # Image by image: the loss of several is divided by their objects, and would depend on the batch.
+                for one in range(len(batch)):
+                    of_image = (part[:, one : one + 1] for part in output)
+                    total += float(loss(*of_image, labels[one : one + 1], batch.boxes_cxcywh[one : one + 1]).total)
             not_finite += unsound
-            found += self._decoded(output, batch.stored_sizes, batch.names, 0.0, counted)
-            indices += batch.indices
+            every = self._decoded(output, batch.stored_sizes, batch.names, torch.zeros(1))
+            raw.update(zip(batch.indices, (one.chosen(slice(counted)) for one in every), strict=True))
+            if overlap is not None:
+                kept = (suppressed(one, overlap, counted) for one in every)
+                found.update(zip(batch.indices, kept, strict=True))
+        indices = sorted(raw)  # the data's order: COCO ranks equal scores by it
         objects = [source.objects[index] for index in indices]
+        before = tuple(raw[index] for index in indices)
         return DetectionEvaluation(
-            tuple(found),
+            before if overlap is None else tuple(found[index] for index in indices),
             tuple(Objects(one.boxes_xyxy, own_label[one.labels], one.areas, one.crowd) for one in objects),
             tuple(source.image_ids[index] for index in indices),
             self.class_names,
-            total / len(found) if found and not not_finite else math.nan,
+            total / len(before) if before and not not_finite else math.nan,
             tuple(skipped),
             max_detections=counted,
             category_ids=self._ids_of(class_names, category_ids),
             not_finite=tuple(not_finite),
+            nms=overlap,
+            raw=None if overlap is None else before,
+            thresholds=None if self.calibration is None else self.calibration.thresholds,
         )
+
+    def least_scores(self, threshold: Threshold = "auto") -> tuple[float, ...]:
+        """The least score of each class that `predict` reports. RegardError for what is neither a score nor "auto"."""
+        if isinstance(threshold, str):
+            if threshold != "auto":
+                raise RegardError(f"threshold is {shown(threshold)}, not auto; it must be a number between 0 and 1")
+            if self.calibration is not None:
+                return self.calibration.thresholds
+            threshold = DEFAULT_THRESHOLD
+        require_fraction("threshold", threshold)
+        return (float(threshold),) * len(self.class_names)
 
     @torch.inference_mode()
     def box_refinement(self, image: OneImage) -> BoxRefinement:
@@ -203,17 +251,30 @@ class Detector(ImagePredictor[Detections]):
     ) -> Float32[Tensor, "channels height width"]:
         return self._transform(pixels, NOTHING)[0]
 
-    def _answering(self, threshold: float, most: int | None) -> Callable[[Sequence[LoadedImage]], list[Detections]]:
-        require_fraction("threshold", threshold)
+    def _answering(
+        self, threshold: Threshold, nms: NMS, most: int | None
+    ) -> Callable[[Sequence[LoadedImage]], list[Detections]]:
+        least = torch.tensor(self.least_scores(threshold))
         if most is not None:
             require_count("max_detections", most)
-        return partial(self._answers, threshold=threshold, most=most)
+        return partial(self._answers, least=least, overlap=self._overlap(nms), most=most)
 
-    def _answers(self, images: Sequence[LoadedImage], threshold: float, most: int | None) -> list[Detections]:
+    def _overlap(self, nms: object) -> float | None:
+        """The IoU above which boxes are suppressed; None: none are."""
+        if isinstance(nms, str) and nms == "auto":
+            return None if self.calibration is None else self.calibration.nms
+        return overlap_of(nms, auto=True)
+
+    def _answers(
+        self, images: Sequence[LoadedImage], least: Tensor, overlap: float | None, most: int | None
+    ) -> list[Detections]:
         output = self._output(*pad([image.prepared for image in images]))
         names = [image.name for image in images]
         self._require_finite(names, self._sound(output))
-        found = self._decoded(output, [image.size for image in images], names, threshold, most)
+        found = [
+            one.chosen(slice(most)) if overlap is None else suppressed(one, overlap, most)
+            for one in self._decoded(output, [image.size for image in images], names, least)
+        ]
         return [replace(one, pixels=image.pixels) for one, image in zip(found, images, strict=True)]
 
     def _ids_of(
@@ -230,6 +291,26 @@ class Detector(ImagePredictor[Detections]):
         logits, boxes = (tensor[-1] for tensor in output)
         return (self._scores(logits).isfinite().any(-1) & boxes.isfinite().all(-1)).any(-1).tolist()
 
+    def _evaluation_batches(
+        self,
+        source: DetectionSource,
+        batch_size: int,
+        num_workers: int,
+        on_bad_image: OnBadImage,
+        rank: int,
+        world_size: int,
+    ) -> Iterable[Any]:
+        """Batches of images of one size; none is padded."""
+        return chain.from_iterable(
+            detection_evaluation_loader(
+                source, self.preprocessing, batch_size, num_workers, on_bad_image, rank, world_size
+            )
+        )
+
+    def _output_of(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """What the model gives for one of these batches."""
+        return self._output(batch.images, batch.mask)
+
     @torch.inference_mode()
     def _output(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         output = self.model(images.to(self.device), mask.to(self.device))
@@ -244,10 +325,9 @@ class Detector(ImagePredictor[Detections]):
         output: tuple[Tensor, Tensor],
         sizes: Sequence[tuple[int, int]],
         names: Sequence[str],
-        threshold: float,
-        most: int | None,
+        least: Tensor,
     ) -> list[Detections]:
-        """The last layer's predictions in pixels, the most certain first, at most `most` of them.
+        """The last layer's predictions in pixels, of at least the score of their class, the most certain first.
 
         With a softmax, each query gives its best class. With sigmoids, every pair of a query and a class counts, so
         that a query in doubt may name two classes. Those that are not finite are left out, and a warning counts them.
@@ -268,8 +348,9 @@ class Detector(ImagePredictor[Detections]):
             scores = torch.full_like(scores, -1.0).scatter(-1, best.indices, best.values)
         detections = []
         for score, box, size, name in zip(scores, boxes, sizes, names, strict=True):
-            score = score.flatten()
-            order = score.argsort(descending=True, stable=True)[: int((score >= threshold).sum())][:most]
+            enough, score = (score >= least).flatten(), score.flatten()
+            order = score.argsort(descending=True, stable=True)
+            order = order[enough[order]]
             query, label = order // scores.shape[2], order % scores.shape[2]
             corners = _corners(box[query], size)
             detections.append(Detections(name, size, corners, label, score[order], self.class_names, self.category_ids))

@@ -66,10 +66,14 @@ class Detections:
         """The class of each object."""
         return tuple(self.class_names[label] for label in self.labels.tolist())
 
-    def above(self, threshold: float) -> "Detections":
-        """Those of at least this score."""
-        kept = self.scores >= threshold
-        return replace(self, boxes_xyxy=self.boxes_xyxy[kept], labels=self.labels[kept], scores=self.scores[kept])
+    def above(self, threshold: float | Sequence[float]) -> "Detections":
+        """Those of at least this score, or of at least that of their class."""
+        least = threshold if isinstance(threshold, int | float) else torch.tensor(threshold)[self.labels]
+        return self.chosen(self.scores >= least)
+
+    def chosen(self, which: Tensor | slice) -> "Detections":
+        """Those at some places, or where a mask is True."""
+        return replace(self, boxes_xyxy=self.boxes_xyxy[which], labels=self.labels[which], scores=self.scores[which])
 
     def draw(self, image: OneImage | None = None) -> Image.Image:
         """The image with a box, a name and a score for each object. Without `image`, the one that was predicted on.

@@ -1,7 +1,7 @@
 """Object detection: the data, the model and the loss that a recipe asks for."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,22 +24,31 @@ from regard.data import (
     ResizedDetectionSource,
     SelectedDetectionSource,
     TrainingOrder,
+    Views,
     cached,
     check_opened_detection,
+    data_root,
     detection_training_loader,
     detection_training_transform,
     no_room_for,
     open_detection,
+    too_small,
 )
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
-from regard.models import DETR, DNDETR, DNDETRConfig, build
+from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, vit_stride
 from regard.recipes import DetectionDataSection, DetectionRecipe
+from regard.tasks.detection.calibration import Calibration, calibrated
+from regard.tasks.detection.calibration_images import enough, held_for_calibration, objects_in
+from regard.tasks.detection.frozen import FeatureBatch, FeatureDetector, FrozenBackbone, detected
 from regard.tasks.detection.metrics import DetectionEvaluation
-from regard.tasks.detection.predictor import Detector
+from regard.tasks.detection.predictor import Detector, counted_detections
 from regard.tasks.task import training_order
 from regard.weights import load_pretrained_backbone, load_weights
+
+# So many detections for each that counts are looked at when suppression is chosen, so that enough of them stay.
+CANDIDATES = 3
 
 
 class DetectionTask:
@@ -77,17 +86,43 @@ class DetectionTask:
             mean=options.mean or ((sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN),
             std=options.std or ((sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD),
             decoding=self.data.decoding,
+            divisor=options.divisor,
         )
-        if recipe.augment.varies:
+        self.calibration_images, self.calibration = self._held_out()
+        self._frozen: FrozenBackbone | None = None
+        is_frozen = recipe.model.freeze == "backbone"
+        if recipe.augment.varies and not is_frozen:
             closer = max(recipe.augment.scale_jitter[1], 1)
             self.train = ResizedDetectionSource(self.train, math.ceil(shortest * closer), math.ceil(longest * closer))
         self._not_cached = ""
-        if options.cache:
+        if options.cache and not is_frozen:  # whose images are read once
             self._not_cached = no_room_for(self.train, wanted.in_chans, options.num_workers)
             self.train = cached(self.train, wanted.in_chans, options.num_workers)
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
+
+    def _held_out(self) -> tuple[DetectionSource | None, Calibration | None]:
+        """The images that are taken out of `train` to measure on them at the end, and what holds until then.
+
+        Where these would hold too few objects, and where it is evaluated on what it is trained on, all are trained on.
+        """
+        options, names = self.recipe.evaluate, self.data.class_names
+        if options.nms == "off" and not options.calibration:
+            return None, None
+        if not options.calibration or self.recipe.data.validate_on == "train":
+            return None, Calibration.default(options.nms, names)
+        root = data_root(self.data.address)
+        rest, held = held_for_calibration(self.train, options.calibration, self.recipe.data.split_seed, root)
+        default = Calibration.default(options.nms, names, len(held), objects_in(held))
+        if not enough(held):
+            return None, default
+        self.train = rest
+        return held, default
+
+    @property
+    def features_first(self) -> bool:
+        return self._frozen is not None
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -104,6 +139,9 @@ class DetectionTask:
             on_bad_annotation=self.recipe.data.on_bad_annotation,
             strict=self.recipe.data.strict,
         )
+        token = vit_stride(self.config.backbone)
+        if token is not None and (small := too_small(self.train, self.preprocessing, token)):
+            issues.append(Issue("warning", small, self.data.address))
         if self._not_cached:
             issues.append(Issue("warning", self._not_cached, "data.cache"))
         if self.config.frozen_norm and not (self.recipe.model.weights or self.recipe.model.pretrained_backbone):
@@ -128,9 +166,20 @@ class DetectionTask:
                 raise RegardError(f"{error}; the recipe {self.recipe.otherwise} starts from scratch") from None
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
-        if self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
+        if options.learn_blocks is not None:
+            assert isinstance(model.backbone, ViTBackbone)  # the recipe allows no other
+            model.backbone.freeze_but_last(options.learn_blocks)
+        elif self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
+        if options.freeze == "backbone":
+            views = Views(self.preprocessing, self.recipe.augment.scale_jitter, self.recipe.augment.colour)
+            self._frozen = FrozenBackbone(model.backbone, views, self.recipe.features, self.recipe.data.on_bad_image)
+            model.backbone = nn.Identity()  # type: ignore[assignment]
         return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The detector with its backbone, where that is frozen and `model` lacks it."""
+        return model if self._frozen is None else self._frozen.whole(model)
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The images of each step, from the first step on."""
@@ -146,9 +195,14 @@ class DetectionTask:
             accumulate=recipe.train.accumulate,
         )
 
-    def training_loader(self, order: TrainingOrder) -> Iterable[DetectionBatch]:
-        """Endless batches, augmented."""
+    def training_loader(self, order: TrainingOrder) -> Iterable[DetectionBatch | FeatureBatch]:
+        """Endless batches of augmented images; or of stored features, which are computed first."""
         recipe, augment = self.recipe, self.recipe.augment
+        if self._frozen is not None:
+            self._frozen.progress = self.progress
+            held_out = [source for source in (self.val, self.calibration_images) if source is not None]
+            self._frozen.fill(self.train, held_out)
+            return self._frozen.batches(self.train, order, flip=augment.flip and self.data.can_flip)
         transform = detection_training_transform(
             self.preprocessing,
             DetectionAugmentation(
@@ -171,12 +225,15 @@ class DetectionTask:
             self.train, transform, order, recipe.data.num_workers, recipe.data.on_bad_image, vary
         )
 
-    def weight(self, batch: DetectionBatch) -> int:
+    def weight(self, batch: DetectionBatch | FeatureBatch) -> int:
         """The number of images. The loss itself counts the boxes over all processes."""
         return len(batch)
 
-    def loss(self, model: nn.Module, batch: DetectionBatch) -> Float[Tensor, ""]:
+    def loss(self, model: nn.Module, batch: DetectionBatch | FeatureBatch) -> Float[Tensor, ""]:
         """The set loss over all layers of the decoder; a DN-DETR adds that of proposals and denoising queries."""
+        if isinstance(batch, FeatureBatch):
+            self._loss.to(batch.sizes.device)
+            return self._loss(detected(model, batch), batch.labels, batch.boxes_cxcywh).total
         self._loss.to(batch.images.device)
         if isinstance(self._loss, DNDETRLoss):
             output = model(batch.images, batch.mask, batch.labels, batch.boxes_cxcywh)
@@ -185,7 +242,11 @@ class DetectionTask:
         return self._loss(output.logits, output.boxes_cxcywh, batch.labels, batch.boxes_cxcywh).total
 
     def predictor(self, model: nn.Module) -> Detector:
-        return Detector(model, self.data.class_names, self.data.category_ids, self.preprocessing)
+        kind = Detector if self._frozen is None else FeatureDetector
+        found = kind(model, self.data.class_names, self.data.category_ids, self.preprocessing, self.calibration)
+        if isinstance(found, FeatureDetector) and self._frozen is not None:
+            found.frozen = self._frozen
+        return found
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> DetectionEvaluation:
         """The evaluation of this process's shard of the held-out images."""
@@ -204,15 +265,31 @@ class DetectionTask:
         """COCO's figures and the loss over the shards of all processes."""
         return DetectionEvaluation.joined(shards).metrics()
 
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        """Chooses suppression and the least scores, on the images that were held out of training for this."""
+        if self.calibration is None:
+            return {}
+        if self.calibration_images is not None:
+            was_training, counted = model.training, counted_detections(self.calibration_images.objects)
+            found = self.predictor(model).evaluate(
+                self.calibration_images,
+                num_workers=self.recipe.data.num_workers,
+                on_bad_image="skip",  # a trained model shall not be lost for one
+                max_detections=CANDIDATES * counted,
+                nms="off",
+            )
+            model.train(was_training)
+            if found.skipped:
+                tell(f"warning: not measured on what cannot be read: {first_few(found.skipped)}")
+            self.calibration = calibrated(found, self.recipe.evaluate.nms, counted)
+        tell(f"boxes: {self.calibration}")
+        return {"calibration": self.calibration.to_dict()}
+
     def flops(self, model: nn.Module) -> int:
         """For an image of the size that most training images are resized to."""
         if not isinstance(model, DETR | DNDETR):
             return 0
-        from regard.data.boxes.transforms import resized
-
-        sizes = torch.tensor(
-            [resized(*size, self.preprocessing.shortest, self.preprocessing.longest) for size in self.train.sizes]
-        )
+        sizes = torch.tensor([self.preprocessing.prepared_size(*size) for size in self.train.sizes])
         height, width = sizes.mode(0).values.tolist()
         return model.flops(height, width)
 
@@ -224,6 +301,7 @@ class DetectionTask:
             "class_names": list(self.data.class_names),
             "category_ids": list(self.data.category_ids),
             "preprocessing": self.preprocessing.to_dict(),
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
 
 

@@ -1,6 +1,6 @@
 """Next-token prediction: a language model of one text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ class NextTokenTask:
 
     unit = "windows"
     main_metric = "bits_per_byte"
+    features_first = False
     larger_is_better = False
     progress: Any = None
 
@@ -44,6 +45,9 @@ class NextTokenTask:
     def build_model(self) -> LanguageModel:
         model = LanguageModel(self.config)
         model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -78,6 +82,9 @@ class NextTokenTask:
     def metrics(self, shards: Sequence[TextEvaluation]) -> dict[str, float]:
         """`bits_per_byte`, `perplexity` and `loss` over the shards of all processes."""
         return TextEvaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         """For one window."""

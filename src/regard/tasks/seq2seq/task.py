@@ -1,6 +1,6 @@
 """Sequence to sequence: an encoder reads a text, and a decoder writes another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +26,7 @@ class Seq2SeqTask:
 
     unit = "pairs"
     main_metric = "exact_match"
+    features_first = False
     larger_is_better = True
     progress: Any = None
 
@@ -66,6 +67,9 @@ class Seq2SeqTask:
         if isinstance(model, Transformer):
             model.encoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
             model.decoder.gradient_checkpointing = self.recipe.train.gradient_checkpointing
+        return model
+
+    def whole(self, model: nn.Module) -> nn.Module:
         return model
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
@@ -109,6 +113,9 @@ class Seq2SeqTask:
     def metrics(self, shards: Sequence[PairEvaluation]) -> dict[str, float]:
         """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
         return PairEvaluation.joined(shards).metrics()
+
+    def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
+        return {}
 
     def flops(self, model: nn.Module) -> int:
         """For the longest pair."""
