@@ -191,12 +191,14 @@ def run(
         address = address_of(cell, photos, folder, smoke=smoke)
         command, log = command_of(cell, change, address, folder, smoke=smoke), folder / "log"
         start = time.monotonic()
-        with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, pass_fds=[lock]) as process:
+        # A group of its own, so that all of it can be ended.
+        options = {"pass_fds": [lock], "start_new_session": True}
+        with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, **options) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
             except BaseException:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 raise
         wall = time.monotonic() - start
         if process.returncode:
@@ -326,7 +328,9 @@ def work(
 
 def told(record: dict[str, Any]) -> str:
     figures = [f"{name} {record[name]:.3f}" for name in ("ap", "ap50", "accuracy") if name in record]
-    return f"{', '.join(figures)} in {record['wall_seconds']:.0f} s, {record['peak_memory_mb']:,} MB"
+    seconds = record["wall_seconds"] - 60 * record["minutes"]
+    over = f" ({seconds:.0f} s too many)" if seconds > 1 else ""
+    return f"{', '.join(figures)} in {record['wall_seconds']:.0f} s{over}, {record['peak_memory_mb']:,} MB"
 
 
 def show(chosen: Sequence[Cell], kept: dict[str, dict[str, Any]]) -> None:

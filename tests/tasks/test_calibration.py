@@ -273,7 +273,7 @@ class Fixed(nn.Module):
         self.boxes = nn.Parameter(cxcywh_of(corners), requires_grad=False)
         logits = torch.full((22, 3), -9.0)
         logits[range(10), LABELS] = torch.linspace(2.0, 1.0, 10)
-        logits[range(10, 20), LABELS] = torch.linspace(0.9, 0.1, 10)
+        logits[range(10, 20), LABELS] = torch.linspace(2.0, 1.0, 10) - 0.05
         logits[20, 0] = logits[21, 1] = 0.5
         self.logits = nn.Parameter(logits, requires_grad=False)
 

@@ -135,14 +135,19 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether the budget is spent."""
-        return self.budget.spent(self.progress.step, self.progress.seconds) >= 1
+        return self._spent(self.progress.step) >= 1
+
+    def _spent(self, step: float | int, *, since: float = 0.0) -> float:
+        """The spent fraction of the budget; its time has to do for the evaluation at the end, too."""
+        reserved = self.progress.last_evaluation_seconds
+        return self.budget.spent(step, self.progress.seconds + reserved, since=since)
 
     def begin_step(self) -> list[Any]:
         """Sets the learning rate and the seed of the coming step, and returns its micro-batches."""
         self._step_started = time.monotonic()
         options, progress = self.recipe.train, self.progress
         # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
-        spent = self.budget.spent(progress.step + 0.5, progress.seconds, since=progress.prepared_seconds)
+        spent = self._spent(progress.step + 0.5, since=progress.prepared_seconds)
         self.rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=self.embed_dim)
         set_learning_rate(self.optimizer, self.rate)
         torch.manual_seed(seed_for(self.recipe.seed, progress.step, self.rank))
@@ -172,7 +177,7 @@ class Session:
             self.save()
         score = progress.metrics.get(self.task.main_metric)
         reported = "" if score is None else f", {self.task.main_metric} {score:.3f}"
-        spent = self.budget.spent(progress.step, progress.seconds)
+        spent = self._spent(progress.step)
         speed = f"{self.samples_per_second:.3g} {self.task.unit}/s"
         self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}, {speed}")
 

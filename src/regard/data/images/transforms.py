@@ -208,7 +208,9 @@ class Bars:
     def __init__(self, pre: Preprocessing) -> None:
         self.img_size = pre.img_size
 
-    def __call__(self, image: Float32[Tensor, "channels height width"]) -> Float32[Tensor, "channels height width"]:
+    def __call__(
+        self, image: Float32[Tensor, "channels height width"]
+    ) -> Float32[Tensor, "channels out_height out_width"]:
         rows, columns = (side - own for side, own in zip(self.img_size, image.shape[1:], strict=True))
         left, top = columns // 2, rows // 2
         return torch.nn.functional.pad(image, (left, columns - left, top, rows - top))

@@ -23,6 +23,7 @@ from regard.data import (
     training_loader,
     training_transform,
 )
+from regard.errors import RegardError
 from regard.models import SASAResNet, ViT, build
 from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
 from regard.tasks.classification.cached import CachedFeatures
@@ -132,7 +133,11 @@ class ClassificationTask:
         recipe = self.recipe
         if self._cached is not None and order.world_size == 1:
             self._cached.progress = self.progress
+            if recipe.train.solve_head and order.start_step == 0:
+                self._cached.solve_head()
             return self._cached.batches(order)
+        if recipe.train.solve_head:
+            raise RegardError("train.solve_head: features are kept in one process; start the training in one")
         transform = training_transform(
             self.preprocessing,
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),

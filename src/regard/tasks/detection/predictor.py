@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float32, UInt8
@@ -37,8 +37,8 @@ from regard.weights.described import class_names_of, preprocessing_table
 
 # COCO's figures count at most this many detections an image.
 COCOS_MOST = 100
-NMS = float | Literal["auto", "off"]
-Threshold = float | Literal["auto"]
+NMS = float | str  # an IoU, "auto" or "off"
+Threshold = float | str  # a score or "auto"
 NOTHING = Objects(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0), torch.zeros(0).bool())
 
 
