@@ -111,6 +111,8 @@ class ImageDataSection(DataSection):
     """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
     max_megapixels: Annotated[float, Interval(gt=0, le=1e6)] = 64.0
     """An image with more pixels is not decoded: it counts as one that cannot be read."""
+    cache: bool = True
+    """Images are decoded once, brought near the size that the model sees, and kept in memory if all of them fit."""
 
 
 class TextDataSection(DataSection):

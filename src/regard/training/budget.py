@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from regard.recipes import TrainSection
 
-
 EVALUATIONS = 0.2
 """The fraction of the time that evaluations may take where a recipe does not say how often they come."""
 

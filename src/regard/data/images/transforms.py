@@ -224,6 +224,17 @@ def whole_size(pre: Preprocessing, height: int, width: int) -> tuple[int, int]:
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
+def resized_to(
+    pre: Preprocessing, image: UInt8[Tensor, "channels height width"], size: tuple[int, int]
+) -> UInt8[Tensor, "channels new_height new_width"]:
+    """The image in another (height, width), by the interpolation of the preprocessing."""
+    from torchvision.transforms.v2 import functional
+
+    if image.shape[1:] == size:
+        return image
+    return functional.resize(image, list(size), _interpolation(pre), antialias=True)
+
+
 def _bars(pre: Preprocessing) -> list[Transform]:
     return [Bars(pre)] if pre.resize == "letterbox" else []
 

@@ -19,6 +19,7 @@ from regard.data import (
     check_image_files,
     measure_mean_std,
     open_images,
+    prepared_once,
     training_loader,
     training_transform,
 )
@@ -82,6 +83,14 @@ class ClassificationTask:
             decoding=self.data.decoding,
             resize=data.resize,
         )
+        self._train, self._val, self._not_cached = self.data.train, self.data.val, ""
+        if recipe.model.freeze == "none":  # else images are read once
+            self._train, self._val, self._not_cached = prepared_once(
+                *(self.data.train, self.data.val, self.preprocessing),
+                random_crops=recipe.augment.crop_scale < 1,
+                cache=data.cache,
+                num_workers=data.num_workers,
+            )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
 
@@ -95,7 +104,8 @@ class ClassificationTask:
 
     def check(self) -> Sequence[Issue]:
         """Issues of the data that can be found without decoding every image."""
-        return check_image_files(self.data, strict=self.recipe.data.strict)
+        issues = check_image_files(self.data, strict=self.recipe.data.strict)
+        return [*issues, Issue("warning", self._not_cached, "data.cache")] if self._not_cached else issues
 
     def build_model(self) -> nn.Module:
         model = build(self.config)
@@ -133,7 +143,7 @@ class ClassificationTask:
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
         )
         return training_loader(
-            self.data.train,
+            self._train,
             transform,
             order,
             num_workers=recipe.data.num_workers,
@@ -164,7 +174,7 @@ class ClassificationTask:
             return self._cached.evaluate(model, rank=rank, world_size=world_size)
         was_training = model.training
         shard = self.predictor(model).evaluate(
-            self.data.val,
+            self._val,
             num_workers=self.recipe.data.num_workers,
             on_bad_image=self.recipe.data.on_bad_image,
             rank=rank,
