@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.data import ImageSource, evaluation_loader, evaluation_transform, open_images
-from regard.recipes import load_recipe
+from regard.recipes import ClassificationRecipe, load_recipe
 from regard.tasks import ClassificationTask
+from regard.tasks.weights import with_weights_named
 from regard.training.machine import has_bf16
 
 SPLIT = ["data.val_fraction=0.2", "data.split_seed=0"]
@@ -26,7 +27,9 @@ def logistic_regression(address: str, steps: int | None) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
 
     smaller = [] if steps is None else ["model.img_size=56"]
-    task = ClassificationTask(load_recipe("finetune-photos", [*SPLIT, *smaller], address=address))
+    recipe = with_weights_named(load_recipe("finetune-photos", [*SPLIT, *smaller], address=address))
+    assert isinstance(recipe, ClassificationRecipe)
+    task = ClassificationTask(recipe)
     model, begun = task.build_model().eval(), time.monotonic()
     (known, labels), (asked, truth) = (features(model, task, source) for source in (task.data.train, task.data.val))
     seconds = time.monotonic() - begun
