@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.data import ImageSource, evaluation_loader, evaluation_transform, open_images
-from regard.recipes import load_recipe, shipped_recipes
+from regard.recipes import load_recipe
 from regard.tasks import ClassificationTask
 from regard.training.machine import has_bf16
 
@@ -20,27 +20,25 @@ STRENGTHS = np.logspace(-4, 2, 7)  # of the regression's C
 
 def logistic_regression(address: str, steps: int | None) -> dict[str, Any]:
     """On the features that `finetune-photos` learns from. C is chosen by cross-validation of the training images."""
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    recipe = "finetune-photos" if "finetune-photos" in shipped_recipes() else "finetune-digits"
-    task = ClassificationTask(load_recipe(recipe, SPLIT, address=address))
+    smaller = [] if steps is None else ["model.img_size=56"]
+    task = ClassificationTask(load_recipe("finetune-photos", [*SPLIT, *smaller], address=address))
     model, begun = task.build_model().eval(), time.monotonic()
     (known, labels), (asked, truth) = (features(model, task, source) for source in (task.data.train, task.data.val))
     seconds = time.monotonic() - begun
-    folds = 5 if steps is None else 2
-    found = make_pipeline(
-        StandardScaler(),
-        LogisticRegressionCV(Cs=STRENGTHS, cv=folds, max_iter=1000, use_legacy_attributes=False, l1_ratios=(0,)),
-    )
+    regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    found = GridSearchCV(regression, {"logisticregression__C": STRENGTHS}, cv=5 if steps is None else 2)
     found.fit(known, labels)
     return {
         "accuracy": float((found.predict(asked) == truth).mean()),
         "steps": 0,
         "images_per_second": round((len(labels) + len(truth)) / seconds, 1),
         "pixels": str(task.preprocessing.img_size),
-        "C": float(found[-1].C_),
+        "C": float(found.best_params_["logisticregression__C"]),
         "began": str(task.recipe.model.weights),
         "tuned": f"C from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} by cross-validation; features standardised",
     }

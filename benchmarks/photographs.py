@@ -48,6 +48,8 @@ class Way(NamedTuple):
     label: str
     recipe: str | None = None
     settings: tuple[str, ...] = ()
+    on: Mapping[str, tuple[str, ...]] = {}
+    """Settings for one data set."""
     stores_features: bool = False
     after: float = 25.0
     """Seconds of the wall time that `train.max_minutes` does not count: the start of Python and the report."""
@@ -170,14 +172,15 @@ def command_of(cell: Cell, change: str, address: str, folder: Path, *, smoke: bo
         given += ["--change", *change.split()] if change else []
         return [*python, str(HERE / script), *given, *(["--smoke"] if smoke else [])]
     settings = [f"train.max_minutes={round(cell.minutes - way.after / 60, 3)}", f"seed={cell.seed}", *way.settings]
-    recipe = shipped_recipes()[way.recipe]
-    if way.stores_features and "features" in type(recipe).model_fields:
+    settings += way.on.get(cell.data.partition("-")[0], ())
+    if way.stores_features:
         settings.append(f"features.folder={folder / 'features'}")
     if cell.data == "signdigits":
         settings += ["data.val_fraction=0.2", "data.split_seed=0"]
     if smoke:
         settings += ["train.max_steps=2", "train.batch_size=4"]
-        settings += [] if cell.data == "signdigits" else ["data.shortest=84", "data.longest=112"]
+        settings += ["model.img_size=56"] if cell.data == "signdigits" else ["data.shortest=84", "data.longest=112"]
+        settings += ["features.views=1"] if cell.way == "detr-photos" else []
     words = [word for setting in settings for word in ("--set", setting)]
     return [*python, "-m", "regard", "train", way.recipe, "--data", address, "--out", str(folder / "run"), *words]
 
@@ -191,12 +194,14 @@ def run(
         address = address_of(cell, photos, folder, smoke=smoke)
         command, log = command_of(cell, change, address, folder, smoke=smoke), folder / "log"
         start = time.monotonic()
-        with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, pass_fds=[lock]) as process:
+        # A group of its own, so that all of it can be ended.
+        options = {"pass_fds": [lock], "start_new_session": True}
+        with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, **options) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
             except BaseException:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 raise
         wall = time.monotonic() - start
         if process.returncode:
@@ -326,7 +331,9 @@ def work(
 
 def told(record: dict[str, Any]) -> str:
     figures = [f"{name} {record[name]:.3f}" for name in ("ap", "ap50", "accuracy") if name in record]
-    return f"{', '.join(figures)} in {record['wall_seconds']:.0f} s, {record['peak_memory_mb']:,} MB"
+    seconds = record["wall_seconds"] - 60 * record["minutes"]
+    over = f" ({seconds:.0f} s too many)" if seconds > 1 else ""
+    return f"{', '.join(figures)} in {record['wall_seconds']:.0f} s{over}, {record['peak_memory_mb']:,} MB"
 
 
 def show(chosen: Sequence[Cell], kept: dict[str, dict[str, Any]]) -> None:

@@ -65,7 +65,7 @@ def write(record: dict[str, Any], digits: dict[int, list[float]], out: Path) -> 
         signdigits=signdigits(cells),
         by_images=by_images(cells, digits),
         memory=memory(cells),
-        settings=settings(cells),
+        settings=settings_of(cells),
         pictures=pictures(out),
         processor=f"{machine['processor']}, {machine['cores']} cores" if machine else MISSING,
         date=record.get("date", MISSING),
@@ -159,7 +159,7 @@ def memory(cells: Cells) -> str:
     return markdown(["", "most memory of the process, GB"], rows)
 
 
-def settings(cells: Cells) -> str:
+def settings_of(cells: Cells) -> str:
     """What each peer ran with on each data set, and what that was chosen among."""
     lines = []
     for way in (*PEERS, "logistic-regression", "resnet18"):
@@ -173,9 +173,8 @@ def settings(cells: Cells) -> str:
         own = [one["tuned"] for one in cells.measured() if one["way"] == way and "tuned" in one]
         chosen = f" Tried on each data set for three minutes: {'; '.join(tried)}." if tried else ""
         chosen += f" {own[0]}." if own else ""
-        lines.append(
-            f"- {WAYS[way].label}: {'; '.join(f'{how} ({", ".join(on)})' for how, on in ran.items()) or MISSING}.{chosen}"
-        )
+        settings = "; ".join(f"{how} ({' and '.join(on)})" for how, on in ran.items())
+        lines.append(f"- {WAYS[way].label}: {settings or MISSING}.{chosen}")
     return "\n".join(lines)
 
 

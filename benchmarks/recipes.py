@@ -3,7 +3,7 @@
 Run: .venv/bin/python benchmarks/recipes.py [NAME ...]
 small-images is trained on scikit-learn's digits, written out at 28 × 28 pixels, unless --data names a folder;
 performer-finetune starts from the weights of a vit-digits of 1,000 steps, which is trained first. A claim about
-photographs (`--data folder:NAME` in its command) is checked if the folder of --photos has that data set.
+photographs (`--data KIND:NAME` in its command) is checked if the folder of --photos has that data set.
 """
 
 import argparse
@@ -40,9 +40,9 @@ def main() -> None:
                 recipe = load_recipe(name, address=address)
             elif name == "performer-finetune":
                 recipe = load_recipe(name, [f"model.weights={_trained_vit(folder)}"])
-            photos = Path(recipe.data.address.removeprefix("folder:"))
-            if recipe.data.address.startswith("folder:") and not photos.is_dir():
-                print(f"{name:16} left out: {photos} is not there (see --photos)")
+            _, colon, place = recipe.data.address.partition(":")
+            if colon and not Path(place).is_dir():
+                print(f"{name:16} left out: {place} is not there (see --photos)")
                 continue
             start = time.monotonic()
             summary = train(recipe, folder / name)
@@ -60,12 +60,13 @@ def main() -> None:
 
 
 def claimed_recipe(name: str, command: str, photos: Path) -> Recipe:
-    """The recipe as the claim's command says: `regard train NAME [--data folder:DATA] [--set KEY=VALUE] ...`."""
+    """The recipe as the claim's command says: `regard train NAME [--data KIND:FOLDER] [--set KEY=VALUE] ...`."""
     words = shlex.split(command)[3:]
     options = list(zip(words[::2], words[1::2], strict=True))
     address = next((value for option, value in options if option == "--data"), None)
     if address is not None:
-        address = f"folder:{photos / address.removeprefix('folder:')}"
+        kind, _, place = address.partition(":")
+        address = f"{kind}:{photos / place}"
     return load_recipe(name, [value for option, value in options if option == "--set"], address=address)
 
 

@@ -144,7 +144,7 @@ def loader(source: DetectionSource, seed: int = 3, workers: int = 0, order: Trai
 
 
 def test_targets_are_in_the_unpadded_image_and_leave_crowds_out():
-    images = EvaluationDetectionImages(Marked(), detection_evaluation_transform(preprocessing()), "skip")
+    images = EvaluationDetectionImages(Marked(), preprocessing(), "skip")
     batches = [collate_detection([images[index] for index in indices]) for indices in ((0, 1, 2), (3, 4, 5), (6,))]
     assert [len(batch) for batch in batches] == [3, 2, 1]
     assert [name for batch in batches for name in batch.names] == [f"image {index}" for index in (0, 1, 2, 3, 4, 6)]

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-import regard.data.boxes.cache as cache
+import regard.data.images.cache as cache
 import regard.data.images.folder as folder
 import regard.data.memory as memory
 from regard.data import cached, no_room_for
@@ -93,11 +93,11 @@ def test_a_cache_is_in_shared_memory_only_for_workers(monkeypatch):
     monkeypatch.setattr(cache, "room_in_shared_memory", lambda: pytest.fail("looked at without workers"))
     kept = cached(source, 3)
     assert isinstance(kept, CachedDetectionSource)
-    assert not kept.pixels.is_shared()
+    assert not kept.cache.pixels.is_shared()
     monkeypatch.setattr(cache, "room_in_shared_memory", lambda: GB)
     kept = cached(source, 3, num_workers=2)
     assert isinstance(kept, CachedDetectionSource)
-    assert kept.pixels.is_shared()
+    assert kept.cache.pixels.is_shared()
     assert [kept.read(index).unique().tolist() for index in range(4)] == [[0], [1], [2], [3]]
 
 

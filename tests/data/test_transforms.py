@@ -193,3 +193,57 @@ def test_mean_and_std_keep_channels_apart_and_never_divide_by_zero():
 def test_nothing_to_measure_is_an_error():
     with pytest.raises(RegardError, match="no image"):
         measure_mean_std(InMemoryImages(torch.zeros(0, 1, 8, 8, dtype=torch.uint8), (), "empty"))
+
+
+WHOLE = {**PRE, "crop_fraction": 1.0}
+
+
+def test_squash_is_one_resize_and_letterbox_a_resize_between_bars(photo):
+    """A photograph of 427 × 640 into 31 × 47: squashed to it; 31 × 46 of its own aspect, and a bar on the right."""
+    squashed = evaluation_transform(Preprocessing(**WHOLE, resize="squash"))(photo)
+    assert torch.equal(squashed, normalised(v2.functional.resize(photo, [31, 47], antialias=True)))
+    pre = Preprocessing(**WHOLE, resize="letterbox")
+    boxed = evaluation_transform(pre)(photo)
+    assert torch.equal(boxed[..., :46], normalised(v2.functional.resize(photo, [31, 46], antialias=True)))
+    assert (boxed[..., 46:] == 0).all()
+    assert pre.seen(boxed)[:, 0, 46].tolist() == [round(255 * mean) for mean in PRE["mean"]]
+
+
+def test_the_bars_of_a_letterbox_are_on_both_sides():
+    """A tall white strip stands in the middle, between 20 and 21 columns of the mean colour."""
+    boxed = evaluation_transform(Preprocessing(**WHOLE, resize="letterbox"))(
+        torch.full((3, 310, 60), 255, dtype=torch.uint8)
+    )
+    columns = (boxed != 0).all(0).all(0).nonzero().flatten().tolist()
+    assert columns == list(range(20, 26))
+    assert torch.equal(boxed[..., 20], normalised(torch.full((3, 31, 1), 255, dtype=torch.uint8))[..., 0])
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 5000), (3, 5000, 1), (3, 9, 9), (3, 31, 47)])
+@pytest.mark.parametrize("resize", ["squash", "letterbox"])
+@pytest.mark.parametrize("change", [{}, {"crop_scale": 0.5}])
+def test_a_whole_image_of_any_size_gives_the_size(shape, resize, change):
+    image = torch.randint(256, shape, dtype=torch.uint8)
+    transform = training_transform(Preprocessing(**WHOLE, resize=resize), Augmentation(**{**OFF, **change}))
+    assert transform(image).shape == (3, 31, 47)
+
+
+def test_a_random_crop_has_about_the_aspect_of_the_image_where_the_whole_is_seen():
+    """Of a picture of 100 × 800, whose columns are numbered, a crop of half the area has 3 / 4 to 4 / 3 of its aspect:
+    it shows √(1 / 2 · 3 / 4) to √(1 / 2 · 4 / 3) of the width. A crop for a square would show an eighth."""
+    columns = (torch.arange(800) * 255 / 799).round().byte().expand(1, 100, 800)
+    pre = Preprocessing((32, 32), 1, (0.0,), (1.0,), "bilinear", 1.0, resize="squash")
+    transform = training_transform(pre, Augmentation(**{**OFF, "crop_scale": 0.5}))
+    widths = [(crop := transform(columns))[0, 0, -1].item() - crop[0, 0, 0].item() for _ in range(200)]
+    assert 0.56 < min(widths) < 0.7
+    assert 0.85 < max(widths) <= 1
+
+
+def test_how_an_image_is_resized_is_stored_where_it_is_not_a_crop():
+    assert "resize" not in Preprocessing(**PRE).to_dict()
+    pre = Preprocessing(**WHOLE, resize="letterbox")
+    assert Preprocessing.from_dict(json.loads(json.dumps(pre.to_dict()))) == pre
+    with pytest.raises(RegardError, match="unknown resize 'squish'; did you mean 'squash'"):
+        Preprocessing(**WHOLE, resize="squish")
+    with pytest.raises(RegardError, match=r"crop_fraction is 0\.875; it must be 1 where resize is squash"):
+        Preprocessing(**PRE, resize="squash")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from regard.data import Batch
@@ -118,3 +119,24 @@ def test_an_unknown_mixer_is_named_with_the_nearest(task):
         task("model.mixer=atention").build_model()
     with pytest.raises(RegardError, match=r"unknown option 'windw'; did you mean 'window'"):
         task("model.mixer=local", "model.mixer_options.local.windw=3").build_model()
+
+
+@pytest.mark.parametrize("crop_scale", [1.0, 0.4])
+def test_a_cache_changes_no_batch(task, tmp_path, crop_scale):
+    """Photographs of several sizes, of which the largest are reduced before random crops."""
+    draw = torch.Generator().manual_seed(0)
+    for number, (height, width) in enumerate([(9, 8), (40, 31), (70, 90), (12, 13)] * 2):
+        folder = tmp_path / "ab"[number // 4]
+        folder.mkdir(exist_ok=True)
+        pixels = torch.randint(256, (height, width), generator=draw, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    settings = (f"data.address=folder:{tmp_path}", "train.batch_size=4", f"augment.crop_scale={crop_scale}")
+    with_cache, without = task(*settings), task(*settings, "data.cache=false")
+    ours, theirs = (iter(one.training_loader(one.order(rank=0, world_size=1))) for one in (with_cache, without))
+    for _ in range(3):
+        a, b = next(ours), next(theirs)
+        assert a.names == b.names
+        assert torch.equal(a.images, b.images)
+    model = with_cache.build_model()
+    evaluations = [one.evaluate(model, rank=0, world_size=1) for one in (with_cache, with_cache, without)]
+    assert all(torch.equal(one.logits, evaluations[0].logits) for one in evaluations[1:])

@@ -17,7 +17,10 @@ from safetensors.torch import load_file
 from regard.recipes import Recipe, load_recipe
 from regard.training import Run, train
 
-TINY = ("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "train.batch_size=64", "train.device=cpu")
+TINY = (
+    *("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "train.batch_size=64", "train.device=cpu"),
+    "train.evaluate_every=1",  # however long it takes
+)
 
 
 @pytest.fixture(scope="session")

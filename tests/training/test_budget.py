@@ -3,12 +3,16 @@
 import itertools
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from regard.recipes import TrainSection
-from regard.training.budget import Budget, learning_rate
+from regard.tasks import ClassificationTask
+from regard.training import Bar, Run, session, train
+from regard.training.budget import Budget, learning_rate, leaves_time_to_train
 
 
 @pytest.mark.parametrize(
@@ -106,3 +110,74 @@ def test_the_transformers_schedule_is_the_papers(embed_dim, warmup_steps):
         wanted = 0.5 / math.sqrt(embed_dim) * min(1 / math.sqrt(step), step / warmup_steps**1.5)
         assert rate == pytest.approx(wanted, rel=1e-12)
     assert max(rates) == rates[warmup_steps - 1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "evaluations", "last", "leaves"),
+    [
+        (0.0, 0.0, 0.0, True),  # the first one, of unknown length
+        (100.0, 0.0, 0.0, True),
+        (40.0, 5.0, 4.0, False),  # 9 of 44
+        (41.0, 5.0, 4.0, True),  # 9 of 45
+        (1000.0, 100.0, 300.0, False),
+        (1e6, 2e5, 0.1, False),
+    ],
+)
+def test_evaluations_take_at_most_a_fifth(seconds, evaluations, last, leaves):
+    assert leaves_time_to_train(seconds, evaluations, last) == leaves
+
+
+class Clock:
+    """A step takes 21 s and an evaluation 30, by a clock that stands still otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: self.now))
+        for name, seconds in (("loss", 21.0), ("evaluate", 30.0)):
+            monkeypatch.setattr(ClassificationTask, name, self.taking(seconds, getattr(ClassificationTask, name)))
+
+    def taking(self, seconds: float, do: Any) -> Any:
+        def slowly(*args: Any, **kwargs: Any) -> Any:
+            self.now += seconds
+            return do(*args, **kwargs)
+
+        return slowly
+
+
+def evaluated(run: Run) -> list[int]:
+    return [record["step"] for record in run.history() if record["kind"] == "val"]
+
+
+def test_how_often_it_is_evaluated_changes_no_weight_and_no_speed(trained, monkeypatch):
+    """An epoch is a step: all images are its batch."""
+    settings = ("train.batch_size=1347", "train.max_steps=13", "model.drop_path=0.1")
+    Clock(monkeypatch)
+    automatic = trained("automatic", *settings, "train.evaluate_every=none")
+    stated = trained("stated", *settings, "train.evaluate_every=1")
+    # The second is due where 60 s of evaluations are a fifth of all: after 21 · 12 + 30 s, not after 21 · 11 + 30.
+    assert evaluated(automatic) == [1, 12, 13]
+    assert evaluated(stated) == list(range(1, 14))
+    for run, evaluations in ((automatic, 3), (stated, 13)):
+        summary = run.summary()
+        assert summary["images_per_second"] == round(1347 / 21, 1)
+        assert summary["seconds"] == 13 * 21 + evaluations * 30
+    weights = [load_file(run.weights_file) for run in (automatic, stated)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert automatic.recipe().train.evaluate_every is None
+
+
+def test_a_resumed_run_knows_how_long_its_evaluations_took(trained, recipe, monkeypatch):
+    settings = ("train.batch_size=1347", "train.evaluate_every=none")
+    Clock(monkeypatch)
+    run = trained("run", *settings, "train.max_steps=5")
+    train(recipe(*settings, "train.max_steps=13"), run.path, resume=True)
+    # Its state is of the end of step 5, before the evaluation there: the next one is due as if it had not ended.
+    assert evaluated(run) == [1, 5, 12, 13]
+
+
+def test_the_progress_tells_how_many_images_a_second(trained, recipe, monkeypatch, tmp_path):
+    Clock(monkeypatch)
+    told = []
+    monkeypatch.setattr(Bar, "update", lambda bar, fraction, text: told.append(text))
+    train(recipe("train.batch_size=1347", "train.max_steps=2"), tmp_path / "run")
+    assert [text.rpartition(", ")[2] for text in told if text] == ["64.1 images/s"] * 2

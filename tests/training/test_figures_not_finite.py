@@ -10,7 +10,7 @@ from regard.recipes import load_recipe
 from regard.tasks import ClassificationTask
 from regard.training import Run, train
 
-TINY = ("model.depth=1", "train.batch_size=256", "train.device=cpu", "train.epochs=3")
+TINY = ("model.depth=1", "train.batch_size=256", "train.device=cpu", "train.epochs=3", "train.evaluate_every=1")
 
 
 def refuse(word: str) -> None:

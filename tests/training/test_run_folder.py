@@ -20,7 +20,10 @@ from regard.training import Bar, Run, default_run_folder, load_classifier, train
 GOLDEN_LOSSES = [2.387026, 2.483897, 2.60666, 2.371522, 2.351575, 2.358012, 2.252335, 2.259922, 2.178144, 2.194552]
 
 
-TINY = ("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "train.batch_size=64", "train.device=cpu")
+TINY = (
+    *("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "train.batch_size=64", "train.device=cpu"),
+    "train.evaluate_every=1",  # however long it takes
+)
 
 
 def losses(run: Run) -> list[float]:

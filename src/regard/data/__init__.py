@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from regard.data.fingerprints import *
     from regard.data.fix import *
     from regard.data.images.batches import *
+    from regard.data.images.cache import *
     from regard.data.images.files import *
     from regard.data.images.names import *
     from regard.data.images.pixels import *
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 _OFFERED = {
     "addresses": "Address KINDS SORTS parse_address parse_address_of",
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
-    "boxes.cache": "ResizedDetectionSource cached no_room_for",
+    "boxes.cache": "PreparedDetectionSource ResizedDetectionSource cached no_room_for prepared_areas",
     "boxes.coco_layout": "Annotations",
     "boxes.repairs": "OnBadAnnotation Repairs sentences",
     "boxes.mosaic": "MosaicAndJitter",
@@ -77,6 +78,7 @@ _OFFERED = {
     "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
     "fix": "fix_data",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
+    "images.cache": "no_room prepared_once",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
     "images.names": "normal told_alike",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",

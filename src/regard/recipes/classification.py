@@ -1,5 +1,6 @@
 """The recipe of classification."""
 
+import operator
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Interval, Le
@@ -73,6 +74,9 @@ class ClassificationTrainSection(TrainSection):
     """The learning rate of a ViT's block, divided by the learning rate of the block after it.
 
     The patch embedding counts as the block before the first."""
+    solve_head: bool = Field(default=False, exclude_if=operator.not_)
+    """With `model.freeze`: the head begins as logistic regression on the features of all training images, the least
+    loss that a linear head has. The steps come after it."""
 
 
 class ClassificationRecipe(Recipe):
@@ -92,6 +96,9 @@ class ClassificationRecipe(Recipe):
             ):
                 if is_set:
                     raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
+        has_two_heads = getattr(self.model.config(), "pool", "") == "distilled"
+        if self.train.solve_head and (self.model.freeze == "none" or has_two_heads):
+            raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
         if self.model.freeze != "none" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")

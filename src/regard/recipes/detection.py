@@ -68,8 +68,6 @@ class DetectionDataSection(ImageDataSection):
     """`train` evaluates on the images that are trained on, to see whether a model can learn them at all."""
     group_by_aspect: bool = False
     """Batches of wide images and batches of tall ones, so that less is padding."""
-    cache: bool = True
-    """Decoded images are kept in memory if all of them fit."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "DetectionDataSection":

@@ -111,6 +111,8 @@ class ImageDataSection(DataSection):
     """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
     max_megapixels: Annotated[float, Interval(gt=0, le=1e6)] = 64.0
     """An image with more pixels is not decoded: it counts as one that cannot be read."""
+    cache: bool = True
+    """Images are decoded once, brought near the size that the model sees, and kept in memory if all of them fit."""
 
 
 class TextDataSection(DataSection):
@@ -181,8 +183,9 @@ class TrainSection(Section):
     """For debugging: name the first layer that sees or makes a NaN or inf. It slows the training."""
     device: Annotated[str, AfterValidator(_require_device)] = "auto"
     """`auto` is the accelerator that torch finds, or the processor; `cpu`, `cuda`, `cuda:1`, `mps` ask for one."""
-    evaluate_every: Count = 1
-    """Epochs between two evaluations; there is always one at the end."""
+    evaluate_every: Count | None = None
+    """Epochs between two evaluations; there is always one at the end. Unless given, there is one after each epoch
+    that leaves evaluations at most a fifth of the time."""
     evaluate_every_steps: Count | None = None
     """Steps between two evaluations, in the place of epochs."""
     save_every_steps: Count | None = None

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from regard.recipes import TrainSection
 
+EVALUATIONS = 0.2
+"""The fraction of the time that evaluations may take where a recipe does not say how often they come."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -31,6 +34,11 @@ class Budget:
             left = max(self.max_seconds - since, 1e-9)
             fractions.append(max(seconds - since, 0.0) / left)
         return min(max(fractions), 1.0)
+
+
+def leaves_time_to_train(seconds: float, evaluations: float, last: float) -> bool:
+    """Whether one more evaluation, as long as the `last`, would leave evaluations at most a fifth of all seconds."""
+    return evaluations + last <= EVALUATIONS * (seconds + last)
 
 
 def learning_rate(train: TrainSection, spent: float, *, step: int, embed_dim: int) -> float:

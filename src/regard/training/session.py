@@ -17,7 +17,7 @@ from regard.mixers import redraw_features
 from regard.recipes import Recipe
 from regard.tasks import Task, create_task
 from regard.training.agreement import on_main
-from regard.training.budget import Budget, learning_rate
+from regard.training.budget import Budget, learning_rate, leaves_time_to_train
 from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
 from regard.training.metrics_log import MetricsLog
 from regard.training.nan_watch import watch_finite
@@ -135,14 +135,19 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether the budget is spent."""
-        return self.budget.spent(self.progress.step, self.progress.seconds) >= 1
+        return self._spent(self.progress.step) >= 1
+
+    def _spent(self, step: float | int, *, since: float = 0.0) -> float:
+        """The spent fraction of the budget; its time has to do for the evaluation at the end, too."""
+        reserved = self.progress.last_evaluation_seconds
+        return self.budget.spent(step, self.progress.seconds + reserved, since=since)
 
     def begin_step(self) -> list[Any]:
         """Sets the learning rate and the seed of the coming step, and returns its micro-batches."""
         self._step_started = time.monotonic()
         options, progress = self.recipe.train, self.progress
         # The middle of the coming step: with a budget in steps, neither the first nor the last has a rate of zero.
-        spent = self.budget.spent(progress.step + 0.5, progress.seconds, since=progress.prepared_seconds)
+        spent = self._spent(progress.step + 0.5, since=progress.prepared_seconds)
         self.rate = learning_rate(options, spent, step=progress.step + 1, embed_dim=self.embed_dim)
         set_learning_rate(self.optimizer, self.rate)
         torch.manual_seed(seed_for(self.recipe.seed, progress.step, self.rank))
@@ -166,19 +171,32 @@ class Session:
         self.log.write("train", progress.step, epoch, loss=loss, lr=self.rate, grad_norm=norm)
 
         ends_epoch = progress.step % self.steps_per_epoch == 0
-        ends_period = ends_epoch and round(epoch) % options.evaluate_every == 0
-        if _due(options.evaluate_every_steps, progress.step, ends_period):
+        if _due(options.evaluate_every_steps, progress.step, ends_epoch and self._evaluates_epoch(round(epoch))):
             self.evaluate()
         if _due(options.save_every_steps, progress.step, ends_epoch):
             self.save()
         score = progress.metrics.get(self.task.main_metric)
         reported = "" if score is None else f", {self.task.main_metric} {score:.3f}"
-        spent = self.budget.spent(progress.step, progress.seconds)
-        self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}")
+        spent = self._spent(progress.step)
+        speed = f"{self.samples_per_second:.3g} {self.task.unit}/s"
+        self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}, {speed}")
+
+    @property
+    def samples_per_second(self) -> float:
+        """Of the steps alone: reading and training, without evaluations and saving."""
+        return self.progress.samples / max(self.progress.training_seconds, 1e-9)
+
+    def _evaluates_epoch(self, number: int) -> bool:
+        """Whether there is an evaluation after so many epochs. Nothing that is trained depends on it."""
+        every, progress = self.recipe.train.evaluate_every, self.progress
+        if every is not None:
+            return number % every == 0
+        return leaves_time_to_train(progress.seconds, progress.evaluation_seconds, progress.last_evaluation_seconds)
 
     def evaluate(self) -> None:
         """Evaluates the kept weights on all processes; keeps them apart if they are the best so far."""
         task, progress = self.task, self.progress
+        began = self._agreed_seconds()
         self._agree_on_buffers()
         shards = gather_object([task.evaluate(self.kept_model, rank=self.rank, world_size=self.world_size)])
         progress.metrics = task.metrics(shards)
@@ -193,6 +211,8 @@ class Session:
             if self.main:
                 self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
         progress.seconds = self._agreed_seconds()
+        progress.last_evaluation_seconds = progress.seconds - began
+        progress.evaluation_seconds += progress.last_evaluation_seconds
 
     def end(self) -> None:
         """After the last step: what the task measures on the trained model, and the last evaluation and state.
@@ -263,7 +283,7 @@ class Session:
             "seconds": round(progress.seconds, 2),
             "steps": progress.step,
             "epochs": progress.step / task.order(rank=0, world_size=1).steps_per_epoch,
-            f"{task.unit}_per_second": round(progress.samples / max(progress.training_seconds, 1e-9), 1),
+            f"{task.unit}_per_second": round(self.samples_per_second, 1),
             f"skipped_{task.unit}": len(task.skipped) + len(set(gather_object(progress.skipped))),
             "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
             "flops": task.flops(whole),

@@ -30,7 +30,7 @@ from regard.training.agreement import on_main
 ORIGIN = "origin.json"
 DAMAGED = "is cut short or damaged, or does not match this model"
 # Of progress.json, what its checksum leaves out: nothing that is trained follows from the clock.
-_CLOCK = ("seconds", "training_seconds", "prepared_seconds")
+_CLOCK = ("seconds", "training_seconds", "prepared_seconds", "evaluation_seconds", "last_evaluation_seconds")
 
 
 @dataclass
@@ -43,6 +43,8 @@ class Progress:
     """Without evaluations and saving."""
     prepared_seconds: float = 0.0
     """Before the first step, in which features were computed: the schedule begins after them."""
+    evaluation_seconds: float = 0.0
+    last_evaluation_seconds: float = 0.0
     samples: int = 0
     """Images, or sequences."""
     skipped: list[str] = field(default_factory=list)
@@ -223,13 +225,8 @@ def read_progress(state: Path, run_id: str | None, *, with_files: bool = True) -
 def _require_kinds(progress: Progress) -> None:
     """RegardError for a value that is no number, count or name where one belongs."""
     counts = (progress.step, progress.samples, progress.best_step, progress.evaluated_step)
-    figures = [
-        progress.seconds,
-        progress.training_seconds,
-        progress.prepared_seconds,
-        progress.best or 0.0,
-        *progress.metrics.values(),
-    ]
+    clock = [getattr(progress, name) for name in _CLOCK]
+    figures = [*clock, progress.best or 0.0, *progress.metrics.values()]
     right = all(type(count) is int and count >= 0 for count in counts)
     right = right and all(type(figure) in (int, float) for figure in figures)
     if not right or not isinstance(progress.skipped, list) or not all(isinstance(n, str) for n in progress.skipped):

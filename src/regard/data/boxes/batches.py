@@ -13,11 +13,18 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from regard.data.boxes.cache import PreparedDetectionSource
 from regard.data.boxes.mosaic import AnnotatedImage, MosaicAndJitter
-from regard.data.boxes.sources import DetectionSource
-from regard.data.boxes.transforms import DetectionPreprocessing, DetectionTransform, detection_evaluation_transform
+from regard.data.boxes.sources import DetectionSource, Objects
+from regard.data.boxes.transforms import (
+    DetectionPreprocessing,
+    DetectionTransform,
+    detection_evaluation_transform,
+    scaled_objects,
+)
 from regard.data.images.batches import ByEpoch, Skipped
 from regard.data.images.files import BadImage, OnBadImage
+from regard.data.images.transforms import Normalise
 from regard.data.order import TrainingOrder, drawing_from, endless_batches, given_batches, seed_for
 from regard.errors import RegardError
 
@@ -135,16 +142,29 @@ class TrainingDetectionImages(ByEpoch):
 
 
 class EvaluationDetectionImages(Dataset[DetectionSample | Skipped]):
-    """Images by index, transformed without random numbers."""
+    """Images by index, transformed without random numbers; where the source keeps prepared ones, these."""
 
-    def __init__(self, source: DetectionSource, transform: DetectionTransform, on_bad_image: OnBadImage) -> None:
-        self.source, self.transform, self.on_bad_image = source, transform, on_bad_image
+    def __init__(
+        self, source: DetectionSource, preprocessing: DetectionPreprocessing, on_bad_image: OnBadImage
+    ) -> None:
+        self.source, self.on_bad_image = source, on_bad_image
+        self.transform = detection_evaluation_transform(preprocessing)
+        self.normalise = Normalise(preprocessing.mean, preprocessing.std)
+        self.keeps = isinstance(source, PreparedDetectionSource) and source.preprocessing == preprocessing
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> DetectionSample | Skipped:
-        return _sample(self.source, self.transform, index, self.on_bad_image)
+        if not self.keeps:
+            return _sample(self.source, self.transform, index, self.on_bad_image)
+        assert isinstance(self.source, PreparedDetectionSource)
+        try:
+            image, size = self.source.prepared(index)
+        except BadImage as error:
+            return _skipped(error, self.on_bad_image)
+        objects = scaled_objects(self.source.objects[index], size, image.shape[1:])
+        return _sample_of(self.normalise(image), objects, self.source, index, size)
 
 
 def _sample(
@@ -157,16 +177,25 @@ def _sample(
     try:
         image, objects = (source.read(index), source.objects[index]) if read is None else read(index)
     except BadImage as error:
-        if on_bad_image == "stop":
-            raise
-        return Skipped(str(error))
+        return _skipped(error, on_bad_image)
     seen, objects = transform(image, objects)
+    return _sample_of(seen, objects, source, index, (image.shape[1], image.shape[2]))
+
+
+def _skipped(error: BadImage, on_bad_image: OnBadImage) -> Skipped:
+    if on_bad_image == "stop":
+        raise error
+    return Skipped(str(error))
+
+
+def _sample_of(
+    seen: Tensor, objects: Objects, source: DetectionSource, index: int, stored_size: tuple[int, int]
+) -> DetectionSample:
     own = ~objects.crowd
     corners = objects.boxes_xyxy[own] / torch.tensor([seen.shape[2], seen.shape[1]]).repeat(2)
     start, end = corners[:, :2], corners[:, 2:]
     boxes = torch.cat([(start + end) / 2, end - start], dim=1)
-    size = (image.shape[1], image.shape[2])
-    return DetectionSample(seen, objects.labels[own], boxes, index, size, source.name(index))
+    return DetectionSample(seen, objects.labels[own], boxes, index, stored_size, source.name(index))
 
 
 class AspectOrder(TrainingOrder):
@@ -238,5 +267,5 @@ def detection_evaluation_loader(
         for indices in of_size.values()
         for first in range(0, len(indices), batch_size)
     ]
-    images = EvaluationDetectionImages(source, detection_evaluation_transform(preprocessing), on_bad_image)
+    images = EvaluationDetectionImages(source, preprocessing, on_bad_image)
     return given_batches(images, batches, num_workers, collate_by_size)

@@ -1,15 +1,11 @@
-"""Decoded images cached in memory, and large images resized before they are cached."""
+"""Images decoded once and cached in memory: as they are stored, or as a detector sees them; large ones made smaller."""
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from regard.data.boxes.sources import DetectionSource
-from regard.data.boxes.transforms import resized, scaled, scaled_objects
-from regard.data.memory import available_memory, room_in_shared_memory
-
-# The fraction of free memory that decoded images may take.
-CACHE_FRACTION = 0.4
+from regard.data.boxes.transforms import DetectionPreprocessing, resized, scaled, scaled_objects
+from regard.data.images.cache import PixelCache, no_room
 
 
 class CachedDetectionSource(DetectionSource):
@@ -19,32 +15,63 @@ class CachedDetectionSource(DetectionSource):
     """
 
     def __init__(self, source: DetectionSource, channels: int, *, shared: bool = True) -> None:
-        self.source, self.channels = source, channels
+        self.source = source
         self.objects, self.image_ids, self.sizes = source.objects, source.image_ids, source.sizes
         self.skipped = source.skipped
-        ends = torch.tensor([0, *(channels * height * width for height, width in source.sizes)]).cumsum(0)
-        self.ends = ends.tolist()
-        self.pixels = torch.empty(self.ends[-1], dtype=torch.uint8)
-        self.known = torch.zeros(len(source), dtype=torch.bool)
-        if shared:
-            self.pixels.share_memory_()
-            self.known.share_memory_()
+        self.cache = PixelCache([height * width for height, width in source.sizes], channels, shared=shared)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        place = self.pixels[self.ends[index] : self.ends[index + 1]].view(self.channels, *self.sizes[index])
-        if not self.known[index]:
+        image = self.cache.get(index)
+        if image is None:
             image = self.source.read(index)
-            if image.shape != place.shape:
-                return image
-            place.copy_(image)
-            self.known[index] = True  # after the pixels: a worker that sees it finds them
-        return place
+            if image.shape[1:] == self.sizes[index]:
+                self.cache.put(index, image)
+        return image
 
     def name(self, index: int) -> str:
         return self.source.name(index)
 
     def digest(self, index: int) -> str:
         return self.source.digest(index)
+
+
+class PreparedDetectionSource(DetectionSource):
+    """Another source, whose images as a detector sees them are kept from one evaluation to the next."""
+
+    def __init__(self, source: DetectionSource, preprocessing: DetectionPreprocessing, *, shared: bool) -> None:
+        self.source, self.preprocessing = source, preprocessing
+        self.objects, self.image_ids, self.sizes = source.objects, source.image_ids, source.sizes
+        self.skipped = source.skipped
+        self.cache = PixelCache(prepared_areas(source, preprocessing), preprocessing.channels, shared=shared)
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        return self.source.read(index)
+
+    def prepared(self, index: int) -> tuple[UInt8[Tensor, "channels height width"], tuple[int, int]]:
+        """Image `index` in the size that the detector sees, and its own (height, width). Raises BadImage.
+
+        One whose size is not the stated one is decoded each time.
+        """
+        size, image = self.sizes[index], self.cache.get(index)
+        if image is None:
+            read = self.source.read(index)
+            size = (read.shape[1], read.shape[2])
+            image = scaled(read, self.preprocessing.prepared_size(*size))
+            if size == tuple(self.sizes[index]):
+                self.cache.put(index, image)
+        return image, size
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def digest(self, index: int) -> str:
+        return self.source.digest(index)
+
+
+def prepared_areas(source: DetectionSource, preprocessing: DetectionPreprocessing) -> list[int]:
+    """Pixels of each image as the detector sees it."""
+    sizes = (preprocessing.prepared_size(*size) for size in source.sizes)
+    return [height * width for height, width in sizes]
 
 
 class ResizedDetectionSource(DetectionSource):
@@ -85,12 +112,4 @@ def cached(source: DetectionSource, channels: int, num_workers: int = 0) -> Dete
 
 def no_room_for(source: DetectionSource, channels: int, num_workers: int = 0) -> str:
     """Why `cached` leaves a source as it is; "" where it does not."""
-    wanted = sum(channels * height * width for height, width in source.sizes)
-    allowed = CACHE_FRACTION * (room_in_shared_memory() if num_workers else available_memory())
-    if wanted <= allowed:
-        return ""
-    where = "of shared memory (/dev/shm), which worker processes need" if num_workers else "of memory"
-    return (
-        f"the decoded images are not cached: they take {wanted / 2**20:,.0f} MB, and may take {allowed / 2**20:,.0f} "
-        f"MB {where}"
-    )
+    return no_room([height * width for height, width in source.sizes], channels, num_workers)

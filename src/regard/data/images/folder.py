@@ -48,8 +48,10 @@ class FolderImages(ImageSource):
         folder_bytes: int,
         skipped: tuple[str, ...] = (),
         decoding: Decoding = AS_STORED,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.paths = paths
+        self.sizes = sizes
         self.labels = labels
         self.channels = channels
         self.folder_bytes = folder_bytes
@@ -86,9 +88,13 @@ class _Scan:
     paths: list[Path] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)
-    pixels: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list)
     bad: list[BadImage] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def pixels(self) -> int:
+        return sum(height * width for height, width in self.sizes)
 
 
 def open_folder(
@@ -199,6 +205,7 @@ def _source(
         folder_bytes,
         tuple(str(error) for error in bad),
         decoding,
+        [scan.sizes[index] for index in indices],
     )
 
 
@@ -329,7 +336,7 @@ def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path
                 scan.paths.append(path)
                 scan.labels.append(label)
                 scan.deep.append(header.deep)
-                scan.pixels += header.size[0] * header.size[1]
+                scan.sizes.append(header.size)
     return scan
 
 

@@ -24,6 +24,8 @@ class ImageSource(ABC):
 
     labels: tuple[int, ...]
     skipped: tuple[str, ...] = ()
+    sizes: Sequence[tuple[int, int]] | None = None
+    """(height, width) of each image, where they are known before it is read."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,6 +67,7 @@ class Selected(ImageSource):
         self.source = source
         self.indices = tuple(indices)
         self.labels = tuple(source.labels[index] for index in self.indices)
+        self.sizes = None if source.sizes is None else [source.sizes[index] for index in self.indices]
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         return self.source.read(self.indices[index])

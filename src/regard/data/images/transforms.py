@@ -208,7 +208,9 @@ class Bars:
     def __init__(self, pre: Preprocessing) -> None:
         self.img_size = pre.img_size
 
-    def __call__(self, image: Float32[Tensor, "channels height width"]) -> Float32[Tensor, "channels height width"]:
+    def __call__(
+        self, image: Float32[Tensor, "channels height width"]
+    ) -> Float32[Tensor, "channels out_height out_width"]:
         rows, columns = (side - own for side, own in zip(self.img_size, image.shape[1:], strict=True))
         left, top = columns // 2, rows // 2
         return torch.nn.functional.pad(image, (left, columns - left, top, rows - top))
@@ -220,6 +222,17 @@ def whole_size(pre: Preprocessing, height: int, width: int) -> tuple[int, int]:
         return pre.img_size
     scale = min(pre.img_size[0] / height, pre.img_size[1] / width)
     return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def resized_to(
+    pre: Preprocessing, image: UInt8[Tensor, "channels height width"], size: tuple[int, int]
+) -> UInt8[Tensor, "channels new_height new_width"]:
+    """The image in another (height, width), by the interpolation of the preprocessing."""
+    from torchvision.transforms.v2 import functional
+
+    if image.shape[1:] == size:
+        return image
+    return functional.resize(image, list(size), _interpolation(pre), antialias=True)
 
 
 def _bars(pre: Preprocessing) -> list[Transform]:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from regard.data import Batch, ImageClasses, OnBadImage, Preprocessing, TrainingOrder, evaluation_transform
 from regard.models import SASAResNet, ViT
 from regard.recipes import FeaturesSection
+from regard.tasks.classification.logistic_regression import logistic_regression
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.features.extract import ShowsProgress, reserve
 from regard.tasks.features.pooled import HEADS, Pooled, frozen_head_input, head_output, jobs_of, pooled_features
@@ -43,6 +44,15 @@ class CachedFeatures:
     def batches(self, order: TrainingOrder) -> Iterator[Batch]:
         """Endless batches in the order of training, with features instead of images. Unreadable images are left out."""
         return self._batches(self._part("train"), order)
+
+    def solve_head(self) -> None:
+        """Gives the head the weights of logistic regression on the features of all training images."""
+        part, head = self._part("train"), self.model.head
+        assert isinstance(head, nn.Linear)
+        weight, bias = logistic_regression(part.features.float(), self._labels(part), head.out_features)
+        with torch.no_grad():
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
         """The evaluation of this process's shard of the held-out images; `model` has the same backbone."""
@@ -83,8 +93,11 @@ class CachedFeatures:
             "val": val._replace(skipped=(*unreadable_of_val, *val.skipped)),
         }
 
+    def _labels(self, part: Pooled) -> Int64[Tensor, " images"]:
+        return torch.tensor(self.data.train.labels)[part.indices]
+
     def _batches(self, part: Pooled, order: TrainingOrder) -> Iterator[Batch]:
-        labels = torch.tensor(self.data.train.labels)[part.indices]
+        labels = self._labels(part)
         row_of = {index: row for row, index in enumerate(part.indices.tolist())}
         skipped = list(part.skipped)
         for chosen in order:

@@ -19,9 +19,11 @@ from regard.data import (
     check_image_files,
     measure_mean_std,
     open_images,
+    prepared_once,
     training_loader,
     training_transform,
 )
+from regard.errors import RegardError
 from regard.models import SASAResNet, ViT, build
 from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
 from regard.tasks.classification.cached import CachedFeatures
@@ -81,6 +83,14 @@ class ClassificationTask:
             decoding=self.data.decoding,
             resize=data.resize,
         )
+        self._train, self._val, self._not_cached = self.data.train, self.data.val, ""
+        if recipe.model.freeze == "none":  # else images are read once
+            self._train, self._val, self._not_cached = prepared_once(
+                *(self.data.train, self.data.val, self.preprocessing),
+                random_crops=recipe.augment.crop_scale < 1,
+                cache=data.cache,
+                num_workers=data.num_workers,
+            )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
 
@@ -94,7 +104,8 @@ class ClassificationTask:
 
     def check(self) -> Sequence[Issue]:
         """Issues of the data that can be found without decoding every image."""
-        return check_image_files(self.data, strict=self.recipe.data.strict)
+        issues = check_image_files(self.data, strict=self.recipe.data.strict)
+        return [*issues, Issue("warning", self._not_cached, "data.cache")] if self._not_cached else issues
 
     def build_model(self) -> nn.Module:
         model = build(self.config)
@@ -122,13 +133,17 @@ class ClassificationTask:
         recipe = self.recipe
         if self._cached is not None and order.world_size == 1:
             self._cached.progress = self.progress
+            if recipe.train.solve_head and order.start_step == 0:
+                self._cached.solve_head()
             return self._cached.batches(order)
+        if recipe.train.solve_head:
+            raise RegardError("train.solve_head: features are kept in one process; start the training in one")
         transform = training_transform(
             self.preprocessing,
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),
         )
         return training_loader(
-            self.data.train,
+            self._train,
             transform,
             order,
             num_workers=recipe.data.num_workers,
@@ -159,7 +174,7 @@ class ClassificationTask:
             return self._cached.evaluate(model, rank=rank, world_size=world_size)
         was_training = model.training
         shard = self.predictor(model).evaluate(
-            self.data.val,
+            self._val,
             num_workers=self.recipe.data.num_workers,
             on_bad_image=self.recipe.data.on_bad_image,
             rank=rank,

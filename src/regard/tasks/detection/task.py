@@ -21,6 +21,7 @@ from regard.data import (
     DetectionSource,
     Issue,
     MosaicAndJitter,
+    PreparedDetectionSource,
     ResizedDetectionSource,
     SelectedDetectionSource,
     TrainingOrder,
@@ -30,8 +31,10 @@ from regard.data import (
     data_root,
     detection_training_loader,
     detection_training_transform,
+    no_room,
     no_room_for,
     open_detection,
+    prepared_areas,
     too_small,
 )
 from regard.errors import RegardError, first_few
@@ -98,6 +101,10 @@ class DetectionTask:
         if options.cache and not is_frozen:  # whose images are read once
             self._not_cached = no_room_for(self.train, wanted.in_chans, options.num_workers)
             self.train = cached(self.train, wanted.in_chans, options.num_workers)
+            kept = [] if self._not_cached else [height * width for height, width in self.train.sizes]
+            kept += prepared_areas(self.val, self.preprocessing)
+            if not no_room(kept, wanted.in_chans, options.num_workers):
+                self.val = PreparedDetectionSource(self.val, self.preprocessing, shared=options.num_workers > 0)
         self._loss: SetPredictionLoss | DNDETRLoss = SetPredictionLoss(len(self.data.class_names))
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
