@@ -209,7 +209,8 @@ def train(name: str, recipe: Recipe, minutes: float, *, evaluations: int) -> dic
 
 def recipe_of(name: str, seed: int, *settings: str) -> Recipe:
     recipe, *own = RECIPES[name]
-    return load_recipe(recipe, [*own, *settings, f"seed={seed}"])
+    # All train on the same images and are measured alike, the peers too: without suppression.
+    return load_recipe(recipe, [*own, "evaluate.nms=off", *settings, f"seed={seed}"])
 
 
 class Part(NamedTuple):

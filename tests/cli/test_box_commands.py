@@ -266,6 +266,74 @@ def test_the_number_of_detections_is_an_option(regard, detector, scenes):
     assert "max_detections" not in json.loads(regard("evaluate", detector, "--json").out)
 
 
+@pytest.fixture(scope="module")
+def calibrated(detector, tmp_path_factory) -> Path:
+    """The run, as if suppression at a small overlap and a score for each class had been chosen at its end."""
+    run = shutil.copytree(detector, tmp_path_factory.mktemp("calibrated") / "run")
+    metadata = json.loads((run / "metadata.json").read_text(encoding="utf-8"))
+    names = metadata["class_names"]
+    thresholds = {name: 0.02 * number for number, name in enumerate(names)}
+    metadata["calibration"] = {"nms": 0.01, "thresholds": thresholds, "threshold": 0.02, "pooled": [], "images": 9}
+    metadata["calibration"] |= {"objects": 90, "source": "measured"}
+    del metadata["checksum"]
+    (run / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    return run
+
+
+def test_a_run_does_what_it_has_chosen_unless_asked_otherwise(regard, calibrated, detector, scenes):
+    images = sorted((scenes / "val").glob("*.png"))[:4]
+
+    def predicted(run: Path, *options: object) -> list[dict]:
+        told = regard("predict", run, *images, *options, "--json")
+        assert told.status == 0, told.err
+        return json.loads(told.out)
+
+    every = predicted(calibrated, "--threshold", 0, "--nms", "off")
+    assert len(every) == 4 * 7  # all queries
+    assert every == predicted(detector, "--threshold", 0) == predicted(detector, "--threshold", 0, "--nms", "auto")
+    kept = predicted(calibrated, "--threshold", 0)
+    assert kept == predicted(detector, "--threshold", 0, "--nms", 0.01)
+    assert 4 <= len(kept) < len(every)  # all boxes of a detector that has learned nothing lie in one place
+    names = {entry["id"]: entry["name"] for entry in _categories(scenes)}
+    enough = [one for one in kept if one["score"] >= 0.02 * sorted(names.values()).index(names[one["category_id"]])]
+    assert predicted(calibrated) == predicted(calibrated, "--threshold", "auto") == enough
+    assert predicted(detector) == []  # of a score of 0.5
+    assert (
+        "objects of the scores of their classes (0.00 to 0.18) in 4 images"
+        in regard("predict", calibrated, *images).out
+    )
+    assert "0 objects of score 0.5 or more in 4 images" in regard("predict", detector, *images).out
+
+
+def _categories(scenes: Path) -> list[dict]:
+    return json.loads((scenes / "annotations" / "instances_val.json").read_text(encoding="utf-8"))["categories"]
+
+
+def test_an_evaluation_says_what_was_suppressed(regard, calibrated, detector):
+    own, off, other = (
+        json.loads(regard("evaluate", calibrated, *options, "--json").out)
+        for options in ((), ("--nms", "off"), ("--nms", "0.999"))
+    )
+    assert (own["nms"], off["nms"], other["nms"]) == (0.01, "off", 0.999)
+    plain = json.loads(regard("evaluate", detector, "--json").out)
+    assert plain["nms"] == "off"
+    for figure in ("ap", "ap50"):
+        assert own[f"{figure}_raw"] == off[figure] == off[f"{figure}_raw"] == plain[figure]
+    assert own["twins"] == 0
+    # The confusion matrix counts what the run reports.
+    assert sum(map(sum, own["confusion"])) > sum(map(sum, plain["confusion"]))
+
+
+@pytest.mark.parametrize("wrong", ["0", "1", "1.5", "-0.1", "on", "nan", ""])
+def test_an_overlap_or_a_score_that_is_none(regard, detector, scenes, wrong):
+    image = sorted((scenes / "val").glob("*.png"))[0]
+    if wrong:
+        regard("predict", detector, image, "--nms", wrong).fails("nms is", "auto, off, or an IoU above 0 and below 1")
+        regard("evaluate", detector, "--nms", wrong).fails("nms is", "auto, off, or an IoU above 0 and below 1")
+    if wrong not in ("0", "1"):
+        regard("predict", detector, image, "--threshold", wrong).fails("threshold is", "between 0 and 1")
+
+
 def test_weights_that_are_not_finite_are_no_empty_images(regard, detector, scenes, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(detector, run)

@@ -3,6 +3,7 @@
 import html as escaping
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,33 @@ def test_a_model_that_is_sure_of_nothing_says_so(page, evaluation):
     highest = max(float(one.scores.max()) for one in evaluation.found)
     assert highest < 0.5  # after two steps
     assert f"The most confident detection in 8 training images has a score of {highest:.2f}" in plain(page)
+
+
+def test_it_says_how_many_boxes_have_a_twin_and_what_was_chosen(run, page, tmp_path):
+    assert "Of the boxes with a score of 0.3 or more, 0.0% have a twin" in plain(page)
+    assert "Chosen:" not in page
+    calibrated = tmp_path / "run"
+    shutil.copytree(run, calibrated)
+    metadata = json.loads((run / "metadata.json").read_text(encoding="utf-8"))
+    names = metadata["class_names"]
+    values = {"nms": 0.4, "thresholds": dict.fromkeys(names, 0.0), "threshold": 0.5, "pooled": names[:2], "images": 30}
+    metadata["calibration"] = {**values, "objects": 99, "source": "measured"}
+    del metadata["checksum"]
+    (calibrated / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    text = plain(written(calibrated))
+    found = load_predictor(calibrated).evaluate(create_task(Run.open(run).recipe()).val)
+    figures = found.metrics()
+    assert "0.0% have a twin: another box of their class at an IoU above 0.7. After suppression at IoU 0.4" in text
+    assert f"without it AP and AP50 were {figures['ap_raw']:.3f} and {figures['ap50_raw']:.3f}." in text
+    assert (
+        "Chosen: suppression at IoU 0.4 and score 0.00 by class, measured on 30 images with 99 objects that were held "
+        "out of training; 2 classes of fewer than 20 objects take 0.50."
+    ) in text
+    # What is drawn and counted is what the run reports: here of any score.
+    assert "Detections with a score of 0 or more" in text
+    drawn = [int(number) for number in re.findall(r"objects?, (\d+) detected", text)]
+    assert sorted(drawn) == sorted(len(one) for one in found.found)
+    assert "The most confident detection" not in text
 
 
 def test_it_shows_images_queries_and_curves(page):
