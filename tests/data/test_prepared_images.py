@@ -1,4 +1,4 @@
-"""Photographs are decoded and resized once: nothing else changes, but that large ones are reduced before random crops."""
+"""Photographs are decoded and resized once: nothing else changes, but large ones are reduced before random crops."""
 
 from collections import Counter
 from dataclasses import replace
