@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.data import ImageSource, evaluation_loader, evaluation_transform, open_images
-from regard.recipes import load_recipe, shipped_recipes
+from regard.recipes import load_recipe
 from regard.tasks import ClassificationTask
 from regard.training.machine import has_bf16
 
@@ -25,8 +25,8 @@ def logistic_regression(address: str, steps: int | None) -> dict[str, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    recipe = "finetune-photos" if "finetune-photos" in shipped_recipes() else "finetune-digits"
-    task = ClassificationTask(load_recipe(recipe, SPLIT, address=address))
+    smaller = [] if steps is None else ["model.img_size=56"]
+    task = ClassificationTask(load_recipe("finetune-photos", [*SPLIT, *smaller], address=address))
     model, begun = task.build_model().eval(), time.monotonic()
     (known, labels), (asked, truth) = (features(model, task, source) for source in (task.data.train, task.data.val))
     seconds = time.monotonic() - begun

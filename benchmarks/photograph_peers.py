@@ -24,14 +24,13 @@ from regard.data import (
     DetectionAugmentation,
     DetectionBatch,
     MosaicAndJitter,
-    detection_evaluation_loader,
     detection_evaluation_transform,
     detection_training_transform,
     seed_for,
 )
 from regard.data.boxes.batches import TrainingDetectionImages
 from regard.files import write_json
-from regard.recipes import DetectionRecipe, load_recipe
+from regard.recipes import load_recipe
 from regard.tasks import DetectionEvaluation, Detections, DetectionTask
 from regard.training.budget import cosine
 from regard.training.machine import has_bf16
@@ -69,18 +68,23 @@ class Peer:
     clip: float = 1.0
     features: bool = False
 
+    @property
+    def side(self) -> int:
+        """Of a square, in whole cells of its coarsest map."""
+        return max(32 * round(self.shortest / 32), 64)
+
 
 def peers() -> dict[str, Peer]:
     lite0 = "EfficientNet-Lite0's weights of ImageNet (backbone)"
     return {
         "rt-detr": Peer(
-            lambda classes, peer: models.SquareRTDETR(classes, peer.shortest, QUERIES, lite0=False),
+            lambda classes, peer: models.SquareRTDETR(classes, peer.side, QUERIES, lite0=False),
             "random weights",
             *(256, 341, 8e-4),
             clip=0.1,
         ),
         "rt-detr-lite0": Peer(
-            lambda classes, peer: models.SquareRTDETR(classes, peer.shortest, QUERIES, lite0=True),
+            lambda classes, peer: models.SquareRTDETR(classes, peer.side, QUERIES, lite0=True),
             lite0,
             *(256, 341, 8e-4, HALVES),
             backbone=0.3,
@@ -113,8 +117,7 @@ class Data:
     def __init__(self, peer: Peer, address: str, seed: int) -> None:
         settings = [f"data.shortest={peer.shortest}", f"data.longest={peer.longest}", f"seed={seed}"]
         settings += ["augment.colour=0.3", f"train.batch_size={peer.batch_size}", f"model.num_queries={QUERIES}"]
-        if "evaluate" in DetectionRecipe.model_fields:  # no image is held out for a suppression that peers bring
-            settings += ["evaluate.nms=off", "evaluate.calibration=0"]
+        settings += ["evaluate.nms=off", "evaluate.calibration=0"]  # peers train on all images
         self.task = DetectionTask(load_recipe("detr-small", [*settings, *peer.settings], address=address))
         self.classes = self.task.data.class_names
 
@@ -122,10 +125,12 @@ class Data:
         for batch in self.task.training_loader(self.task.order(rank=0, world_size=1)):
             yield images_of(batch), batch.labels, batch.boxes_cxcywh
 
-    def held_out(self) -> Iterator[tuple[DetectionBatch, list[Tensor]]]:
-        transform = detection_evaluation_transform(self.task.preprocessing)
-        for batch in detection_evaluation_loader(self.task.val, transform, 8, 0, "stop"):
-            yield batch, images_of(batch)
+    def held_out(self) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
+        """Indices of the held-out images, and the images, eight at a time."""
+        source, transform = self.task.val, detection_evaluation_transform(self.task.preprocessing)
+        for first in range(0, len(source), 8):
+            indices = range(first, min(first + 8, len(source)))
+            yield indices, [transform(source.read(index), source.objects[index])[0] for index in indices]
 
 
 class FeatureData(Data):
@@ -154,7 +159,7 @@ class FeatureData(Data):
             self.count += 1
             if 2 * time.monotonic() - begun > until:
                 break
-        self.kept = [(batch, [self.features(one) for one in images]) for batch, images in super().held_out()]
+        self.kept = [(indices, [self.features(one) for one in images]) for indices, images in super().held_out()]
 
     def features(self, image: Tensor) -> Tensor:
         """(3, height, width) -> (channels, rows, columns), fp16; the image is brought to whole patches."""
@@ -174,9 +179,9 @@ class FeatureData(Data):
             samples = [flipped(*one) if drawn.random() < 0.5 else one for one in chosen]
             yield [maps.float() for maps, _, _ in samples], [one[1] for one in samples], [one[2] for one in samples]
 
-    def held_out(self) -> Iterator[tuple[DetectionBatch, list[Tensor]]]:
-        for batch, maps in self.kept:
-            yield batch, [one.float() for one in maps]
+    def held_out(self) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
+        for indices, maps in self.kept:
+            yield indices, [one.float() for one in maps]
 
 
 def flipped(maps: Tensor, labels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,20 +255,17 @@ def train(
 def evaluate(model: Any, data: Data, **options: Any) -> dict[str, float]:
     """COCO's figures on the held-out images."""
     found: list[Detections] = []
-    indices: list[int] = []
-    source = data.task.val
-    for batch, images in data.held_out():
+    source, ids = data.task.val, data.task.data.category_ids
+    for indices, images in data.held_out():
         with autocast():
             answers = model.detect(images, **options)
-        for (boxes, labels, scores), size, name in zip(answers, batch.stored_sizes, batch.names, strict=True):
+        for index, (boxes, labels, scores) in zip(indices, answers, strict=True):
+            size = source.sizes[index]
             order = scores.argsort(descending=True, stable=True)[:100]
             pixels = (boxes.clamp(0, 1) * torch.tensor([size[1], size[0]] * 2))[order]
-            ids = data.task.data.category_ids
-            found.append(Detections(name, size, pixels, labels[order], scores[order], data.classes, ids))
-        indices += batch.indices
-    ids = tuple(source.image_ids[index] for index in indices)
-    objects = tuple(source.objects[index] for index in indices)
-    return DetectionEvaluation(tuple(found), objects, ids, data.classes, math.nan).metrics()
+            found.append(Detections(source.name(index), size, pixels, labels[order], scores[order], data.classes, ids))
+    truth = tuple(source.objects), tuple(source.image_ids)
+    return DetectionEvaluation(tuple(found), *truth, data.classes, math.nan).metrics()
 
 
 def detection(name: str, address: str, end: float, seed: int, steps: int | None, change: dict[str, Any]) -> Any:

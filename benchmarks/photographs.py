@@ -48,6 +48,8 @@ class Way(NamedTuple):
     label: str
     recipe: str | None = None
     settings: tuple[str, ...] = ()
+    on: Mapping[str, tuple[str, ...]] = {}
+    """Settings for one data set."""
     stores_features: bool = False
     after: float = 25.0
     """Seconds of the wall time that `train.max_minutes` does not count: the start of Python and the report."""
@@ -170,14 +172,15 @@ def command_of(cell: Cell, change: str, address: str, folder: Path, *, smoke: bo
         given += ["--change", *change.split()] if change else []
         return [*python, str(HERE / script), *given, *(["--smoke"] if smoke else [])]
     settings = [f"train.max_minutes={round(cell.minutes - way.after / 60, 3)}", f"seed={cell.seed}", *way.settings]
-    recipe = shipped_recipes()[way.recipe]
-    if way.stores_features and "features" in type(recipe).model_fields:
+    settings += way.on.get(cell.data.partition("-")[0], ())
+    if way.stores_features:
         settings.append(f"features.folder={folder / 'features'}")
     if cell.data == "signdigits":
         settings += ["data.val_fraction=0.2", "data.split_seed=0"]
     if smoke:
         settings += ["train.max_steps=2", "train.batch_size=4"]
-        settings += [] if cell.data == "signdigits" else ["data.shortest=84", "data.longest=112"]
+        settings += ["model.img_size=56"] if cell.data == "signdigits" else ["data.shortest=84", "data.longest=112"]
+        settings += ["features.views=1"] if cell.way == "detr-photos" else []
     words = [word for setting in settings for word in ("--set", setting)]
     return [*python, "-m", "regard", "train", way.recipe, "--data", address, "--out", str(folder / "run"), *words]
 

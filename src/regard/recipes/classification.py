@@ -96,7 +96,8 @@ class ClassificationRecipe(Recipe):
             ):
                 if is_set:
                     raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
-        if self.train.solve_head and (self.model.freeze == "none" or self.model.config().pool == "distilled"):
+        has_two_heads = getattr(self.model.config(), "pool", "") == "distilled"
+        if self.train.solve_head and (self.model.freeze == "none" or has_two_heads):
             raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
         if self.model.freeze != "none" and changed(self.augment):
             name = changed(self.augment)[0]

@@ -91,6 +91,7 @@ def test_an_evaluation_never_runs_the_backbone_again(recipe):
     assert len(seen) == number, "another run finds them on the disk"
 
 
+@pytest.mark.slow
 def test_a_run_evaluates_as_it_was_evaluated(recipe, tmp_path):
     summary = train(recipe("train.ema_decay=0.5"), tmp_path / "run")
     found = regard.evaluate(tmp_path / "run", device="cpu").metrics()
@@ -102,6 +103,7 @@ def test_a_run_evaluates_as_it_was_evaluated(recipe, tmp_path):
     assert moved == {"head.weight", "head.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["kept", "emptied"])
 def test_training_on_features_resumes_to_the_bit(recipe, tmp_path, monkeypatch, store):
     from regard.training.metrics_log import MetricsLog
@@ -136,6 +138,7 @@ def torch_state(file):
     return load_file(file)
 
 
+@pytest.mark.slow
 def test_the_store_may_move_and_grow_when_a_run_is_resumed(recipe, tmp_path):
     from regard.training import resumed_recipe
 

@@ -34,9 +34,9 @@ def logistic_regression(
     def mean_loss() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(x @ weight.T + bias, labels) + penalty / 2 / len(x) * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(mean_loss)  # type: ignore[no-untyped-call]
+        optimizer.step(mean_loss)
     return weight.detach(), (bias - weight @ centre).detach()
