@@ -1,4 +1,4 @@
-"""Prepared images: brought near their size once, and kept."""
+"""Photographs are decoded and resized once: nothing else changes, but large ones are reduced before random crops."""
 
 from collections import Counter
 from dataclasses import replace

@@ -67,7 +67,13 @@ def drawn(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=DETECTORS)
+SLOW = ("sasa", "plain, sasa", "plain, dinov2")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in DETECTORS],
+)
 def detector(request) -> Detector:
     torch.manual_seed(0)
     model = build(DETECTORS[request.param])
