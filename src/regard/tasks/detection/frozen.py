@@ -16,7 +16,8 @@ from regard.losses import cxcywh_of
 from regard.models import DNDETR, Backbone, DNDETROutput, make_denoising_queries
 from regard.recipes import FeaturesSection
 from regard.tasks.detection.predictor import Detector
-from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, reserve, weights_hash
+from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, reserve
+from regard.tasks.features.maps import frozen_maps
 from regard.tasks.features.store import FeatureStore, to_stderr
 
 # 1 - cx in the place of cx, and the rest as it is: box · MIRROR + (1 - MIRROR) / 2.
@@ -75,16 +76,9 @@ class FrozenBackbone:
         self.progress: ShowsProgress | None = None
         folder = None if options.folder is None else Path(options.folder)
         self._store = FeatureStore(folder, max_gb=options.max_gb, tell=lambda line: self._tell(line))
-        features = partial(
-            FrozenFeatures,
-            backbone,
-            backbone.every_level,
-            weights=weights_hash(backbone, getattr(backbone, "blocks", ())),
-            preprocessing=views.preprocessing.to_dict(),
-            store=self._store,
-        )
-        self._of_training = features(dtype=options.dtype, precision=options.precision)
-        self._exact = features(dtype="fp32", precision="fp32")
+        of_maps = partial(frozen_maps, backbone, views.preprocessing.to_dict(), store=self._store)
+        self._of_training = of_maps(dtype=options.dtype, precision=options.precision)
+        self._exact = of_maps(dtype="fp32", precision="fp32")
         self._jobs: dict[tuple[int, int], list[list[Job]]] = {}
         """Those of a source's images, each view's, by the source's id and the number of views."""
 

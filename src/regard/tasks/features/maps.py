@@ -47,7 +47,7 @@ def _frozen(
     precision: Precision,
     store: FeatureStore | None,
 ) -> FrozenFeatures:
-    about = (backbone.name, backbone.dilated, backbone.reductions)
+    about = (backbone.name, backbone.dilated, backbone.reductions, getattr(backbone, "blocks", ()))
     config = None if isinstance(backbone, TimmBackbone) else asdict(backbone.body.config)
     return FrozenFeatures(
         backbone,
