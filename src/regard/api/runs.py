@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ from regard.api.models import create_model, preprocessing_for
 from regard.api.names import Named, device_named, find, unknown_source
 from regard.errors import RegardError
 from regard.files import expanded
-from regard.models import PRESETS, ImageModel, build, configure
+from regard.models import PRESETS, ImageModel, build, config_values, configure
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -123,7 +123,7 @@ def _metadata_of(model: "nn.Module | Predictor", class_names: Sequence[str] | No
         "task": task,
         "model": {
             "name": own or next(name for name, preset in PRESETS.items() if type(preset) is type(config)),
-            "config": asdict(config),
+            "config": config_values(config),
         },
     }
     for key in ("class_names", "category_ids", "preprocessing", "calibration", "tokenizer", "max_new_tokens"):

@@ -1,6 +1,7 @@
 """Whole models, made of layers and mixers, and the names of their presets."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -53,6 +54,7 @@ __all__ = [
     "ViTBackbone",
     "ViTConfig",
     "build",
+    "config_values",
     "configure",
     "create_backbone",
     "current_name",
@@ -78,6 +80,15 @@ def configure(name: str, overrides: Mapping[str, Any], where: str = "model") -> 
         key = ".".join(str(part) for part in first["loc"][:1])
         raise RegardError(f"{where}.{key}: {first['msg'].lower()}, got {shown(values[key])}") from None
     return config
+
+
+# Newer fields of configurations, with the value at which metadata leave them out: older runs hold none.
+_LEFT_OUT: dict[str, Any] = {"backbone_blocks": ()}
+
+
+def config_values(config: ModelConfig) -> dict[str, Any]:
+    """A configuration as metadata hold it, which `configure` reads."""
+    return {key: value for key, value in asdict(config).items() if key not in _LEFT_OUT or value != _LEFT_OUT[key]}
 
 
 def current_name(name: str) -> str:

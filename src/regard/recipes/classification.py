@@ -1,6 +1,5 @@
 """The recipe of classification."""
 
-import operator
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Interval, Le
@@ -74,7 +73,7 @@ class ClassificationTrainSection(TrainSection):
     """The learning rate of a ViT's block, divided by the learning rate of the block after it.
 
     The patch embedding counts as the block before the first."""
-    solve_head: bool = Field(default=False, exclude_if=operator.not_)
+    solve_head: bool = False
     """With `model.freeze`: the head begins as logistic regression on the features of all training images, the least
     loss that a linear head has. The steps come after it."""
 

@@ -1,7 +1,6 @@
 """Image classification: the data, the model and the loss that a recipe asks for."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from regard.data import (
     training_transform,
 )
 from regard.errors import RegardError
-from regard.models import SASAResNet, ViT, build
+from regard.models import SASAResNet, ViT, build, config_values
 from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
 from regard.tasks.classification.cached import CachedFeatures
 from regard.tasks.classification.metrics import Evaluation
@@ -197,7 +196,7 @@ class ClassificationTask:
         """All that prediction needs beside the weights, so that it needs no data set."""
         return {
             "task": "classification",
-            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "model": {"name": self.recipe.model.name, "config": config_values(self.config)},
             "class_names": list(self.data.class_names),
             "preprocessing": self.preprocessing.to_dict(),
         }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ from regard.data import (
 from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
-from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, vit_stride
+from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, config_values, vit_stride
 from regard.recipes import DetectionDataSection, DetectionRecipe
 from regard.tasks.detection.calibration import Calibration, calibrated
 from regard.tasks.detection.calibration_images import enough, held_for_calibration, objects_in
@@ -304,7 +304,7 @@ class DetectionTask:
         """All that prediction needs beside the weights, so that it needs no data set."""
         return {
             "task": "detection",
-            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "model": {"name": self.recipe.model.name, "config": config_values(self.config)},
             "class_names": list(self.data.class_names),
             "category_ids": list(self.data.category_ids),
             "preprocessing": self.preprocessing.to_dict(),

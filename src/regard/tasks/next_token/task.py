@@ -1,7 +1,6 @@
 """Next-token prediction: a language model of one text."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import Issue, TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
-from regard.models import LanguageModel
+from regard.models import LanguageModel, config_values
 from regard.recipes import NextTokenRecipe
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
@@ -94,6 +93,6 @@ class NextTokenTask:
         """All that generation needs beside the weights, so that it needs no data set."""
         return {
             "task": "next-token",
-            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "model": {"name": self.recipe.model.name, "config": config_values(self.config)},
             "tokenizer": self.tokenizer.to_dict(),
         }

@@ -1,7 +1,6 @@
 """Sequence to sequence: an encoder reads a text, and a decoder writes another."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import PAD, Issue, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
-from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build
+from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build, config_values
 from regard.recipes import Seq2SeqRecipe
 from regard.tasks.seq2seq.metrics import PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
@@ -127,7 +126,7 @@ class Seq2SeqTask:
         """All that prediction needs beside the weights, so that it needs no data set."""
         return {
             "task": "seq2seq",
-            "model": {"name": self.recipe.model.name, "config": asdict(self.config)},
+            "model": {"name": self.recipe.model.name, "config": config_values(self.config)},
             "tokenizer": self.tokenizer.to_dict(),
             "max_new_tokens": self._max_new_tokens,
             "groups": list(self.data.groups),
