@@ -149,6 +149,12 @@ def test_each_image_shows_each_of_its_views_once_in_as_many_epochs(tmp_path, mon
     assert len({tuple(views) for views in shown.values()}) > 1
 
 
+def test_of_many_images_each_has_fewer_views():
+    of_each = FeaturesSection(views=12, max_views=100).views_of_each
+    assert [of_each(images) for images in (1, 8, 9, 34, 100, 5000)] == [12, 12, 11, 2, 1, 1]
+    assert FeaturesSection(views=12).views_of_each(5000) == 12
+
+
 def test_mirrored_maps_have_mirrored_boxes(tmp_path):
     source = Photographs()
     _, frozen = parts("vit", tmp_path)

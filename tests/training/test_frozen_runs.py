@@ -1,6 +1,7 @@
 """Detectors with a frozen backbone in the training loop: features once, resumed to the bit, the whole model kept."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from regard import evaluate, load
+from regard.errors import RegardError
 from regard.recipes import Recipe, load_recipe
 from regard.tasks.features.extract import FrozenFeatures
 from regard.training import Run, train
@@ -82,3 +84,15 @@ def test_a_state_does_not_hold_the_backbone(begun, tmp_path):
     sizes = {file.name: file.stat().st_size for file in state.iterdir()}
     whole = (tmp_path / "run" / "model.safetensors").stat().st_size
     assert sizes["model.safetensors"] < whole / 2
+
+
+def test_features_that_take_all_of_the_time_are_told_and_kept(begun, tmp_path, monkeypatch):
+    recipe = frozen(begun, tmp_path / "store", "train.max_steps=2", "train.max_minutes=5")
+    seconds = iter([0.0, 301.0])
+    monkeypatch.setattr("regard.training.session.time", SimpleNamespace(monotonic=lambda: next(seconds, 302.0)))
+    with pytest.raises(
+        RegardError, match=r"the features took 5\.0 minutes, and train\.max_minutes is 5; they are kept"
+    ):
+        train(recipe, tmp_path / "run")
+    monkeypatch.undo()
+    assert train(Run(tmp_path / "run").recipe(), tmp_path / "run", resume=True)["steps"] == 2

@@ -139,6 +139,12 @@ class FeaturesSection(Section):
     """In which they are computed; `auto` is bf16 where the processor or GPU has instructions for it."""
     views: Annotated[int, Interval(ge=1, le=1000)] = 1
     """How many views of each training image are computed (detection)."""
+    max_views: Annotated[int, Interval(ge=1, le=10**9)] | None = None
+    """The most views of all training images together: of many images each has fewer, and at least one."""
+
+    def views_of_each(self, images: int) -> int:
+        """The number of views of each of so many training images."""
+        return self.views if self.max_views is None else min(self.views, max(self.max_views // images, 1))
 
 
 class AugmentSection(Section):

@@ -76,6 +76,7 @@ class Session:
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
         if found is None and task.features_first:
             self.progress.prepared_seconds = self.progress.seconds = self._agreed_seconds()
+            self._require_time_to_train()
         self._step_started, self.rate = 0.0, 0.0
         if main and not self.over:
             run.summary_file.unlink(missing_ok=True)  # of a shorter budget
@@ -136,6 +137,15 @@ class Session:
     def over(self) -> bool:
         """Whether the budget is spent."""
         return self._spent(self.progress.step) >= 1
+
+    def _require_time_to_train(self) -> None:
+        """RegardError where the features took all of the time."""
+        took, limit = self.progress.prepared_seconds, self.budget.max_seconds
+        if limit is not None and took >= limit:
+            raise RegardError(
+                f"{self.run.path}: the features took {took / 60:.1f} minutes, and train.max_minutes is {limit / 60:g}; "
+                f"they are kept: `regard train --resume {self.run.path}` begins with them"
+            )
 
     def _spent(self, step: float | int, *, since: float = 0.0) -> float:
         """The spent fraction of the budget; its time has to do for the evaluation at the end, too."""

@@ -72,7 +72,7 @@ class FrozenBackbone:
 
     def __init__(self, backbone: Backbone, views: Views, options: FeaturesSection, on_bad_image: OnBadImage) -> None:
         self.backbone = backbone.requires_grad_(False).eval()
-        self.views, self.num_views, self.on_bad_image = views, options.views, on_bad_image
+        self.views, self.options, self.on_bad_image = views, options, on_bad_image
         self.progress: ShowsProgress | None = None
         folder = None if options.folder is None else Path(options.folder)
         self._store = FeatureStore(folder, max_gb=options.max_gb, tell=lambda line: self._tell(line))
@@ -82,6 +82,10 @@ class FrozenBackbone:
         self._jobs: dict[tuple[int, int], list[list[Job]]] = {}
         """Those of a source's images, each view's, by the source's id and the number of views."""
 
+    def num_views(self, train: DetectionSource) -> int:
+        """Of each training image."""
+        return self.options.views_of_each(len(train))
+
     def whole(self, model: nn.Module) -> nn.Module:
         """The detector with its backbone, which shares all weights with `model`."""
         found = copy.copy(model)
@@ -90,7 +94,7 @@ class FrozenBackbone:
 
     def fill(self, train: DetectionSource, held_out: Sequence[DetectionSource]) -> list[str]:
         """Computes the maps that the store lacks. Returns why images were left out."""
-        of_train = [job for views in zip(*self._jobs_of(train, self.num_views), strict=True) for job in views]
+        of_train = [job for views in zip(*self._jobs_of(train, self.num_views(train)), strict=True) for job in views]
         whole = [job for source in held_out for (job,) in self._jobs_of(source, 1)]
         reserve([(self._of_training, of_train), (self._exact, whole)])
         return [
@@ -114,11 +118,12 @@ class FrozenBackbone:
             yield joined([self._sample(self._exact, source, job, index, 0)])
 
     def _training_sample(self, source: DetectionSource, epoch: int, index: int, seed: int, flip: bool) -> Sample | str:
-        cycle, position = divmod(epoch, self.num_views)
+        num_views = self.num_views(source)
+        cycle, position = divmod(epoch, num_views)
         generator = torch.Generator().manual_seed(seed_for(seed, cycle, index))
-        number = int(torch.randperm(self.num_views, generator=generator)[position])
-        mirrored = torch.rand(self.num_views, generator=generator)[position] < 0.5
-        job = self._jobs_of(source, self.num_views)[index][number]
+        number = int(torch.randperm(num_views, generator=generator)[position])
+        mirrored = torch.rand(num_views, generator=generator)[position] < 0.5
+        job = self._jobs_of(source, num_views)[index][number]
         sample = self._sample(self._of_training, source, job, index, number)
         # Where a map ends in half a patch, its mirror image would begin with one, and boxes would lie beside objects.
         if isinstance(sample, str) or not (flip and mirrored) or sample.size[0] % self.backbone.reductions[-1]:
