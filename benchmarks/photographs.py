@@ -14,7 +14,6 @@ of images.
 import argparse
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -31,8 +30,9 @@ from typing import Any, NamedTuple
 from peer import result_path, save
 from photograph_data import SUBSET_SEED, tiny_classes, voc_subset
 from regard.files import expanded
+from regard.reading import read_json
 from regard.recipes import shipped_recipes
-from regard.training import versions
+from regard.training import Run, versions
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = HERE.parents[1] / "shared" / "photos"
@@ -207,7 +207,7 @@ def run(
         if process.returncode:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
             raise RuntimeError(f"exit status {process.returncode}: " + "\n    ".join(said))
-        found = of_run(folder / "run") if WAYS[cell.way].recipe else _json(folder / "figures.json")
+        found = of_run(folder / "run", cell.data) if WAYS[cell.way].recipe else read_json(folder / "figures.json")
         if keep_run is not None and (folder / "run").is_dir():
             shutil.copytree(folder / "run", keep_run / cell.key.replace(", ", "-").replace(" ", "-"))
     own: dict[str, Any] = {"data": cell.data, "way": cell.way, "minutes": cell.minutes, "seed": cell.seed}
@@ -220,24 +220,18 @@ def run(
     return {**own, **found, **now, "versions": versions(("regard", "torch", "torchvision", *PACKAGES))}
 
 
-def of_run(path: Path) -> dict[str, Any]:
-    """What a run's summary.json and recipe.toml say."""
-    import tomllib
-
-    summary = _json(path / "summary.json")
-    recipe = tomllib.loads((path / "recipe.toml").read_text(encoding="utf-8"))
+def of_run(path: Path, data: str) -> dict[str, Any]:
+    """What a run's summary.json and recipe.toml say; of the recipe all but where things lie on this machine."""
+    summary, recipe = read_json(path / "summary.json"), Run.open(path).recipe().to_dict()
+    recipe["data"]["address"] = f"{recipe['data']['address'].partition(':')[0]}:{data}"
+    recipe.get("features", {}).pop("folder", None)
     model = recipe["model"]
     began = model.get("weights") or model.get("pretrained_backbone") or "random weights"
     left_out = ("versions", "machine", "checksum", "processes", "peak_memory_mb", "seconds", "seed")
     found = {key: value for key, value in summary.items() if key not in left_out}
-    calibration = _json(path / "metadata.json").get("calibration")
+    calibration = read_json(path / "metadata.json").get("calibration")
     own = {} if calibration is None else {"calibration": calibration, "nms": calibration.get("nms")}
     return {**found, **own, "counted_seconds": summary["seconds"], "began": began, "recipe": recipe}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
 
 
 def _commit() -> str:
@@ -257,7 +251,7 @@ class Kept:
         self._lock = Path(tempfile.gettempdir()) / f"photographs-{named}.lock"
 
     def cells(self) -> dict[str, dict[str, Any]]:
-        return _json(self.file)["results"] if self.file.exists() else {}
+        return read_json(self.file)["results"] if self.file.exists() else {}
 
     def add(self, cell: Cell, record: dict[str, Any]) -> None:
         save(NAME, {**self.cells(), cell.key: record}, PACKAGES, path=self.file)
