@@ -95,16 +95,15 @@ def features(
     data that cannot be read, and a store that may not grow enough.
     """
     from regard.data import SORTS, Joined, JoinedDetectionSource, open_detection, open_images, parse_address
+    from regard.tasks.features.extract import open_store
     from regard.tasks.features.pooled import jobs_of, pooled_features
-    from regard.tasks.features.store import FeatureStore, to_stderr
 
     kind = parse_address(address).kind
     if kind not in (*SORTS["images"], *SORTS["images with boxes"]):
         raise RegardError(f"{address}: features are of images; addresses of images: `regard data list`")
     if img_size is not None and img_size < 1:
         raise RegardError(f"img_size is {img_size}; it must be at least 1")
-    tell = getattr(progress, "tell", to_stderr)
-    store = FeatureStore(None if folder is None else Path(folder), max_gb=max_gb, tell=tell)
+    store = open_store(folder, max_gb, progress)
     frozen, prepare, decoding = _frozen(model, img_size, precision, weights, device, store)
     options = data_options(model, address, None, settings)
     given: dict[str, Any] = {

@@ -9,7 +9,6 @@ from torch import nn
 
 from regard.errors import RegardError, shown, unknown
 from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone, vit_stride
-from regard.models.denoising_queries import make_denoising_queries
 from regard.models.detr import DETR, DETRConfig, DETROutput
 from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
@@ -58,7 +57,6 @@ __all__ = [
     "configure",
     "create_backbone",
     "current_name",
-    "make_denoising_queries",
     "unknown_model",
     "vit_stride",
 ]

@@ -175,14 +175,18 @@ class DNDETR(nn.Module):
         sizes = torch.stack([mask.any(1).sum(1), mask.any(2).sum(1)], dim=1).float()
         denoising = None
         if self.training and labels is not None and boxes_cxcywh is not None:
-            denoising = make_denoising_queries(
-                labels,
-                boxes_cxcywh,
-                self.config.num_classes,
-                self.config.num_denoising,
-                contrastive=self.config.contrastive,
-            )
+            denoising = self.denoising(labels, boxes_cxcywh)
         return self.detect(features, sizes, padded=padded, denoising=denoising)
+
+    def denoising(self, labels: Sequence[Tensor], boxes_cxcywh: Sequence[Tensor]) -> DenoisingQueries | None:
+        """The denoising queries of a training step, for the objects of each image; None for a model without."""
+        return make_denoising_queries(
+            labels,
+            boxes_cxcywh,
+            self.config.num_classes,
+            self.config.num_denoising,
+            contrastive=self.config.contrastive,
+        )
 
     def detect(
         self,

@@ -8,16 +8,31 @@ from regard.data.boxes.transforms import DetectionPreprocessing, resized, scaled
 from regard.data.images.cache import PixelCache, no_room
 
 
-class CachedDetectionSource(DetectionSource):
+class _OfAnother(DetectionSource):
+    """Another source, some of which is done in another way: names, files and objects are its own."""
+
+    def __init__(self, source: DetectionSource) -> None:
+        self.source, self.objects, self.sizes = source, source.objects, source.sizes
+        self.image_ids, self.skipped = source.image_ids, source.skipped
+
+    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
+        return self.source.read(index)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def digest(self, index: int) -> str:
+        return self.source.digest(index)
+
+
+class CachedDetectionSource(_OfAnother):
     """Another source whose images are decoded once and cached: with `shared`, in memory that worker processes share.
 
     An image whose size is not the stated one is decoded each time.
     """
 
     def __init__(self, source: DetectionSource, channels: int, *, shared: bool = True) -> None:
-        self.source = source
-        self.objects, self.image_ids, self.sizes = source.objects, source.image_ids, source.sizes
-        self.skipped = source.skipped
+        super().__init__(source)
         self.cache = PixelCache([height * width for height, width in source.sizes], channels, shared=shared)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
@@ -28,24 +43,14 @@ class CachedDetectionSource(DetectionSource):
                 self.cache.put(index, image)
         return image
 
-    def name(self, index: int) -> str:
-        return self.source.name(index)
 
-    def digest(self, index: int) -> str:
-        return self.source.digest(index)
-
-
-class PreparedDetectionSource(DetectionSource):
+class PreparedDetectionSource(_OfAnother):
     """Another source, whose images as a detector sees them are kept from one evaluation to the next."""
 
     def __init__(self, source: DetectionSource, preprocessing: DetectionPreprocessing, *, shared: bool) -> None:
-        self.source, self.preprocessing = source, preprocessing
-        self.objects, self.image_ids, self.sizes = source.objects, source.image_ids, source.sizes
-        self.skipped = source.skipped
+        super().__init__(source)
+        self.preprocessing = preprocessing
         self.cache = PixelCache(prepared_areas(source, preprocessing), preprocessing.channels, shared=shared)
-
-    def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
-        return self.source.read(index)
 
     def prepared(self, index: int) -> tuple[UInt8[Tensor, "channels height width"], tuple[int, int]]:
         """Image `index` in the size that the detector sees, and its own (height, width). Raises BadImage.
@@ -61,12 +66,6 @@ class PreparedDetectionSource(DetectionSource):
                 self.cache.put(index, image)
         return image, size
 
-    def name(self, index: int) -> str:
-        return self.source.name(index)
-
-    def digest(self, index: int) -> str:
-        return self.source.digest(index)
-
 
 def prepared_areas(source: DetectionSource, preprocessing: DetectionPreprocessing) -> list[int]:
     """Pixels of each image as the detector sees it."""
@@ -74,14 +73,14 @@ def prepared_areas(source: DetectionSource, preprocessing: DetectionPreprocessin
     return [height * width for height, width in sizes]
 
 
-class ResizedDetectionSource(DetectionSource):
+class ResizedDetectionSource(_OfAnother):
     """Another source whose larger images are resized to `shortest` and `longest` pixels.
 
     So `MosaicAndJitter`, which scales four images for each mosaic, need not do so at a camera's resolution.
     """
 
     def __init__(self, source: DetectionSource, shortest: int, longest: int) -> None:
-        self.source, self.image_ids, self.skipped = source, source.image_ids, source.skipped
+        super().__init__(source)
         self.sizes = [min(size, resized(*size, shortest, longest)) for size in source.sizes]
         self.objects = [
             scaled_objects(*of_image) for of_image in zip(source.objects, source.sizes, self.sizes, strict=True)
@@ -92,12 +91,6 @@ class ResizedDetectionSource(DetectionSource):
         # The same factors for an image whose size is not the stated one.
         factors = (new / old for new, old in zip(self.sizes[index], stated, strict=True))
         return scaled(image, [max(round(f * side), 1) for f, side in zip(factors, image.shape[1:], strict=True)])
-
-    def name(self, index: int) -> str:
-        return self.source.name(index)
-
-    def digest(self, index: int) -> str:
-        return self.source.digest(index)
 
 
 def cached(source: DetectionSource, channels: int, num_workers: int = 0) -> DetectionSource:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
 from regard.data.boxes.sources import DetectionSource, Objects
@@ -64,7 +64,7 @@ def jittered(annotated: AnnotatedImage, scales: tuple[float, float], fill: Seque
     if scales == (1.0, 1.0):
         return annotated
     height, width = annotated[0].shape[1:]
-    return _window(annotated, _drawn(scales), (height, width), fill)
+    return _window(annotated, drawn_factor(scales), (height, width), fill)
 
 
 def mosaic(images: Sequence[AnnotatedImage], scales: tuple[float, float], fill: Sequence[float]) -> AnnotatedImage:
@@ -74,13 +74,13 @@ def mosaic(images: Sequence[AnnotatedImage], scales: tuple[float, float], fill: 
     quarter. More objects in an image are more matched queries in a step (dense one-to-one: DEIM, Huang et al. 2024).
     """
     height, width = images[0][0].shape[1:]
-    row, column = (round(side * _uniform(CORNER)) for side in (height, width))
+    row, column = (round(side * uniform(CORNER)) for side in (height, width))
     quarters = [(0, 0, row, column), (0, column, row, width), (row, 0, height, column), (row, column, height, width)]
     canvas = torch.empty_like(images[0][0])
     boxes, kept = [], []
     for annotated, (top, left, bottom, right) in zip(images, quarters, strict=True):
         rows, columns = annotated[0].shape[1:]
-        factor = max(height / rows, width / columns) * _drawn(scales)
+        factor = max(height / rows, width / columns) * drawn_factor(scales)
         factor = max(factor, (bottom - top) / rows, (right - left) / columns)
         quarter, objects = _window(annotated, factor, (bottom - top, right - left), fill)
         canvas[:, top:bottom, left:right] = quarter
@@ -105,23 +105,30 @@ def _window(annotated: AnnotatedImage, factor: float, size: tuple[int, int], fil
     up, over = max(-top, 0), max(-left, 0)
     canvas[:, up : up + pixels.shape[1], over : over + pixels.shape[2]] = pixels
 
-    whole = scaled_objects(objects, image.shape[1:], large).boxes_xyxy - torch.tensor([left, top, left, top])
-    seen = whole.clamp(min=0).minimum(torch.tensor([size[1], size[0]]).repeat(2))
-    kept = _area(seen) >= VISIBLE * _area(whole)
+    seen, kept = seen_in(scaled_objects(objects, image.shape[1:], large).boxes_xyxy, top, left, *size)
     return canvas, Objects(seen[kept], objects.labels[kept], objects.areas[kept] * factor**2, objects.crowd[kept])
 
 
-def _area(boxes_xyxy: Tensor) -> Tensor:
+def seen_in(
+    boxes_xyxy: Float32[Tensor, "objects 4"], top: int, left: int, height: int, width: int
+) -> tuple[Float32[Tensor, "objects 4"], Bool[Tensor, " objects"]]:
+    """What a window shows of boxes, in its own pixels; and of which it shows enough."""
+    whole = boxes_xyxy - torch.tensor([left, top, left, top])
+    seen = whole.clamp(min=0).minimum(torch.tensor([width, height]).repeat(2))
+    return seen, area(seen) >= VISIBLE * area(whole)
+
+
+def area(boxes_xyxy: Float32[Tensor, "objects 4"]) -> Float32[Tensor, " objects"]:
     return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
 
 
-def _uniform(bounds: tuple[float, float]) -> float:
+def uniform(bounds: tuple[float, float]) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * float(torch.rand(()))
 
 
-def _drawn(scales: tuple[float, float]) -> float:
+def drawn_factor(scales: tuple[float, float]) -> float:
     """Evenly over the logarithm: twice as large is as likely as half as large."""
-    return math.exp(_uniform((math.log(scales[0]), math.log(scales[1]))))
+    return math.exp(uniform((math.log(scales[0]), math.log(scales[1]))))
 
 
 def _place(room: int) -> int:

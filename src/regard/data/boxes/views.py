@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from regard.data.boxes.mosaic import VISIBLE
+from regard.data.boxes.mosaic import area, drawn_factor, seen_in, uniform
 from regard.data.boxes.sources import Objects
 from regard.data.boxes.transforms import DetectionPreprocessing, resized, scaled
 from regard.data.images.transforms import Normalise
@@ -58,7 +58,7 @@ class Views:
         if number == 0:
             return Window(0, 0, *stored, pre.prepared_size(*stored))
         with drawing_from(_seed(digest, number)):
-            factor = math.exp(_between(*map(math.log, self.scale_jitter)))
+            factor = drawn_factor(self.scale_jitter)
             if factor <= 1:
                 size = resized(*stored, pre.shortest * factor, pre.longest * factor, pre.divisor)
                 return Window(0, 0, *stored, size)
@@ -91,13 +91,9 @@ def _seed(digest: str, *numbers: int) -> int:
     return seed_for(int(digest[:15], 16), *numbers)
 
 
-def _between(low: float, high: float) -> float:
-    return low + (high - low) * float(torch.rand(()))
-
-
 def _part(stored: tuple[int, int], factor: float, objects: Objects) -> tuple[int, int, int, int]:
     """(top, left, height, width) of a part at a random place, with the centre of one of the objects in it."""
-    stretch = math.exp(_between(-math.log(ASPECT), math.log(ASPECT)) / 2)
+    stretch = math.exp(uniform((-math.log(ASPECT), math.log(ASPECT))) / 2)
     sides = [
         min(max(round(side / factor * by), 1), side) for side, by in zip(stored, (stretch, 1 / stretch), strict=True)
     ]
@@ -115,11 +111,6 @@ def _part(stored: tuple[int, int], factor: float, objects: Objects) -> tuple[int
 
 def _seen(objects: Objects, part: Sequence[int]) -> Objects:
     top, left, height, width = part
-    whole = objects.boxes_xyxy - torch.tensor([left, top, left, top])
-    seen = whole.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
-    kept = ~objects.crowd & (_area(seen) >= VISIBLE * _area(whole)) & (_area(seen) > 0)
+    seen, enough = seen_in(objects.boxes_xyxy, top, left, height, width)
+    kept = enough & ~objects.crowd & (area(seen) > 0)
     return Objects(seen[kept], objects.labels[kept], objects.areas[kept], objects.crowd[kept])
-
-
-def _area(boxes_xyxy: Tensor) -> Tensor:
-    return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)

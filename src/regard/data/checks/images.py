@@ -1,15 +1,13 @@
 """Checks of images with labels: unreadable and repeated images, unequal classes, unusual sizes."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
-from torch import Tensor
-
 from regard.data.checks.issue import Issue, issues_of_kind, shared_images, unreadable
+from regard.data.images.digests import digest_of_pixels
 from regard.data.images.doubles import shared
 from regard.data.images.files import BadImage, OnBadImage, has_deep_pixels
 from regard.data.images.folder import FolderImages
@@ -57,13 +55,9 @@ def _decode(source: ImageSource) -> _Split:
         split.names.append(source.name(index))
         split.labels.append(source.labels[index])
         split.sizes.append((image.shape[1], image.shape[2]))
-        split.hashes.append(_hash(image))
+        split.hashes.append(digest_of_pixels(image))
         split.deep.append(isinstance(source, FolderImages) and has_deep_pixels(source.paths[index]))
     return split
-
-
-def _hash(image: Tensor) -> str:
-    return hashlib.blake2b(str(tuple(image.shape)).encode() + image.numpy().tobytes(), digest_size=16).hexdigest()
 
 
 def _doubles(images: ImageClasses, train: _Split, val: _Split, strict: bool) -> list[Issue]:

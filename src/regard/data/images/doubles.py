@@ -1,10 +1,12 @@
 """Files with the same bytes: found without reading most files, and kept on one side of a split."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from stat import S_ISREG
+
+from regard.data.images.digests import digest_of_file
+from regard.data.images.files import BadImage
 
 PROBE = 4096  # bytes from the middle of a file: of photographs no two are alike there
 
@@ -90,9 +92,8 @@ def _probe(file: Path) -> bytes | None:
         return None
 
 
-def _digest(file: Path) -> bytes | None:
+def _digest(file: Path) -> str | None:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
+        return digest_of_file(file)
+    except BadImage:
         return None

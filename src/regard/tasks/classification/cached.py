@@ -1,7 +1,6 @@
 """A classifier whose head alone learns: what the head reads is computed once for each image, and kept."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,9 +11,8 @@ from regard.models import SASAResNet, ViT
 from regard.recipes import FeaturesSection
 from regard.tasks.classification.logistic_regression import logistic_regression
 from regard.tasks.classification.metrics import Evaluation
-from regard.tasks.features.extract import ShowsProgress, reserve
+from regard.tasks.features.extract import ShowsProgress, open_store, reserve
 from regard.tasks.features.pooled import HEADS, Pooled, frozen_head_input, head_output, jobs_of, pooled_features
-from regard.tasks.features.store import FeatureStore, to_stderr
 
 
 class CachedFeatures:
@@ -71,9 +69,8 @@ class CachedFeatures:
         return self._parts[name]
 
     def _computed(self) -> dict[str, Pooled]:
-        options, tell = self.options, getattr(self.progress, "tell", to_stderr)
-        folder = None if options.folder is None else Path(options.folder)
-        store = FeatureStore(folder, max_gb=options.max_gb, tell=tell)
+        options = self.options
+        store = open_store(options.folder, options.max_gb, self.progress)
         kept = frozen_head_input(
             self.model, self.preprocessing, dtype=options.dtype, precision=options.precision, store=store
         )

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 
 from regard.data import BadImage, DetectionSource, OnBadImage, TrainingOrder, Views, seed_for
 from regard.losses import cxcywh_of
-from regard.models import DNDETR, Backbone, DNDETROutput, make_denoising_queries
+from regard.models import DNDETR, Backbone, DNDETROutput
 from regard.recipes import FeaturesSection
 from regard.tasks.detection.predictor import Detector
-from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, reserve
+from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, open_store, reserve
 from regard.tasks.features.maps import frozen_maps
-from regard.tasks.features.store import FeatureStore, to_stderr
 
 # 1 - cx in the place of cx, and the rest as it is: box · MIRROR + (1 - MIRROR) / 2.
 MIRROR = torch.tensor([-1.0, 1.0, 1.0, 1.0])
@@ -70,13 +68,19 @@ class FrozenBackbone:
     an evaluation finds what a prediction finds.
     """
 
-    def __init__(self, backbone: Backbone, views: Views, options: FeaturesSection, on_bad_image: OnBadImage) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: Views,
+        options: FeaturesSection,
+        on_bad_image: OnBadImage,
+        progress: ShowsProgress | None = None,
+    ) -> None:
         self.backbone = backbone.requires_grad_(False).eval()
         self.views, self.options, self.on_bad_image = views, options, on_bad_image
-        self.progress: ShowsProgress | None = None
-        folder = None if options.folder is None else Path(options.folder)
-        self._store = FeatureStore(folder, max_gb=options.max_gb, tell=lambda line: self._tell(line))
-        of_maps = partial(frozen_maps, backbone, views.preprocessing.to_dict(), store=self._store)
+        self.progress = progress
+        store = open_store(options.folder, options.max_gb, progress)
+        of_maps = partial(frozen_maps, backbone, views.preprocessing.to_dict(), store=store)
         self._of_training = of_maps(dtype=options.dtype, precision=options.precision)
         self._exact = of_maps(dtype="fp32", precision="fp32")
         self._jobs: dict[tuple[int, int], list[list[Job]]] = {}
@@ -166,9 +170,6 @@ class FrozenBackbone:
             for number in range(num_views)
         ]
 
-    def _tell(self, line: str) -> None:
-        getattr(self.progress, "tell", to_stderr)(line)
-
 
 class FeatureDetector(Detector):
     """A detector without its backbone, which measures itself on the stored maps of held-out images."""
@@ -213,11 +214,7 @@ def joined(samples: Sequence[Sample | str]) -> FeatureBatch:
 def detected(model: nn.Module, batch: FeatureBatch) -> DNDETROutput:
     """A training step's output, as `DNDETR.forward` gives it for images."""
     assert isinstance(model, DNDETR)
-    config = model.config
-    denoising = make_denoising_queries(
-        batch.labels, batch.boxes_cxcywh, config.num_classes, config.num_denoising, contrastive=config.contrastive
-    )
-    return model.detect(batch.features, batch.sizes, denoising=denoising)
+    return model.detect(batch.features, batch.sizes, denoising=model.denoising(batch.labels, batch.boxes_cxcywh))
 
 
 def _padded(maps: Sequence[Tensor]) -> Tensor:

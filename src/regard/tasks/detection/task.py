@@ -37,7 +37,7 @@ from regard.data import (
     prepared_areas,
     too_small,
 )
-from regard.errors import RegardError, first_few
+from regard.errors import first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
 from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, config_values, vit_stride
@@ -48,6 +48,7 @@ from regard.tasks.detection.frozen import FeatureBatch, FeatureDetector, FrozenB
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.predictor import Detector, counted_detections
 from regard.tasks.task import training_order
+from regard.tasks.weights import or_from_scratch
 from regard.weights import load_pretrained_backbone, load_weights
 
 # So many detections for each that counts are looked at when suppression is chosen, so that enough of them stay.
@@ -165,12 +166,8 @@ class DetectionTask:
         model.gradient_checkpointing = self.recipe.train.gradient_checkpointing
         if options.pretrained_backbone:
             named = options.pretrained_backbone
-            try:
+            with or_from_scratch(self.recipe):
                 load_pretrained_backbone(model.backbone, named if isinstance(named, str) else None)
-            except RegardError as error:
-                if self.recipe.otherwise is None:
-                    raise
-                raise RegardError(f"{error}; the recipe {self.recipe.otherwise} starts from scratch") from None
         if options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.learn_blocks is not None:
@@ -180,7 +177,8 @@ class DetectionTask:
             model.backbone.freeze_stem()
         if options.freeze == "backbone":
             views = Views(self.preprocessing, self.recipe.augment.scale_jitter, self.recipe.augment.colour)
-            self._frozen = FrozenBackbone(model.backbone, views, self.recipe.features, self.recipe.data.on_bad_image)
+            features, bad = self.recipe.features, self.recipe.data.on_bad_image
+            self._frozen = FrozenBackbone(model.backbone, views, features, bad, self.progress)
             model.backbone = nn.Identity()  # type: ignore[assignment]
         return model
 
@@ -206,7 +204,6 @@ class DetectionTask:
         """Endless batches of augmented images; or of stored features, which are computed first."""
         recipe, augment = self.recipe, self.recipe.augment
         if self._frozen is not None:
-            self._frozen.progress = self.progress
             held_out = [source for source in (self.val, self.calibration_images) if source is not None]
             self._frozen.fill(self.train, held_out)
             return self._frozen.batches(self.train, order, flip=augment.flip and self.data.can_flip)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from regard.data import BadImage, OnBadImage
 from regard.errors import NOT_FINITE, RegardError
 from regard.ops.precision import has_bf16
-from regard.tasks.features.store import VERSION, FeatureStore, file_size, key
+from regard.tasks.features.store import VERSION, FeatureStore, file_size, key, to_stderr
 
 Dtype = Literal["fp16", "fp32"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -192,6 +193,11 @@ class FrozenFeatures:
             self._in_memory[found] = tensors
         else:
             self.store.put(found, tensors)
+
+
+def open_store(folder: str | Path | None, max_gb: float, progress: ShowsProgress | None) -> FeatureStore:
+    """The store of a folder, None for the user's own; what it has to say stands above the progress bar."""
+    return FeatureStore(folder, max_gb=max_gb, tell=getattr(progress, "tell", to_stderr))
 
 
 def reserve(parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> None:

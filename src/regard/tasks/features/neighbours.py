@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from regard.data import ImageSource, OnBadImage, Preprocessing
+from regard.data import ImageSource, OnBadImage, Preprocessing, evaluation_transform
 from regard.tasks.features.extract import ShowsProgress
-from regard.tasks.features.pooled import pooled_of
+from regard.tasks.features.pooled import frozen_head_input, jobs_of, pooled_features
 from regard.tasks.features.store import FeatureStore
 
 
@@ -27,7 +27,9 @@ def features_of(
     store: where features are found and kept; without one all are computed. Images that cannot be read are left out
     under "skip". RegardError for another model, where no image can be read, and for numbers that are not finite.
     """
-    found = pooled_of(model, source, preprocessing, on_bad_image=on_bad_image, store=store, progress=progress)
+    frozen = frozen_head_input(model, preprocessing, store=store)
+    jobs, _ = jobs_of(source, evaluation_transform(preprocessing), on_bad_image)
+    found = pooled_features(frozen, jobs, on_bad_image=on_bad_image, progress=progress)
     labels = torch.tensor(source.labels, dtype=torch.int64)[found.indices]
     return found.features, labels, list(found.names)
 

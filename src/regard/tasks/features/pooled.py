@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from regard.data import BadImage, DetectionSource, ImageSource, OnBadImage, Preprocessing, evaluation_transform
+from regard.data import BadImage, DetectionSource, ImageSource, OnBadImage, Preprocessing
 from regard.errors import RegardError
 from regard.models import SASAResNet, ViT
 from regard.tasks.features.extract import Dtype, FrozenFeatures, Job, Precision, ShowsProgress, weights_hash
@@ -114,19 +114,3 @@ def pooled_features(
 
 def _prepared(source: ImageSource | DetectionSource, index: int, transform: Callable[[Tensor], Tensor]) -> Tensor:
     return transform(source.read(index))
-
-
-def pooled_of(
-    model: nn.Module,
-    source: ImageSource,
-    preprocessing: Preprocessing,
-    *,
-    on_bad_image: OnBadImage = "stop",
-    store: FeatureStore | None = None,
-    progress: ShowsProgress | None = None,
-) -> Pooled:
-    """What the head reads for each image, in fp32: the features that prediction computes."""
-    frozen = frozen_head_input(model, preprocessing, store=store)
-    jobs, unreadable = jobs_of(source, evaluation_transform(preprocessing), on_bad_image)
-    found = pooled_features(frozen, jobs, on_bad_image=on_bad_image, progress=progress)
-    return found._replace(skipped=(*unreadable, *found.skipped))

@@ -71,7 +71,7 @@ class FeatureStore:
     """
 
     def __init__(
-        self, folder: Path | None = None, *, max_gb: float = 10.0, tell: Callable[[str], None] = to_stderr
+        self, folder: str | Path | None = None, *, max_gb: float = 10.0, tell: Callable[[str], None] = to_stderr
     ) -> None:
         self.folder = cache_folder() / "features" if folder is None else expanded(folder)
         if self.folder.exists() and not self.folder.is_dir():
