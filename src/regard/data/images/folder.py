@@ -76,6 +76,17 @@ class FolderImages(ImageSource):
     def digest(self, index: int) -> str:
         return digest_of_file(self.paths[index])
 
+    def only(self, indices: Sequence[int]) -> "FolderImages":
+        return FolderImages(
+            tuple(self.paths[index] for index in indices),
+            tuple(self.labels[index] for index in indices),
+            self.channels,
+            self.folder_bytes,
+            self.skipped,
+            self.decoding,
+            None if self.sizes is None else [self.sizes[index] for index in indices],
+        )
+
     def __getstate__(self) -> dict[str, object]:
         # A worker process that is spawned gets the paths, not the decoded images.
         return {**self.__dict__, "_cached": {}}

@@ -1,0 +1,65 @@
+"""A list of images that a training leaves out of both parts: a text file with a name a line (`data.leave_out`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from regard.errors import RegardError, first_few
+from regard.files import expanded, printable, write_whole
+from regard.reading import read_text
+
+
+@dataclass(frozen=True)
+class LeaveOut:
+    """The names in a list, as they are or from `root`, the place of the data, on."""
+
+    file: Path
+    lines: tuple[str, ...]
+    root: Path | None
+
+    @classmethod
+    def read(cls, file: str | Path, root: Path | None) -> "LeaveOut":
+        """Empty lines, and lines that begin with #, are passed over. RegardError for a file that cannot be read."""
+        lines = [line.strip() for line in read_text(expanded(file)).splitlines()]
+        return cls(Path(file), tuple(line for line in lines if line and not line.startswith("#")), root)
+
+    def _names(self, line: str) -> set[str]:
+        return {line} if self.root is None else {line, str(self.root / line)}
+
+    def kept(self, names: Sequence[str], what: str) -> list[int]:
+        """The indices of the names that are not in the list. RegardError where none is left of `what`."""
+        out = {name for line in self.lines for name in self._names(line)}
+        kept = [index for index, name in enumerate(names) if name not in out]
+        if names and not kept:
+            raise RegardError(f"{self.file}: leaves no image {what}")
+        return kept
+
+    def remark(self, names: Sequence[str]) -> str:
+        """What is said of lines that name no image; "" without such lines. RegardError where no line names one."""
+        known = {*names}
+        unknown = [line for line in self.lines if not known & self._names(line)]
+        if not unknown:
+            return ""
+        if len(unknown) == len(self.lines):
+            raise RegardError(
+                f"{self.file}: no line names an image of the data: {first_few(unknown)}; there are "
+                f"{first_few(sorted(known))}"
+            )
+        return f"{len(unknown)} lines of {self.file} name no image of the data: {first_few(unknown)}"
+
+
+def write_leave_out(file: Path, why: Mapping[str, str], root: Path | None) -> None:
+    """Writes a list of names, those below `root` from there on, below the reasons for them. RegardError."""
+    lines = ["# Images to leave out, a name a line: --set data.leave_out=FILE. Take out of it what is right."]
+    for reason in sorted(set(why.values())):
+        names = [Path(name) for name, own in why.items() if own == reason]
+        inside = [root is not None and name.is_relative_to(root) for name in names]
+        lines += ["", f"# {printable(reason)}"]
+        lines += [
+            name.relative_to(root or "").as_posix() if below else str(name)
+            for name, below in zip(names, inside, strict=True)
+        ]
+    if not file.parent.is_dir():
+        raise RegardError(f"{file}: cannot be written: {file.parent} is not a folder")
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    write_whole(file, lambda beside: beside.write_text(text, encoding="utf-8"))
