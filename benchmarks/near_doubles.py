@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer import save
 from PIL import Image, ImageEnhance, ImageOps
 
+from peer import save
 from regard.data import image_files, look_of, near_doubles
 from regard.files import expanded
 
@@ -84,9 +84,7 @@ def measured(folder: Path) -> dict[str, Any]:
     looks = [look_of(tensor(image)) for image in images]
     named = near_doubles(looks)
     seconds = time.perf_counter() - start
-    wrong = [
-        [files[i].name, files[j].name] for i, j in named if frozenset((files[i].stem, files[j].stem)) not in REAL
-    ]
+    wrong = [[files[i].name, files[j].name] for i, j in named if frozenset((files[i].stem, files[j].stem)) not in REAL]
     found = {}
     other = others = 0
     for name, change in CHANGES.items():

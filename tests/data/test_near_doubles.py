@@ -112,10 +112,7 @@ def test_hands_that_make_the_same_sign_are_not_named_and_their_copies_are():
     looks = [look_of(tensor(image)) for image in images]
     assert len(looks) > 290
     assert near_doubles(looks) == []
-    copies = [
-        change(image)
-        for image, change in zip(images[::5], [change for change in COPIES.values()] * 20, strict=False)
-    ]
+    copies = [change(image) for image, change in zip(images[::5], list(COPIES.values()) * 20, strict=False)]
     found = near_doubles([*looks, *(look_of(tensor(image)) for image in copies)])
     wanted = {(5 * number, len(looks) + number) for number in range(len(copies))}
     assert len(wanted & set(found)) >= 0.95 * len(wanted)

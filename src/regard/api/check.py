@@ -1,5 +1,6 @@
 """Data are checked and mended as a recipe, or the options of a training, open them."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -75,6 +76,14 @@ class Examination:
         if self.alike is not None:
             found |= _alike_to_dict(self.alike, self.name)
         return found
+
+    def short(self, text: str) -> str:
+        """A text in which names begin below the place of the data."""
+        from regard.data import place_of
+
+        root = None if self.data is None else place_of(self.address)
+        # In an address the place follows a colon, and stays.
+        return text if root is None else re.sub(rf"(?<![:\w]){re.escape(str(root))}/(?=\S)", "", text)
 
     def name(self, place: tuple[str, int]) -> str:
         """Of the image at (part, index)."""
@@ -234,6 +243,8 @@ def examine(
         return Examination(address, issues, summary, suspects)
     (data,) = opened
     alike = check_alike(data, seen)
+    if alike.placeholders:  # which are the same images
+        issues = [issue for issue in issues if "another class" not in issue.what]
     issues = sorted([*issues, *alike.issues], key=lambda issue: issue.severity == "warning")
     return Examination(address, issues, summary, suspects, data, _seen_by(data, recipe, settings), alike)
 
@@ -256,9 +267,10 @@ def write_list(found: Examination, file: Path) -> int:
     """Writes the images that are better left out, for `data.leave_out`; how many they are."""
     from regard.data import place_of, write_leave_out
 
-    names = {} if found.alike is None else found.alike.leave_out
-    write_leave_out(expanded(file), names, None if found.alike is None else place_of(found.address))
-    return len(names)
+    if found.alike is None:
+        raise RegardError(f"{found.address}: no images to leave out; a list of them is for data of images")
+    write_leave_out(expanded(file), found.alike.leave_out, place_of(found.address), found.alike.doubled)
+    return len(found.alike.leave_out)
 
 
 def fix_address(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import regard
+from regard import __version__
 from regard.api.check import Examination
 from regard.compare.page import render
-from regard.data import BadImage, DetectionData, Issue
+from regard.data import BadImage, DetectionData, Issue, Suspect
 from regard.draw.boxes import draw_boxes
 from regard.draw.png import picture_uri
 from regard.files import write_whole
@@ -34,13 +34,13 @@ def write_page(found: Examination, path: Path) -> None:
     html = render(
         "check.html.j2",
         script=False,
-        version=regard.__version__,
+        version=__version__,
         written=f"{datetime.now():%-d %B %Y, %H:%M}",
         address=found.address,
         summary=str(found.summary),
         errors=found.errors,
         warnings=len(found.issues) - found.errors,
-        rows=[_row(issue) for issue in (*found.issues, *found.advice)],
+        rows=[_row(found, issue) for issue in (*found.issues, *found.advice)],
         facts=_facts(facts[0][1]) if facts else [],
         classes=_classes(found, facts[0][1]) if facts else [],
         things="boxes" if facts and facts[0][1].task == "detection" else "images",
@@ -49,18 +49,18 @@ def write_page(found: Examination, path: Path) -> None:
         pairs=list(_pairs(found)),
         num_pairs=0 if found.alike is None else len(found.alike.between) + len(found.alike.within),
         placeholders=list(_placeholders(found)),
-        suspects=[_suspect(suspect) for suspect in found.suspects],
+        suspects=[_suspect(found, suspect) for suspect in found.suspects],
     )
     write_whole(path, lambda beside: beside.write_text(html, encoding="utf-8"))
 
 
-def _row(issue: Issue) -> dict[str, Any]:
+def _row(found: Examination, issue: Issue) -> dict[str, Any]:
     """An issue, its sentence cut into text and code."""
-    parts = re.split(r"(--set \S+[^\s;,.)]|`[^`]+`)", issue.sentence)
+    parts = re.split(r"(--set \S+[^\s;,.)]|`[^`]+`)", found.short(issue.sentence))
     return {
         "severity": issue.severity,
         "count": issue.count,
-        "where": issue.where,
+        "where": "" if issue.where == found.address else found.short(issue.where),
         "parts": [(part.strip("`"), number % 2 == 1) for number, part in enumerate(parts) if part],
     }
 
@@ -154,7 +154,7 @@ def _annotated(found: Examination) -> Iterator[dict[str, str]]:
             continue
         names = [data.class_names[label] for label in objects.labels.tolist()]
         drawn = draw_boxes(image.expand(3, -1, -1), objects.boxes_xyxy, objects.labels.tolist(), names)
-        yield {"uri": _uri(drawn, SIDE), "name": data.train.name(index)}
+        yield {"uri": _uri(drawn, SIDE), "name": found.short(data.train.name(index))}
 
 
 def _pairs(found: Examination) -> Iterator[dict[str, Any]]:
@@ -162,14 +162,14 @@ def _pairs(found: Examination) -> Iterator[dict[str, Any]]:
     for pair in () if alike is None else [*alike.between, *alike.within][:PAIRS]:
         pictures = [found_picture for place in (pair.first, pair.second) if (found_picture := _at(found, place))]
         if len(pictures) == 2:
-            names = [f"{found.name(place)} ({_part(place)})" for place in (pair.first, pair.second)]
+            names = [f"{found.short(found.name(place))} ({_part(place)})" for place in (pair.first, pair.second)]
             yield {"uris": pictures, "names": names}
 
 
 def _placeholders(found: Examination) -> Iterator[dict[str, Any]]:
     for same in () if found.alike is None else found.alike.placeholders[:PAIRS]:
         if picture := _at(found, same[0]):
-            yield {"uri": picture, "names": [found.name(place) for place in same[:4]], "count": len(same)}
+            yield {"uri": picture, "names": [found.short(found.name(place)) for place in same[:4]], "count": len(same)}
 
 
 def _part(place: tuple[str, int]) -> str:
@@ -190,8 +190,8 @@ def _picture(read: Callable[[int], Any], index: int) -> Image.Image | None:
         return None
 
 
-def _suspect(suspect: Any) -> dict[str, str]:
-    return {"uri": _uri(suspect.draw(), SIDE), "name": suspect.name, "why": suspect.why}
+def _suspect(found: Examination, suspect: Suspect) -> dict[str, str]:
+    return {"uri": _uri(suspect.draw(), SIDE), "name": found.short(suspect.name), "why": suspect.why}
 
 
 def _uri(picture: Image.Image, side: int) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from regard.tasks import Facts
 
 LARGEST = 12  # classes that are listed
+SAID = 500  # images; where there is no terminal, fewer are read without a word
 
 
 def check(
@@ -44,7 +45,7 @@ def check(
             settings=settings,
             num_queries=queries,
             root=root,
-            told=lambda count, total: bar.update(count / total, f"{count} of {total} images"),
+            told=lambda count, total: bar.update(count / total, f"{count} of {total} images" if count >= SAID else ""),
         )
     if as_json:
         write_json(found.to_dict())
@@ -67,15 +68,16 @@ def check(
 
 def _show(found: "Examination") -> None:
     if found.facts:
-        _show_facts(found.facts)
+        say(f"data     {found.address}")
+        _show_facts(found, found.facts)
     table = Table("severity", "what", "where")
     for issue in (*found.issues, *found.advice):
-        table.add_row(issue.severity, issue.sentence, issue.where)
+        table.add_row(issue.severity, found.short(issue.sentence), found.short(issue.where))
     if found.issues or found.advice:
         show(table)
 
 
-def _show_facts(facts: "dict[str, Facts]") -> None:
+def _show_facts(found: "Examination", facts: "dict[str, Facts]") -> None:
     first = next(iter(facts.values()))
     counts = sorted(first.class_counts.items(), key=lambda item: (-item[1], item[0]))
     things = "boxes" if first.task == "detection" else "images"
@@ -97,7 +99,7 @@ def _show_facts(facts: "dict[str, Facts]") -> None:
     most = f"at most {first.most_objects} in an image: model.num_queries={first.suggested_queries} would do"
     say(f"objects  {first.num_boxes} to train on, {most}")
     if first.unlabelled:
-        say(f"         {len(first.unlabelled)} images have none: {first_few(first.unlabelled)}")
+        say(f"         {len(first.unlabelled)} images have none: {found.short(first_few(first.unlabelled))}")
     if first.object_sides:
         table = Table(
             "objects' sides in pixels",

@@ -176,13 +176,14 @@ def _of_boxes(data: DetectionData, recipe: DetectionRecipe) -> Facts:
     half = float(np.median(sides)) if len(sides) else float(wanted)
     if half < wanted:
         suggested = enlarged(seen, wanted / max(half, 1e-3))
-        tokens = "" if token is None else f", {TOKENS} tokens of {token}"
+        stored = max(max(size) for size in train.sizes)
+        tokens = "" if token is None else f" ({TOKENS} tokens of {token})"
         what = (
             f"half of the objects are smaller than {half:.0f} pixels in an image of at most {shortest} × {longest}, "
-            f"where {wanted}{tokens}, are seen well: --set data.shortest={suggested[0]} --set "
-            f"data.longest={suggested[1]} would do"
-        ).replace(f"{wanted}, are", f"{wanted} are")
-        if (stored := max(max(size) for size in train.sizes)) < suggested[1]:
+            f"and {wanted}{tokens} are seen well: --set data.shortest={suggested[0]} --set data.longest={suggested[1]}"
+        )
+        what += " would do" if recipe.data.enlarge or suggested[1] <= stored else " --set data.enlarge=true would do"
+        if stored < suggested[1]:
             what += f"; no photograph has more than {stored} pixels a side, so that larger ones would help more"
         advice.append(group("advice", what, data.address, [], int((sides < wanted).sum())))
     if token is not None and (small := too_small(train, seen, token)):

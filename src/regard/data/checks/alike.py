@@ -32,6 +32,8 @@ class Found:
     """Images with the same pixels, in several classes."""
     leave_out: dict[str, str]
     """The name of each image that is better left out, and why."""
+    doubled: dict[str, str]
+    """Likewise of those that may stay: they only count more than once."""
 
 
 def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
@@ -60,10 +62,11 @@ def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
 
     issues: list[Issue] = []
     leave_out: dict[str, str] = {}
+    doubled: dict[str, str] = {}
     way_on = f"`regard data check {data.address} --leave-out FILE` lists them, and --set data.leave_out=FILE leaves"
     if between:
         for pair in between.values():
-            leave_out[name(pair.first)] = f"held out, and nearly the same as {name(pair.second)}, which is trained on"
+            leave_out[name(pair.first)] = "held out, and nearly the same as one that is trained on"
         few = first_few([f"{name(pair.first)} is {name(pair.second)}" for pair in between.values()])
         what = (
             f"{len(between)} of {len(data.val)} held-out images are nearly the same as images that are trained on, so "
@@ -75,20 +78,24 @@ def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
         if pairs:
             few = first_few([f"{name(pair.first)} is {name(pair.second)}" for pair in pairs])
             what = f"{len(pairs)} images in {part} are nearly the same as another there: {few}"
-            if part == "train":
-                what += "; a split that is drawn again may separate them" if not data.has_val else ""
+            what += (
+                f", and count more than once; `regard data check {data.address} --leave-out FILE` lists them behind a #"
+            )
+            doubled |= {name(pair.first): f"nearly the same as another in {part}" for pair in pairs}
             issues.append(group("warning", what, data.address, [name(pair.first) for pair in pairs]))
     if placeholders:
         assert isinstance(data, ImageClasses)
         for same in placeholders:
-            leave_out |= {name(place): "the same pixels are in several classes" for place in same}
+            leave_out |= {name(place): "the same pixels in several classes" for place in same}
         names = [name(place) for same in placeholders for place in same]
         what = (
             f"{len(names)} images are placeholders, or have a wrong label: the same pixels are in several classes: "
             f"{first_few(names)}; {way_on} them out"
         )
         issues.append(group("warning", what, data.address, names))
-    return Found(tuple(issues), tuple(between.values()), tuple(within.values()), tuple(placeholders), leave_out)
+    return Found(
+        tuple(issues), tuple(between.values()), tuple(within.values()), tuple(placeholders), leave_out, doubled
+    )
 
 
 def _placeholders(images: ImageClasses, seen: Seen) -> list[tuple[Place, ...]]:

@@ -77,6 +77,8 @@ class FolderImages(ImageSource):
         return digest_of_file(self.paths[index])
 
     def only(self, indices: Sequence[int]) -> "FolderImages":
+        if len(indices) == len(self):
+            return self
         return FolderImages(
             tuple(self.paths[index] for index in indices),
             tuple(self.labels[index] for index in indices),
@@ -326,7 +328,10 @@ def _require_images(train: _Scan, class_names: tuple[str, ...], address: str) ->
     filled = set(train.labels)
     empty = [name for label, name in enumerate(class_names) if label not in filled]
     if empty:
-        raise RegardError(f"{address}: a class without images that can be read: {', '.join(empty)}")
+        raise RegardError(
+            f"{address}: a class without images that can be read: {', '.join(empty)}; put some there, or take the "
+            "folder away"
+        )
 
 
 def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path) -> _Scan:

@@ -48,18 +48,21 @@ class LeaveOut:
         return f"{len(unknown)} lines of {self.file} name no image of the data: {first_few(unknown)}"
 
 
-def write_leave_out(file: Path, why: Mapping[str, str], root: Path | None) -> None:
-    """Writes a list of names, those below `root` from there on, below the reasons for them. RegardError."""
-    lines = ["# Images to leave out, a name a line: --set data.leave_out=FILE. Take out of it what is right."]
-    for reason in sorted(set(why.values())):
-        names = [Path(name) for name, own in why.items() if own == reason]
-        inside = [root is not None and name.is_relative_to(root) for name in names]
-        lines += ["", f"# {printable(reason)}"]
-        lines += [
-            name.relative_to(root or "").as_posix() if below else str(name)
-            for name, below in zip(names, inside, strict=True)
-        ]
+def write_leave_out(file: Path, why: Mapping[str, str], root: Path | None, doubled: Mapping[str, str]) -> None:
+    """Writes a list of names, those below `root` from there on, below the reasons for them. RegardError.
+
+    doubled: those that stand behind a #, so that they stay.
+    """
+    lines = ["# Images to leave out, a name a line: --set data.leave_out=FILE. A line that begins with # is none."]
+    for names, mark in ((why, ""), (doubled, "# ")):
+        for reason in sorted(set(names.values())):
+            lines += ["", f"# {reason}:"]
+            lines += [mark + _from(root, name) for name, own in names.items() if own == reason]
     if not file.parent.is_dir():
         raise RegardError(f"{file}: cannot be written: {file.parent} is not a folder")
     text = "".join(f"{printable(line)}\n" for line in lines)
     write_whole(file, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _from(root: Path | None, name: str) -> str:
+    return Path(name).relative_to(root).as_posix() if root is not None and Path(name).is_relative_to(root) else name
