@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +203,8 @@ def examine(
     def look(data: "ImageClasses | DetectionData") -> Callable[[str, int, Any], None]:
         opened.append(data)
         total = len(data.train) + (0 if data.val is data.train else len(data.val))
-        seen.told = None if told is None else lambda count: told(count, total)
+        if told is not None:
+            seen.told = partial(_told, told, total)
         return seen.see
 
     if isinstance(options, DetectionDataSection):
@@ -247,6 +249,10 @@ def examine(
         issues = [issue for issue in issues if "another class" not in issue.what]
     issues = sorted([*issues, *alike.issues], key=lambda issue: issue.severity == "warning")
     return Examination(address, issues, summary, suspects, data, _seen_by(data, recipe, settings), alike)
+
+
+def _told(told: Callable[[int, int], object], total: int, count: int) -> None:
+    told(count, total)
 
 
 def _seen_by(data: "ImageClasses | DetectionData", recipe: str | None, settings: Sequence[str]) -> "dict[str, Facts]":

@@ -57,7 +57,7 @@ def check(
         write_page(found, out)
         say(f"page: {out}", err=as_json)
     elif out is not None and found.suspects:
-        write_suspects(found.suspects, out)
+        write_suspects(found.suspects, out, err=as_json)
     if leave_out is not None:
         count = write_list(found, leave_out)
         say(f"{count} images to leave out: {leave_out}; train with --set data.leave_out={leave_out}", err=as_json)

@@ -87,7 +87,7 @@ _OFFERED = {
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.cache": "no_room prepared_once",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
-    "images.leave_out": "LeaveOut write_leave_out",
+    "images.leave_out": "LeaveOut classes_in write_leave_out",
     "images.near_doubles": "look_of near_doubles",
     "images.names": "normal told_alike",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",

@@ -13,6 +13,7 @@ from regard.data import (
     ImageClasses,
     ImageSource,
     Issue,
+    classes_in,
     enlarged,
     group,
     queries_for,
@@ -115,9 +116,7 @@ def first_words(task: Task, issues: Sequence[Issue]) -> tuple[str, ...]:
 
 
 def _of_classes(data: ImageClasses, recipe: ClassificationRecipe) -> Facts:
-    counts: Counter[int] = Counter()
-    for label in data.train.labels:
-        counts.update(label if isinstance(label, tuple) else (label,))  # of several labels, each counts
+    counts = Counter(classes_in(data.train.labels))  # of several labels, each counts
     of_class = {name: counts[label] for label, name in enumerate(data.class_names)}
     size = recipe.model.config(num_classes=1).img_size
     advice: list[Issue] = []

@@ -2,7 +2,9 @@
 
 Perceptual hashes (phash of the library ImageHash) give candidates. A pair of these is named where the fine detail of
 both is the same: the correlation of thumbnails without what is smooth in them, after one of them has taken the other's
-grey values by rank, which undoes any change of brightness, also one that made parts all white.
+grey values by rank, which undoes any change of brightness, also one that made parts all white. In a set whose images
+are all alike, such as written digits, a pair must stand out, too: to a correlation of 1 it misses several times less
+than the next image that is like one of them.
 `benchmarks/near_doubles.py` measures what this finds, and what it names wrongly.
 """
 
@@ -19,6 +21,8 @@ SMOOTH = 2.0  # standard deviation in pixels of a thumbnail; coarser structure i
 CANDIDATE = 18  # of a hash's 64 bits differ, at most: unrelated photographs differ in 32
 MAYBE = 0.4  # least correlation before brightness is matched
 ALIKE = 0.9  # least correlation of near-doubles
+GAP = 2.5  # times what is missing to a correlation of 1 that is missing for the next image, at least
+FLOOR = 0.004  # of what is missing: less is chance
 LEAST_SIDE = 24  # pixels; smaller images have no detail that could tell them apart
 LEAST_DETAIL = 1.0  # grey values, of a thumbnail without what is smooth in it: a plain area is like any other
 MOST = 20_000  # images that are compared; of more, so many, evenly spaced
@@ -59,7 +63,7 @@ def near_doubles(looks: Sequence[Look]) -> list[tuple[int, int]]:
     thumbnails = np.stack([looks[index].thumbnail for index in kept]).astype(np.float32)
     detail, strength = _detail(thumbnails)
     bits = np.stack([looks[index].bits for index in kept])
-    found: set[tuple[int, int]] = set()
+    pairs, missing = [np.zeros((2, 0), dtype=np.int64)], [np.zeros(0, dtype=np.float32)]
     for turn, (first, second) in _candidates(bits):
         has_detail = (strength[first] >= LEAST_DETAIL) & (strength[second] >= LEAST_DETAIL)
         first, second = first[has_detail], second[has_detail]
@@ -67,9 +71,32 @@ def near_doubles(looks: Sequence[Look]) -> list[tuple[int, int]]:
             a, b = first[start : start + 4096], second[start : start + 4096]
             close = np.einsum("nhw,nhw->n", detail[a], _turned(detail[b], turn)) >= MAYBE
             a, b = a[close], b[close]
-            alike = _alike(thumbnails[a], _turned(thumbnails[b], turn)) >= ALIKE
-            found.update(zip(kept[a[alike]].tolist(), kept[b[alike]].tolist(), strict=True))
-    return sorted(found)
+            lacks = 1 - _alike(thumbnails[a], _turned(thumbnails[b], turn))
+            near = lacks <= GAP * (1 - ALIKE)
+            pairs.append(np.stack([a[near], b[near]]))
+            missing.append(lacks[near])
+    all_pairs, all_missing = np.concatenate(pairs, axis=1), np.concatenate(missing)
+    if not len(all_missing):
+        return []
+    order = np.lexsort((all_missing, *all_pairs))
+    # A pair whose images are like each other in several turns counts once, by the turn in which least is missing.
+    _, once = np.unique(all_pairs[:, order], axis=1, return_index=True)
+    first, second = kept[_standing_out(all_pairs[:, order[once]], all_missing[order[once]], len(kept))]
+    return sorted(zip(first.tolist(), second.tolist(), strict=True))
+
+
+def _standing_out(
+    pairs: Int64[np.ndarray, "2 pairs"], missing: Float32[np.ndarray, " pairs"], count: int
+) -> Int64[np.ndarray, "2 chosen"]:
+    """The pairs that miss at most 1 - ALIKE, and for both of whose images the next one misses GAP times as much."""
+    images, both = pairs.reshape(-1), np.tile(missing, 2)
+    order = np.lexsort((both, images))
+    images, sorted_missing = images[order], np.maximum(both[order], FLOOR)
+    following = np.append(np.where(images[1:] == images[:-1], sorted_missing[1:], np.inf), np.inf)[: len(images)]
+    ends = (sorted_missing <= 1 - ALIKE) & (following >= GAP * sorted_missing)
+    most = np.zeros(count, dtype=np.float32)  # that a near-double of each image misses
+    np.maximum.at(most, images[ends], sorted_missing[ends])
+    return pairs[:, np.maximum(missing, FLOOR) <= most[pairs].min(axis=0)]
 
 
 def _turns(images: np.ndarray) -> list[np.ndarray]:
