@@ -52,9 +52,6 @@ class Session:
         self.recipe = recipe = task.recipe  # with the names of the weights, where it said `auto`
         _require_workers(recipe.data.num_workers)
         issues = _require_sound(task, self.bar)
-        if bar is None and not resume:  # a comparison trains many times on the same data
-            for line in first_words(task, issues):
-                self.bar.tell(line)
         order = task.order(rank=self.rank, world_size=self.world_size)
         self.steps_per_epoch = order.steps_per_epoch
         self.half = options.precision == "bf16" or (options.precision == "auto" and has_bf16(accelerator.device))
@@ -75,6 +72,9 @@ class Session:
         if options.find_nonfinite:
             watch_finite(self.plain_model)
         self.progress = Progress() if found is None else self.state.load(found)
+        if bar is None and not resume:  # a comparison trains many times on the same data
+            for line in first_words(task, issues):
+                self.bar.tell(line)
         order.start_step = self.progress.step
         self._started = time.monotonic() - self.progress.seconds
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
