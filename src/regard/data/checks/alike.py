@@ -46,7 +46,7 @@ def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
     def name(place: Place) -> str:
         return (data.train if place[0] == "train" else data.val).name(place[1])
 
-    known = set() if isinstance(data, ImageClasses) else set(shared_files(data.train, data.val))
+    known = set(shared_files(data.train, data.val)) if isinstance(data, DetectionData) else set()
     digests = dict(zip(seen.places, seen.digests, strict=True))
     placeholders = _placeholders(data, seen) if isinstance(data, ImageClasses) else []
     in_a_placeholder = {place for same in placeholders for place in same}
@@ -61,25 +61,30 @@ def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
         (within if first[0] == second[0] else between).setdefault(second, Alike(second, first))
 
     issues: list[Issue] = []
-    leave_out: dict[str, str] = {}
+    trained_on = {digest for place, digest in digests.items() if place[0] == "train"}
+    twice = [name(place) for place, digest in digests.items() if place[0] == "val" and digest in trained_on]
+    leave_out = dict.fromkeys(
+        (*twice, *(held for held, _ in known)), "held out, and the same as one that is trained on"
+    )
     doubled: dict[str, str] = {}
-    way_on = f"`regard data check {data.address} --leave-out FILE` lists them, and --set data.leave_out=FILE leaves"
+    lists = f"`regard data check {data.address} --leave-out FILE` lists them"
+    way_on = f"{lists}, and --set data.leave_out=FILE leaves them out"
     if between:
         for pair in between.values():
-            leave_out[name(pair.first)] = "held out, and nearly the same as one that is trained on"
+            leave_out.setdefault(name(pair.first), "held out, and nearly the same as one that is trained on")
         few = first_few([f"{name(pair.first)} is {name(pair.second)}" for pair in between.values()])
         what = (
             f"{len(between)} of {len(data.val)} held-out images are nearly the same as images that are trained on, so "
-            f"that figures flatter: {few}; {way_on} them out"
+            f"that figures flatter: {few}; {way_on}"
         )
         issues.append(group("warning", what, data.address, [name(place) for place in between]))
     for part in ("train", "val"):
         pairs = [pair for place, pair in within.items() if place[0] == part]
         if pairs:
             few = first_few([f"{name(pair.first)} is {name(pair.second)}" for pair in pairs])
-            what = f"{len(pairs)} images in {part} are nearly the same as another there: {few}"
-            what += (
-                f", and count more than once; `regard data check {data.address} --leave-out FILE` lists them behind a #"
+            what = (
+                f"{len(pairs)} images in {part} are nearly the same as another there, and count more than once: {few}; "
+                f"{lists} behind a #"
             )
             doubled |= {name(pair.first): f"nearly the same as another in {part}" for pair in pairs}
             issues.append(group("warning", what, data.address, [name(pair.first) for pair in pairs]))
@@ -90,7 +95,7 @@ def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
         names = [name(place) for same in placeholders for place in same]
         what = (
             f"{len(names)} images are placeholders, or have a wrong label: the same pixels are in several classes: "
-            f"{first_few(names)}; {way_on} them out"
+            f"{first_few(names)}; {way_on}"
         )
         issues.append(group("warning", what, data.address, names))
     return Found(

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from regard.errors import first_few
@@ -11,6 +11,7 @@ from regard.errors import first_few
 Severity = Literal["error", "warning", "advice"]
 # Each `--set KEY=VALUE`, each data.KEY=VALUE, and each command in `backticks` that a sentence names.
 _WAYS_ON = re.compile(r"(?:--set )?\b(?:data|train|model)\.\w+=[^\s;,)]*[^\s;,.)]|`regard [^`]+`")
+LEAVE_OUT = "`regard data check --leave-out FILE` lists them, and --set data.leave_out=FILE leaves them out"
 
 
 @dataclass(frozen=True)
@@ -94,4 +95,5 @@ def shared_images(
     switch = "; data.strict=false lets it pass" if strict else "; data.strict=true makes this an error"
     is_error = strict if has_val else same_files
     what = f"{len(pairs)} of {num_val} held-out images are trained on too: {few}{switch if has_val else ''}"
-    return [group("error" if is_error else "warning", what, where, [held_out for held_out, _ in pairs])]
+    issue = group("error" if is_error else "warning", what, where, [held_out for held_out, _ in pairs])
+    return [replace(issue, way_on=LEAVE_OUT)]
