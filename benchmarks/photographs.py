@@ -60,8 +60,7 @@ WAYS: dict[str, Way] = {
     "detr-small": Way(
         "`detr-small`",
         "detr-small",
-        ("augment.colour=0.3", "data.shortest=288", "data.longest=384", "train.weight_decay=0.05"),
-        {"bccd": ("augment.flip_vertical=true",)},  # images of a microscope
+        ("augment.colour=0.3", "data.shortest=288", "data.longest=384"),
     ),
     "detr-small-pretrained": Way("`detr-small-pretrained`", "detr-small-pretrained", ("augment.colour=0.3",)),
     "finetune-photos": Way("`finetune-photos`", "finetune-photos", stores_features=True),

@@ -1,5 +1,6 @@
 """What `import regard` offers: models by name, what is done with a trained one, its evaluation, and training."""
 
+from regard.api.chosen import choose_recipe
 from regard.api.evaluation import evaluate, evaluate_knn
 from regard.api.image_features import Features, features
 from regard.api.models import create_model, transform_for
@@ -21,6 +22,7 @@ from regard.weights.load import load_weights
 __all__ = [
     "Explanation",
     "Features",
+    "choose_recipe",
     "compare_mixers",
     "convert",
     "create_model",

@@ -13,7 +13,7 @@ from regard.cli.boxes import predict_boxes, show_detection_evaluation, word_or_n
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
-from regard.cli.train import Device, Settings
+from regard.cli.train import Device, Settings, named
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def predict(
     if max_megapixels is not None:
         predictor.max_megapixels = max_megapixels
     if isinstance(predictor, Detector):
-        ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
+        ids = DataIds.of_data(named(data)) if data else DataIds.of_annotations(annotations) if annotations else None
         paths = _image_files(files)
         options = {"threshold": word_or_number(threshold), "nms": word_or_number(nms or "auto")}
         options["max_detections"] = max_detections

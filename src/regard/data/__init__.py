@@ -1,6 +1,7 @@
 """Data: what is behind a data address, and how it becomes batches. It knows no recipe, task or model.
 
     addresses.py          "digits", "folder:PATH", "coco:PATH", ...: an address, and the sort of data behind it
+    bare_paths.py         a path without a kind -> the address of what it holds
     open.py               an address -> opened data: training and validation split, each a source of numbered samples
     images/  boxes/  text/    how each kind of file is read, and how samples become batches
     memory.py             how much of it may be taken
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from regard.data.addresses import *
+    from regard.data.bare_paths import *
     from regard.data.boxes.batches import *
     from regard.data.boxes.cache import *
     from regard.data.boxes.coco_layout import Annotations as Annotations
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 # File -> the names that `regard.data` offers from it.
 _OFFERED = {
     "addresses": "Address KINDS SORTS parse_address parse_address_of",
+    "bare_paths": "HOLDS address_of",
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
     "boxes.cache": "PreparedDetectionSource ResizedDetectionSource cached no_room_for prepared_areas",
     "boxes.coco_layout": "Annotations",
