@@ -99,6 +99,7 @@ def _evaluated(
         root=None if options.root is None else Path(options.root),
         decoding=_decoding(predictor, options),
         for_evaluation=_is_pretrained(run) or address != options.address,
+        leave_out=getattr(options, "leave_out", None) if address == options.address else None,
     )
     source = images.val if own is None else held_out_images(own, images)
     return predictor.evaluate(
@@ -140,6 +141,7 @@ def evaluate_knn(
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
         decoding=preprocessing.decoding,
+        leave_out=getattr(options, "leave_out", None) if data in (None, options.address) else None,
     )
     store = FeatureStore()
     known, labels, _ = features_of(model, images.train, preprocessing, on_bad_image=options.on_bad_image, store=store)
@@ -182,6 +184,7 @@ def _evaluate_boxes(
         on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
         annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
         decoding=_decoding(detector, options),
+        leave_out=None if own is None else own.leave_out,
     )
     repairs = found.repairs
     for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from regard.data.boxes.transforms import *
     from regard.data.boxes.views import *
     from regard.data.check import *
+    from regard.data.checks.alike import *
     from regard.data.checks.boxes import *
     from regard.data.checks.images import *
     from regard.data.checks.issue import *
+    from regard.data.checks.seen import *
     from regard.data.checks.small_objects import *
     from regard.data.checks.suspect_images import *
     from regard.data.checks.texts import *
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
     from regard.data.images.batches import *
     from regard.data.images.cache import *
     from regard.data.images.files import *
+    from regard.data.images.leave_out import *
     from regard.data.images.names import *
+    from regard.data.images.near_doubles import look_of as look_of
+    from regard.data.images.near_doubles import near_doubles as near_doubles
     from regard.data.images.pixels import *
     from regard.data.images.sources import *
     from regard.data.images.transforms import *
@@ -72,10 +77,12 @@ _OFFERED = {
     ),
     "boxes.views": "Views Window",
     "check": "check_data check_detection check_images check_pairs check_text",
+    "checks.alike": "Alike Found check_alike",
     "checks.boxes": "DetectionSummary check_opened_detection queries_for",
     "checks.images": "Summary check_image_files check_opened_images",
-    "checks.issue": "Issue",
-    "checks.small_objects": "too_small",
+    "checks.issue": "Issue group",
+    "checks.seen": "Seen",
+    "checks.small_objects": "enlarged sides_of too_small",
     "checks.suspect_images": "Suspect",
     "checks.texts": "PairSummary TextSummary",
     "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
@@ -83,12 +90,14 @@ _OFFERED = {
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.cache": "no_room prepared_once",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
+    "images.leave_out": "LeaveOut classes_in write_leave_out",
+    "images.near_doubles": "look_of near_doubles",
     "images.names": "normal told_alike",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",
-    "open": "default_root open_detection open_images open_pairs open_text",
+    "open": "default_root open_detection open_images open_pairs open_text place_of",
     "order": "TrainingOrder seed_for",
     "text.batches": (
         "PairBatch TrainingWindows WindowBatch evaluation_pairs num_windows pair_batch training_pairs training_windows"

@@ -109,6 +109,9 @@ class ImageDataSection(DataSection):
     """Standard deviation of each channel, likewise."""
     strict: bool = False
     """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
+    leave_out: str | None = Field(default=None, exclude_if=operator.not_)
+    """A file with the names of images, one a line, that are taken out of both parts after these are drawn; `regard data
+    check --leave-out FILE` writes one."""
     max_megapixels: Annotated[float, Interval(gt=0, le=1e6)] = 64.0
     """An image with more pixels is not decoded: it counts as one that cannot be read."""
     selection: Annotated[float, Interval(ge=0, le=0.5)] = Field(default=0.0, exclude_if=operator.not_)

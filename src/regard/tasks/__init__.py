@@ -10,6 +10,7 @@ The files, in the order in which a run meets them:
     predictor.py          the base of all predictors: device, `from_metadata`, one input or many
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
+    facts.py              what opened data are like, and which settings suit them, without decoding an image
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
@@ -30,6 +31,7 @@ from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
+from regard.tasks.facts import Facts, first_words, quick_facts
 from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
@@ -61,6 +63,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
+    "Facts",
     "GroupFigures",
     "NextTokenTask",
     "PairEvaluation",
@@ -76,9 +79,11 @@ __all__ = [
     "annotations_of",
     "create_task",
     "features_of",
+    "first_words",
     "nearest_neighbours",
     "preprocessing_of",
     "pretrained_predictor",
+    "quick_facts",
     "splits_of",
 ]
 

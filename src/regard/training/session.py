@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
 
-from regard.data import fingerprint, seed_for
+from regard.data import Issue, fingerprint, seed_for
 from regard.errors import RegardError, first_few, first_of
 from regard.files import remove_leftovers, write_json
 from regard.mixers import redraw_features
 from regard.recipes import Recipe
-from regard.tasks import Task, create_task
+from regard.tasks import Task, create_task, first_words
 from regard.training.agreement import on_main
 from regard.training.budget import Budget, learning_rate, leaves_time_to_train
 from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
@@ -50,7 +51,7 @@ class Session:
         task.progress = self.bar
         self.recipe = recipe = task.recipe  # with the names of the weights, where it said `auto`
         _require_workers(recipe.data.num_workers)
-        _require_sound(task, self.bar)
+        issues = _require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)
         self.steps_per_epoch = order.steps_per_epoch
         self.half = options.precision == "bf16" or (options.precision == "auto" and has_bf16(accelerator.device))
@@ -71,6 +72,9 @@ class Session:
         if options.find_nonfinite:
             watch_finite(self.plain_model)
         self.progress = Progress() if found is None else self.state.load(found)
+        if bar is None and not resume:  # a comparison trains many times on the same data
+            for line in first_words(task, issues):
+                self.bar.tell(line)
         order.start_step = self.progress.step
         self._started = time.monotonic() - self.progress.seconds
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
@@ -338,7 +342,7 @@ def _require_workers(number: int) -> None:
         )
 
 
-def _require_sound(task: Task, bar: Bar) -> None:
+def _require_sound(task: Task, bar: Bar) -> Sequence[Issue]:
     """RegardError for data that would spoil the training; warnings are shown."""
     issues = task.check()
     errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
@@ -346,6 +350,7 @@ def _require_sound(task: Task, bar: Bar) -> None:
         raise RegardError(first_of(errors, "more: see `regard data check`"))
     for issue in issues:
         bar.tell(f"warning: {issue.where}: {issue.what}")
+    return issues
 
 
 def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:

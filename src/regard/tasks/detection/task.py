@@ -75,14 +75,12 @@ class DetectionTask:
             on_bad_annotation=options.on_bad_annotation,
             annotations=annotations_of(options),
             max_megapixels=options.max_megapixels,
+            leave_out=options.leave_out,
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         self.train, self.val = splits_of(self.data, options)
         grey = wanted.in_chans == 1
-        shortest, longest = options.shortest, options.longest
-        if not options.enlarge:
-            shortest = min(shortest, max(min(size) for size in self.train.sizes))
-            longest = min(longest, max(max(size) for size in self.train.sizes))
+        shortest, longest = sides_of_images(options, self.train)
         self.preprocessing = DetectionPreprocessing(
             shortest=shortest,
             longest=longest,
@@ -343,6 +341,14 @@ def annotations_of(options: DetectionDataSection) -> Annotations:
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     stated = (getattr(options, name) for name in names)
     return Annotations(*(None if value is None else expanded(value) for value in stated))
+
+
+def sides_of_images(options: DetectionDataSection, train: DetectionSource) -> tuple[int, int]:
+    """(shortest, longest) as a recipe says, or without `enlarge` those of the training images where these are less."""
+    if options.enlarge or not len(train):
+        return options.shortest, options.longest
+    shortest, longest = max(min(size) for size in train.sizes), max(max(size) for size in train.sizes)
+    return min(options.shortest, shortest), min(options.longest, longest)
 
 
 def splits_of(data: DetectionData, options: DetectionDataSection) -> tuple[DetectionSource, DetectionSource]:
