@@ -72,6 +72,7 @@ SUBFLOORS = {
         ("features", "predictor", "task", "text_metrics"),
         ("image_predictor",),
         ("classification", "detection", "next_token", "seq2seq"),
+        ("labelling", "video"),
         ("pretrained",),
     ],
 }

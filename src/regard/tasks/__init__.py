@@ -12,6 +12,8 @@ The files, in the order in which a run meets them:
     text_metrics.py       bits per byte and perplexity
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
+    labelling/            predictions as annotations, to be corrected and trained on
+    video.py              predictions on the frames of a video
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
@@ -27,6 +29,7 @@ from regard.tasks.classification.task import ClassificationTask
 from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
+from regard.tasks.detection.operating_points import OperatingPoint, operating_points
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
@@ -63,6 +66,7 @@ __all__ = [
     "Evaluation",
     "GroupFigures",
     "NextTokenTask",
+    "OperatingPoint",
     "PairEvaluation",
     "PrecisionRecall",
     "Prediction",
@@ -77,6 +81,7 @@ __all__ = [
     "create_task",
     "features_of",
     "nearest_neighbours",
+    "operating_points",
     "preprocessing_of",
     "pretrained_predictor",
     "splits_of",
