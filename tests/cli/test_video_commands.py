@@ -44,6 +44,15 @@ def test_lines_of_text_without_anything_asked_for(regard, run, film):
     assert second.startswith("5 (0.25 s): ")
 
 
+def test_of_several_videos_those_that_can_be_read_are_done(regard, run, film, tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("none")
+    told = regard("predict", run, text, film, film, "--stride", 9, "-o", tmp_path / "out")
+    assert told.status == 1
+    assert told.err.startswith(f"error: {text}: is no video that can be read")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["film-2.mp4", "film-3.mp4"]
+
+
 def test_errors_are_a_line_each(regard, run, images, film, tmp_path):
     regard("predict", run, film, "--stride", 0).fails("stride is 0; it must be at least 1")
     regard("predict", run, images[0], "--stride", 2).fails("--stride is for videos", "camera:0")

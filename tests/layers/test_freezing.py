@@ -34,7 +34,7 @@ def test_a_frozen_module_stays_in_evaluation_mode_and_so_does_its_copy():
 
 
 def test_blocks_of_a_vit_are_frozen_from_the_input_side():
-    model = regard.create_model("vit_tiny", img_size=32, depth=4, num_classes=3)
+    model = regard.create_model("vit_mini_patch4_32", depth=4, num_classes=3)
     model.freeze_first(2)
     assert learning(model) == {"blocks.2", "blocks.3", "norm.weight", "norm.bias", "head.weight", "head.bias"}
     with pytest.raises(RegardError, match=r"model\.freeze is 5; it can be 1 to 4 blocks of this ViT"):

@@ -20,6 +20,7 @@ from regard.errors import RegardError
 from regard.models import DETROutput
 from regard.tasks import Classifier, Detector, Prediction
 from regard.tasks.labelling.folder import names_in_folder
+from regard.tasks.labelling.formats import Classes, Labelled, csv_text
 from regard.tasks.labelling.uncertainty import uncertainty
 
 with warnings.catch_warnings():
@@ -102,16 +103,18 @@ def test_what_is_written_is_opened_by_its_address(form, copy, photos, tmp_path):
         for name, corners in FOUND:
             assert_close(torch.tensor(dict(boxes)[name]), torch.tensor(corners), atol=0.01, rtol=0)
     image = next(out.glob("*mages/b.png"))
-    assert image.is_symlink() is not copy
+    assert image.samefile(photos / "b.png") is not copy
     assert image.read_bytes() == (photos / "b.png").read_bytes()
+    assert not image.is_symlink()  # supervision refuses links that lead out of the folder
 
 
-def test_links_lead_to_the_images_when_both_folders_are_moved_together(photos, tmp_path):
+def test_images_on_another_disk_are_copied(photos, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
     regard.label(detector(), photos, tmp_path / "out", format="yolo")
-    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
-    tmp_path.rename(moved)
-    assert not (moved / "out/images/b.png").readlink().is_absolute()
-    assert (moved / "out/images/b.png").is_file()
+    assert (tmp_path / "out/images/b.png").read_bytes() == (photos / "b.png").read_bytes()
 
 
 def test_pycocotools_and_supervision_read_coco(photos, tmp_path):
@@ -173,6 +176,16 @@ def test_csv_has_a_row_for_each_box_and_for_each_classified_image(photos, tmp_pa
     assert (tmp_path / "classes" / rows[1]["file"]).is_file()
 
 
+def test_several_classes_of_an_image_stand_in_one_cell():
+    found = Prediction("a", ("x", "y", "z"), (0.9, 0.45, 0.1), (0.5, 0.4, 0.5))
+    none = Prediction("b", ("x",), (0.3,), (0.5,))
+    images = [Labelled("a.png", 1, found), Labelled("b.png", 2, none)]
+    classes = Classes(("x",), (0,), (0,))
+    assert csv_text(images, classes, "images") == ("file,label,score\nimages/a.png,x;y,0.9000;0.4500\nimages/b.png,,\n")
+    with pytest.raises(RegardError, match="'x;y' holds ';', which stands between labels"):
+        csv_text([Labelled("a.png", 1, Prediction("a", ("x;y",), (1.0,)))], classes, "images")
+
+
 def test_ids_are_those_of_the_data(photos, tmp_path):
     own = {
         "images": [{"id": 70 + n, "file_name": str(f.relative_to(photos))} for n, f in enumerate(photos.rglob("*.*"))],
@@ -214,6 +227,8 @@ def test_the_least_certain_images_come_first(photos, tmp_path):
 
 def test_uncertainty():
     assert uncertainty(Prediction("a", ("x", "y"), (0.7, 0.3))) == pytest.approx(0.3)
+    several = Prediction("a", ("x", "y", "z"), (0.9, 0.45, 0.1), (0.5, 0.4, 0.5))
+    assert uncertainty(several) == pytest.approx(0.95)
     every = detector().predict(Image.new("RGB", (200, 100)), threshold=0.0)
     assert uncertainty(every, (0.5, 0.5)) == pytest.approx(0.9, abs=1e-3)
     assert uncertainty(every, (0.05, 0.95)) == pytest.approx(0.95, abs=1e-2)  # a bee at .9, and ants at .05
@@ -251,10 +266,10 @@ def test_nothing_is_overwritten_and_nothing_half_written(photos, tmp_path, monke
 def test_what_a_run_cannot_give_is_an_error(photos, tmp_path):
     with pytest.raises(RegardError, match="csv holds; yolo is for runs that find boxes"):
         regard.label(classifier(), photos, tmp_path / "out", format="yolo")
-    with pytest.raises(RegardError, match="unknown format of annotations 'cocoa'; did you mean 'coco'"):
-        regard.label(detector(), photos, tmp_path / "out", format="cocoa")
-    with pytest.raises(RegardError, match="unknown order of images 'size'"):
-        regard.label(detector(), photos, tmp_path / "out", sort="size")
+    with pytest.raises(RegardError, match="ids are for runs that find boxes"):
+        regard.label(classifier(), photos, tmp_path / "out", format="csv", data="coco:there")
+    with pytest.raises(RegardError, match="choose one of data and annotations"):
+        regard.label(detector(), photos, tmp_path / "out", data="coco:there", annotations="a.json")
 
 
 def test_names_are_safe_and_differ_in_their_stems():

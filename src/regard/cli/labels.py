@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def predict_labels(
-    predictor: "Predictor", files: list[Path], options: Mapping[str, Any], out: Path | None, form: str, *, as_json: bool
+    predictor: "Predictor", files: list[Path], options: Mapping[str, Any], out: Path | None, form: Any, *, as_json: bool
 ) -> None:
     """Writes the annotations, and says what they are trained on by. options: as of `regard.label`."""
     from regard.api import label

@@ -63,7 +63,7 @@ def evaluate(
         str,
         typer.Option(
             metavar="SCORE|auto",
-            help="Lowest score of a detection in the confusion matrix, and for precision and recall; auto: as reported.",
+            help="Lowest score of a detection in the confusion matrix, precision and recall; auto: as reported.",
         ),
     ] = "auto",
     out: OutFolder = None,
@@ -156,7 +156,8 @@ def predict(
         ),
     ] = None,
     copy: Annotated[
-        bool, typer.Option("--copy", help="With --as: copy the images into OUT, not links to them.")
+        bool,
+        typer.Option("--copy", help="With --as: copy the images into OUT; hard links otherwise, which take no room."),
     ] = False,
     sort: Annotated[
         str, typer.Option(metavar="name|uncertain", help="uncertain: first the images that the model is least sure of.")

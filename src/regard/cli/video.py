@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from regard.cli.terminal import say
 from regard.errors import RegardError
 
@@ -25,25 +27,43 @@ def predict_videos(
     *,
     as_json: bool,
 ) -> None:
-    """One video after another. `out` is a folder for NAME.mp4, or an .mp4 file. options: of `regard.predict_video`."""
+    """One video after another; those that cannot be read are named, and the others are done all the same.
+
+    `out` is a folder for NAME.mp4, or an .mp4 file. options: of `regard.predict_video`.
+    """
+    bad = False
+    for source, place in zip(sources, _places(sources, out), strict=True):
+        try:
+            _predict_video(predictor, source, options, place, top, as_json=as_json)
+        except RegardError as error:
+            if len(sources) == 1:
+                raise
+            say(f"error: {error}", err=True)
+            bad = True
+    if bad:
+        raise typer.Exit(1)
+
+
+def _predict_video(
+    predictor: "Predictor", source: str, options: Mapping[str, Any], place: Path | None, top: int, *, as_json: bool
+) -> None:
     from regard.api import predict_video
 
-    for source, place in zip(sources, _places(sources, out), strict=True):
-        count = 0
-        with _until_interrupted(source) as interrupted:
-            frames: Any = predict_video(predictor, source, out=place, **options)
-            for frame in frames:
-                count += 1
-                row = _row(frame, top)
-                if as_json:
-                    say(json.dumps({"file": source, **row}))
-                elif place is None:
-                    say(f"{frame.index} ({frame.time:.2f} s): {_words(row) or 'nothing'}")
-                if interrupted():
-                    break
-            frames.close()
-        if place is not None:
-            say(f"{source}: {count} frame{'s' * (count != 1)}: {place}", err=as_json)
+    count = 0
+    with _until_interrupted(source) as interrupted:
+        frames: Any = predict_video(predictor, source, out=place, **options)
+        for frame in frames:
+            count += 1
+            row = _row(frame, top)
+            if as_json:
+                say(json.dumps({"file": source, **row}))
+            elif place is None:
+                say(f"{frame.index} ({frame.time:.2f} s): {_words(row) or 'nothing'}")
+            if interrupted():
+                break
+        frames.close()
+    if place is not None:
+        say(f"{source}: {count} frame{'s' * (count != 1)}: {place}", err=as_json)
 
 
 def _row(frame: "VideoFrame", top: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def read_video(source: str | Path, *, stride: int = 1) -> Iterator[Frame]:
 def _frames(container: "av.container.InputContainer", name: str, stride: int) -> Iterator[Frame]:
     import av
 
-    stream = container.streams.video[0]
+    stream: Any = container.streams.video[0]
     stream.thread_type = "AUTO"
     index, start, time = 0, None, -1.0 / _USUAL_RATE
     damaged, why = 0, ""

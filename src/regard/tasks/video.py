@@ -1,6 +1,6 @@
 """Predictions on the frames of a video: a few frames at a time, however long it is."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,9 +49,11 @@ def answers_of_frames(
     The answers are named NAME[INDEX], and hold no pixels.
     """
     for batch in batched(frames, batch_size):
-        answers = predictor.predict([frame.pixels for frame in batch], batch_size=batch_size, **options)
+        answers: Sequence[Detections | Prediction] = predictor.predict(
+            [frame.pixels for frame in batch], batch_size=batch_size, **options
+        )
         for frame, answer in zip(batch, answers, strict=True):
-            named = replace(answer, name=f"{name}[{frame.index}]")
-            if isinstance(named, Detections):
-                named = replace(named, pixels=None)
-            yield VideoFrame(frame.index, frame.time, frame.pixels, named)
+            called: dict[str, Any] = {"name": f"{name}[{frame.index}]"}
+            if isinstance(answer, Detections):
+                called["pixels"] = None
+            yield VideoFrame(frame.index, frame.time, frame.pixels, replace(answer, **called))

@@ -1,6 +1,5 @@
 """A folder of annotations with the images they belong to, as labelling tools import it and `--data` opens it."""
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -57,7 +56,8 @@ def write_labels(
 
     coco: annotations/instances_default.json, images/. yolo: data.yaml, classes.txt, images/, labels/, and train.txt
     where the images are sorted. voc: Annotations/, ImageSets/Main/train.txt, JPEGImages/. csv: labels.csv, images/.
-    Images become links, or copies with `copy`. RegardError where the folder is not new or cannot be written.
+    Images are hard links where the file system has them, and copies elsewhere or with `copy`. RegardError where the
+    folder is not new or cannot be written.
     """
     require_format(form)
     with whole_folder(out) as folder:
@@ -69,17 +69,13 @@ def write_labels(
 
 
 def _put(file: Path, place: Path, copy: bool) -> None:
-    """A link to the file; a copy where one is wanted or the system has no links."""
-    if copy:
-        shutil.copyfile(file, place)
-        return
+    """Another name of the same file, which takes no room, or a copy: of links, tools refuse those that lead outside."""
     try:
-        place.symlink_to(os.path.relpath(file.resolve(), place.parent.resolve()))
-    except OSError:
-        try:
-            place.hardlink_to(file)
-        except OSError:
-            shutil.copyfile(file, place)
+        if copy:
+            raise OSError
+        place.hardlink_to(file.resolve())
+    except OSError:  # another disk, or a file of another user
+        shutil.copyfile(file, place)
 
 
 def _write_coco(images: Sequence[Labelled], classes: Classes, folder: Path) -> None:
@@ -123,8 +119,7 @@ def _write(file: Path, text: str | bytes) -> None:
     file.write_bytes(text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text)
 
 
-def require_outside(out: Path, folders: Sequence[Path]) -> None:
+def require_outside(out: Path, folder: Path) -> None:
     """RegardError where the annotations would lie among the images, which would then be there twice."""
-    for folder in folders:
-        if out.resolve().is_relative_to(folder.resolve()):
-            raise RegardError(f"{out}: lies in {folder}, whose images would then be there twice; choose another folder")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise RegardError(f"{out}: lies in {folder}, whose images would then be there twice; choose another folder")

@@ -52,7 +52,7 @@ def classes_of(predictor: Classifier | Detector, ids: DataIds | None) -> Classes
     """The classes of the model, or those of the data with `ids`."""
     names = predictor.class_names
     if ids is not None:
-        own = [name for _, name in sorted((isinstance(own, str), own, name) for name, own in ids.category_ids.items())]
+        own = [name for *_, name in sorted((isinstance(i, str), i, name) for name, i in ids.category_ids.items())]
         places = tuple(own.index(name) if name in ids.category_ids else None for name in names)
         return Classes(tuple(own), tuple(ids.category_ids[name] for name in own), places)
     numbers = predictor.category_ids if isinstance(predictor, Detector) else range(len(names))
@@ -60,7 +60,7 @@ def classes_of(predictor: Classifier | Detector, ids: DataIds | None) -> Classes
 
 
 def boxes_of(found: Detections, classes: Classes) -> Iterator[tuple[int, float, tuple[float, float, float, float]]]:
-    """(place of the class, score, (left, top, right, bottom)) of the boxes with an extent, of classes that there are."""
+    """(place of the class, score, (left, top, right, bottom)) of each box that has an extent and a class."""
     for label, score, box in zip(found.labels.tolist(), found.scores.tolist(), found.boxes_xyxy.tolist(), strict=True):
         left, top, right, bottom = box
         place = classes.places[label]
@@ -145,11 +145,13 @@ def csv_text(images: Sequence[Labelled], classes: Classes, folder: str) -> str:
                 corners = (f"{value:.2f}" for value in box)
                 writer.writerow([file, printable(classes.names[place]), f"{score:.4f}", *corners, *unsure])
         else:
-            writer.writerow([file, _one_label(answer.label), f"{answer.score:.4f}", *unsure])
+            scores = dict(answer.top(len(answer.class_names)))
+            of_labels = (f"{scores[name]:.4f}" for name in answer.labels)
+            writer.writerow([file, SEPARATOR.join(map(_label, answer.labels)), SEPARATOR.join(of_labels), *unsure])
     return text.getvalue()
 
 
-def _one_label(label: str) -> str:
+def _label(label: str) -> str:
     if SEPARATOR in label:
         raise RegardError(f"csv: the class {shown(label)} holds {SEPARATOR!r}, which stands between labels there")
     return printable(label)

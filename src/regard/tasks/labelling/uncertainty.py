@@ -18,12 +18,15 @@ Answer = Prediction | Detections
 def uncertainty(answer: Answer, least: Sequence[float] = ()) -> float:
     """Of classification, 1 - p of the most probable class ("least confidence").
 
-    Of detection, 1 - min |score - t| over all boxes, where t, of `least`, is the score from which on a box of its class
+    Where an image may have several classes, 1 - min |p - t| over the classes, each with its own threshold t. Of
+    detection, 1 - min |score - t| over all boxes, where t, of `least`, is the score from which on a box of its class
     is reported: it is 1 where a box is as likely to be left out as to be reported, and 0 for an image without boxes.
     `answer` needs the boxes below the threshold, too.
     """
     if isinstance(answer, Prediction):
-        return 1.0 - answer.score
+        if answer.thresholds is None:
+            return 1.0 - answer.score
+        return 1.0 - min(abs(p - t) for p, t in zip(answer.probabilities, answer.thresholds, strict=True))
     if not len(answer):
         return 0.0
     return 1.0 - float((answer.scores - torch.tensor(least)[answer.labels]).abs().min())
