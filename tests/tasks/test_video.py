@@ -180,9 +180,7 @@ def test_what_cannot_be_decoded_is_passed_over_and_counted(tmp_path):
     middle = whole.index(b"00dc", len(whole) // 3) + 8
     whole[middle : middle + 60] = b"\0" * 60
     source.write_bytes(whole)
-    with pytest.warns(
-        UserWarning, match=r"a\.avi: 1 part of the video cannot be decoded and are? passed over|a\.avi: "
-    ):
+    with pytest.warns(UserWarning, match=r"a\.avi: \d+ of its packets cannot be decoded, and are passed over: "):
         frames = list(read_video(source))
     assert 50 <= len(frames) < 60
 

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -91,8 +91,7 @@ def _frames(container: "av.container.InputContainer", name: str, stride: int) ->
     if not index:
         raise RegardError(f"{name}: has no frame that can be decoded{f': {why}' if why else ''}")
     if damaged:
-        parts = "1 part" if damaged == 1 else f"{damaged} parts"
-        warnings.warn(f"{name}: {parts} of the video cannot be decoded and are passed over: {why}", stacklevel=2)
+        warnings.warn(f"{name}: {damaged} of its packets cannot be decoded, and are passed over: {why}", stacklevel=2)
 
 
 def _upright(frame: Any) -> UInt8[np.ndarray, "height width 3"]:
@@ -151,9 +150,9 @@ class VideoWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(self._beside), "w", format="mp4")
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-            self._stream: Any = self._container.add_stream(codec, rate=_USUAL_RATE)
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.codec_context.time_base = Fraction(1, _TICKS)
+            stream: Any = self._container.add_stream(codec, rate=_USUAL_RATE)
+            stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, _TICKS)
+            self._stream = stream
         return self
 
     def add(self, pixels: UInt8[np.ndarray, "height width 3"], time: float) -> None:
@@ -172,14 +171,17 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        is_whole = self._last >= 0 and kind in (None, GeneratorExit)
+        import av
+
         try:
+            if self._last < 0 or kind not in (None, GeneratorExit):
+                with suppress(av.FFmpegError, OSError):
+                    self._container.close()
+                return
             with self._told():
-                if is_whole:
-                    self._container.mux(self._stream.encode())
+                self._container.mux(self._stream.encode())
                 self._container.close()
-                if is_whole:
-                    self._beside.replace(self.path)
+                self._beside.replace(self.path)
         finally:
             self._beside.unlink(missing_ok=True)
 
