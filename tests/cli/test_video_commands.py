@@ -1,6 +1,7 @@
 """`predict` on a video: lines as frames come, JSON lines, an annotated video, and what is said of what is none."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -42,6 +43,33 @@ def test_lines_of_text_without_anything_asked_for(regard, run, film):
     first, second = told.out.splitlines()
     assert first.startswith("0 (0.00 s): ")
     assert second.startswith("5 (0.25 s): ")
+
+
+def test_an_interrupted_video_leaves_nothing_and_an_interrupted_camera_its_file(
+    regard, run, film, tmp_path, monkeypatch
+):
+    """Ctrl-C while the first frame is said; the camera's frames come from the film."""
+    import regard.cli.video as commands
+    from regard.data import video
+
+    said = []
+
+    def interrupted(line, **_):
+        said.append(line)
+        if len(said) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(commands, "say", interrupted)
+    told = regard("predict", run, film, "--json", "-o", tmp_path / "film")
+    assert told.status == 130
+    assert list((tmp_path / "film").iterdir()) == []
+    said.clear()
+    monkeypatch.setattr(video, "_camera", lambda source: av.open(str(film)))
+    told = regard("predict", run, "camera:0", "--json", "-o", tmp_path / "camera")
+    assert told.status == 0
+    assert said[1] == f"camera:0: 1 frame: {tmp_path / 'camera' / 'camera-0.mp4'}"
+    with av.open(str(tmp_path / "camera" / "camera-0.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 1
 
 
 def test_of_several_videos_those_that_can_be_read_are_done(regard, run, film, tmp_path):

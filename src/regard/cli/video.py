@@ -52,16 +52,20 @@ def _predict_video(
     count = 0
     with _until_interrupted(source) as interrupted:
         frames: Any = predict_video(predictor, source, out=place, **options)
-        for frame in frames:
-            count += 1
-            row = _row(frame, top)
-            if as_json:
-                say(json.dumps({"file": source, **row}))
-            elif place is None:
-                say(f"{frame.index} ({frame.time:.2f} s): {_words(row) or 'nothing'}")
-            if interrupted():
-                break
-        frames.close()
+        try:
+            for frame in frames:
+                count += 1
+                row = _row(frame, top)
+                if as_json:
+                    say(json.dumps({"file": source, **row}))
+                elif place is None:
+                    say(f"{frame.index} ({frame.time:.2f} s): {_words(row) or 'nothing'}")
+                if interrupted():
+                    break
+            frames.close()
+        except BaseException as error:  # nobody reads the lines any more, or Ctrl-C: nothing half-written shall stay
+            frames.throw(error)
+            raise
     if place is not None:
         say(f"{source}: {count} frame{'s' * (count != 1)}: {place}", err=as_json)
 
