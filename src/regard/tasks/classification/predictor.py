@@ -1,5 +1,6 @@
 """A trained classifier in use."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -12,7 +13,7 @@ from regard.data import BadImage, ImageSource, OnBadImage, Preprocessing, evalua
 from regard.errors import RegardError
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.result import Prediction
-from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
+from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage, most_images
 from regard.tasks.predictor import require_count
 from regard.weights.described import class_names_of, preprocessing_table
 
@@ -60,7 +61,7 @@ class Classifier(ImagePredictor[Prediction]):
         self,
         source: ImageSource,
         *,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         num_workers: int = 0,
         on_bad_image: OnBadImage = "stop",
         class_names: Sequence[str] | None = None,
@@ -69,10 +70,13 @@ class Classifier(ImagePredictor[Prediction]):
     ) -> Evaluation:
         """The logits for all images of a source, or for the shard of process `rank`.
 
-        `class_names` are the source's classes, if they are not the classifier's own.
+        `class_names` are the source's classes, if they are not the classifier's own. batch_size: as many images, up to
+        256, as a model can take without gigabytes, unless given.
         Raises RegardError for a class that the classifier does not know.
         """
         own_label = self._class_indices(class_names)
+        if batch_size is None:
+            batch_size = most_images(math.prod(self.preprocessing.img_size), self.device)
         require_count("batch_size", batch_size)
         loader = evaluation_loader(
             source,
