@@ -53,7 +53,7 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "memory", "order"),
+        ("addresses", "memory", "order", "video"),
         ("images",),
         ("boxes", "text"),
         ("checks",),
@@ -73,6 +73,7 @@ SUBFLOORS = {
         ("features", "predictor", "task", "text_metrics"),
         ("image_predictor",),
         ("classification", "detection", "next_token", "seq2seq"),
+        ("labelling", "video"),
         ("pretrained",),
     ],
 }

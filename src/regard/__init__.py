@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from regard.api import evaluate_knn as evaluate_knn
     from regard.api import explain_image as explain_image
     from regard.api import features as features
+    from regard.api import label as label
     from regard.api import list_models as list_models
     from regard.api import load as load
     from regard.api import load_weights as load_weights
+    from regard.api import predict_video as predict_video
     from regard.api import push_to_hub as push_to_hub
     from regard.api import replace_convolutions as replace_convolutions
     from regard.api import save as save
@@ -34,8 +36,8 @@ _ROOMS = (
 )
 _NAMES = (
     *("create_model", "list_models", "transform_for", "load", "save", "load_weights", "convert", "push_to_hub"),
-    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features"),
-    *("replace_convolutions", "swap_mixer"),
+    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features", "label"),
+    *("predict_video", "replace_convolutions", "swap_mixer"),
 )
 
 

@@ -158,13 +158,13 @@ def _resumed(resume: Path, data: str | None, settings: list[str] | None, device:
     return train_run("None", resolved, resume, resume=True, tell=tell)
 
 
-def named(data: str) -> str:
-    """An address; what a bare path is taken for is said."""
+def named(data: str, *, err: bool = False) -> str:
+    """An address; what a bare path is taken for is said, on stderr where stdout is for figures."""
     from regard.data import HOLDS, address_of
 
     address = address_of(data)
     if address != data:
-        say(f"data: {address}, {HOLDS[address.partition(':')[0]]}")
+        say(f"data: {address}, {HOLDS[address.partition(':')[0]]}", err=err)
     return address
 
 

@@ -10,6 +10,7 @@
     checks/               opened data -> issues and a summary
     check.py              an address -> opened data -> checks; `regard data check` and the start of a training
     fix.py                an address -> a folder with mended annotations
+    video.py              frames of videos and cameras, read and written
     write_examples.py     embedded data, written out as files
 
 Names are imported when they are asked for, so that listing the kinds of data doesn't wait for torch.
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from regard.data.text.numbers import *
     from regard.data.text.pairs import *
     from regard.data.text.tokenizers import *
+    from regard.data.video import *
     from regard.data.write_examples import *
 
 # File -> the names that `regard.data` offers from it.
@@ -108,6 +110,7 @@ _OFFERED = {
     "text.tokenizers": (
         "BOS BPETokenizer ByteTokenizer EOS PAD TOKENIZERS Tokenizer TokenizerKind create_tokenizer tokenizer_from_dict"
     ),
+    "video": "Frame VideoWriter is_video read_video",
     "write_examples": "make_folder",
 }
 _FILES = {name: file for file, names in _OFFERED.items() for name in names.split()}

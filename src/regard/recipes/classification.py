@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 from regard.models import SASAResNetConfig, ViTConfig
 from regard.recipes.recipe import Recipe, changed, is_default, require_frozen
 from regard.recipes.sections import (
+    Count,
     FeaturesSection,
     Fraction,
     ImageAugmentSection,
@@ -29,8 +30,9 @@ MixingAlpha = Annotated[NonNegativeFloat, AfterValidator(_require_alpha)]
 
 
 class ClassificationModelSection(ImageModelSection):
-    freeze: Literal["none", "backbone"] = Field(default="none", exclude_if=lambda value: value == "none")
-    """`backbone`: only the head learns, and the features of all images are computed once and kept."""
+    freeze: Literal["none", "backbone"] | Count = Field(default="none", exclude_if=lambda value: value == "none")
+    """`backbone`: only the head learns, and the features of all images are computed once and kept. A number N: the
+    first N blocks of a ViT, or stages of a SASA-ResNet, stay as they are, and all before them."""
 
     def config(self, **of_the_data: int) -> ViTConfig | SASAResNetConfig:
         config = super().config(**of_the_data)
@@ -96,15 +98,15 @@ class ClassificationRecipe(Recipe):
     def _fits_together(self) -> "ClassificationRecipe":
         if not isinstance(self.model.config(), ViTConfig):
             for key, is_set in (
-                ("model.freeze", self.model.freeze != "none"),
+                ("model.freeze", self.model.freeze == "backbone"),
                 ("train.layer_decay", self.train.layer_decay != 1),
             ):
                 if is_set:
                     raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
         has_two_heads = getattr(self.model.config(), "pool", "") == "distilled"
-        if self.train.solve_head and (self.model.freeze == "none" or has_two_heads):
+        if self.train.solve_head and (self.model.freeze != "backbone" or has_two_heads):
             raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
-        if self.model.freeze != "none" and changed(self.augment):
+        if self.model.freeze == "backbone" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")
         require_frozen(self.features, self.model.freeze)

@@ -187,6 +187,8 @@ class DetectionTask:
         if options.learn_blocks is not None:
             assert isinstance(model.backbone, ViTBackbone)  # the recipe allows no other
             model.backbone.freeze_but_last(options.learn_blocks)
+        elif isinstance(options.freeze, int):
+            model.backbone.freeze_first(options.freeze)
         elif self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
         if options.freeze == "backbone":
