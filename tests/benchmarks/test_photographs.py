@@ -60,6 +60,15 @@ def test_ours_is_the_real_command_line(scripts, tmp_path):
     ]
 
 
+def test_a_recipe_may_be_left_to_the_package(scripts, tmp_path):
+    script = scripts.photographs
+    command = script.command_of(script.Cell("raccoon", "chosen", 10, 1), "", "voc:here", tmp_path, smoke=False)
+    assert command[1:] == [
+        *("-m", "regard", "train", "--minutes", "10", "--data", "voc:here", "--out", str(tmp_path / "run")),
+        *("--set", "seed=1"),
+    ]
+
+
 def test_a_peer_takes_the_setting_that_was_best_on_its_data(scripts, tmp_path):
     script = scripts.photographs
     first, second = script.TUNING["ssdlite"][:2]
