@@ -40,11 +40,18 @@ def choose_recipe(data: str | Path, minutes: float | int = 10, *, settings: Sequ
     return choose(facts, means_here(), minutes)
 
 
-def budgeted(recipe: "Recipe", seconds: float) -> "Recipe":
-    """A recipe whose training, with features and evaluations, takes so many seconds. A head that is solved stays so."""
-    train = recipe.train
-    steps = train.max_steps if getattr(train, "solve_head", False) else None
-    limits = {"max_minutes": max(seconds, 1.0) / 60, "epochs": None, "max_steps": steps}
+def budgeted(recipe: "Recipe", seconds: float, settings: Sequence[str] = ()) -> "Recipe":
+    """A recipe whose training, with features and evaluations, takes so many seconds.
+
+    A head that is solved stays so, and what `settings` say of the budget holds too.
+    """
+    from regard.recipes import parse_settings
+
+    train, given = recipe.train, parse_settings(settings)
+    limits: dict[str, Any] = {"max_minutes": max(seconds, 1.0) / 60, "epochs": None}
+    if not getattr(train, "solve_head", False):
+        limits["max_steps"] = None
+    limits = {key: value for key, value in limits.items() if f"train.{key}" not in given}
     return recipe.model_copy(update={"train": train.model_copy(update=limits)})
 
 
@@ -69,17 +76,21 @@ def train_chosen(
 
     left = choice.minutes * 60 - (time.monotonic() - began) - REPORT_SECONDS
     if not choice.races:
-        return train_run(choice.recipe, budgeted(choice.load(settings), left), out, command=command, tell=tell)
+        return train_run(
+            choice.recipe, budgeted(choice.load(settings), left, settings), out, command=command, tell=tell
+        )
     entrants = []
     for number, one in enumerate(choice.candidates):
         going_on = choice.load(settings, number)
         views = ["features.views=1"] if getattr(going_on, "task", "") == "detection" and _is_frozen(going_on) else []
         racing = choice.load([*settings, "data.selection=0.1", *views], number)
-        entrants.append(Entrant(one.recipe, budgeted(racing, left), budgeted(going_on, left)))
+        raced, whole = (budgeted(own, left, settings) for own in (racing, going_on))
+        entrants.append(Entrant(one.recipe, raced, whole))
     name = Path(choice.address.partition(":")[2]).stem or choice.recipe
     folder = default_run_folder(name) if out is None else expanded(out)
     each = (RACE_FRACTION * choice.minutes * 60 - choice.feature_seconds) / len(entrants)
-    race = Race.begin(folder, entrants, minutes=choice.minutes, seconds_each=each, steps_each=steps, command=command)
+    about = {"minutes": choice.minutes, "seconds_each": each, "steps_each": steps, "settings": list(settings)}
+    race = Race.begin(folder, entrants, command=command, **about)
     return finish_race(race, began=began, tell=tell)
 
 
@@ -100,7 +111,8 @@ def finish_race(
     bar.tell(race.told())
     own = values["candidates"][winner.name]
     left = values["minutes"] * 60 - (time.monotonic() - began) - REPORT_SECONDS
-    recipe = budgeted(winner.going_on, left + (0.0 if own["over"] else own["seconds"]))
+    seconds = left + (0.0 if own["over"] else own["seconds"])
+    recipe = budgeted(winner.going_on, seconds, values["settings"])
     resume = race.settle(recipe)
     recipe = Run.open(race.folder).recipe() if resume else recipe
     return train_run(winner.name, recipe, race.folder, command=values.get("command", ""), resume=resume, tell=tell)

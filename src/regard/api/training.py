@@ -73,12 +73,12 @@ def train(
         for line in choice.lines():
             _log.warning("%s", line)
         command = shlex.join(["regard", "train", "--data", choice.address, *options, *limit])
-        run, _ = train_chosen(choice, out, options[1::2], began=began, command=command)
+        run, _ = train_chosen(choice, out, _settings(options), began=began, command=command)
         return load(run.path, device=device)
     resolved, options = _resolved(recipe, data, device, settings)
     if minutes is not None:
         require_minutes(minutes)
-        resolved = budgeted(resolved, minutes * 60 - REPORT_SECONDS)
+        resolved = budgeted(resolved, minutes * 60 - REPORT_SECONDS, _settings(options))
     command = shlex.join(["regard", "train", str(recipe), *options, *limit])
     run, _ = train_run(str(recipe), resolved, out, command=command)
     return load(run.path, device=device)
@@ -298,6 +298,11 @@ def _resolved(
         return load_recipe(str(recipe), chosen, address=address), options
     except RegardError as error:  # which speaks of the command line's --set
         raise RegardError(str(error).replace("--set: ", f"{recipe}: ", 1)) from None
+
+
+def _settings(options: Sequence[str]) -> list[str]:
+    """Of options of the command line, the values of --set."""
+    return [value for option, value in zip(options[::2], options[1::2], strict=True) if option == "--set"]
 
 
 def _placed(recipe: "Recipe", name: str, value: Any) -> dict[str, Any]:

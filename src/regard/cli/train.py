@@ -122,7 +122,7 @@ def _by_recipe(
     command = words(["regard", "train", recipe], data, settings, device)
     if minutes is not None:
         require_minutes(minutes)
-        resolved = budgeted(resolved, minutes * 60 - process_seconds() - REPORT_SECONDS)
+        resolved = budgeted(resolved, minutes * 60 - process_seconds() - REPORT_SECONDS, settings or ())
         command += f" --minutes {minutes:g}"
     return train_run(recipe, resolved, out, command=command, tell=tell)
 
