@@ -116,7 +116,7 @@ def test_check_prints_one_screen_with_the_way_on(regard, cells):
     said = " ".join(told.out.replace("│", " ").split())
     assert "images 4 to train on, 3 held out (the data's own split)" in said
     assert "sizes 120 × 160 pixels" in said
-    assert "objects 3 to train on, at most 1 in an image: model.num_queries=10 would do" in said
+    assert "objects 3 to train on, at most 1 in an image: a model that can find 10 is enough" in said
     assert "1 images have none: train/3.png" in said
     assert "as detr-small sees them 120 × 160 9 9 9 267 and 356 would do" in said
     assert "1 of 3 held-out images are nearly the same as images that are trained on" in said

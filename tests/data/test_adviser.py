@@ -35,27 +35,27 @@ def classes(tmp_path: Path) -> Path:
     for part, count in (("train", 6), ("val", 2)):
         for name in ("cat", "dog"):
             for number in range(count):
-                save(tmp_path / part / name / f"{number}.png", picture(seed := seed + 1))
-    return tmp_path
+                save(tmp_path / "classes" / part / name / f"{number}.png", picture(seed := seed + 1))
+    return tmp_path / "classes"
 
 
 @pytest.fixture
 def boxes(tmp_path: Path) -> Path:
     """COCO: eight images to train on, with one or two boxes of 12 × 12 pixels, and three held out."""
-    seed = 100
-    (tmp_path / "annotations").mkdir()
+    seed, root = 100, tmp_path / "boxes"
+    (root / "annotations").mkdir(parents=True)
     for part, count in (("train", 8), ("val", 3)):
         images, annotations = [], []
         for number in range(count):
-            save(tmp_path / part / f"{number}.png", picture(seed := seed + 1))
+            save(root / part / f"{number}.png", picture(seed := seed + 1))
             images.append({"id": number, "file_name": f"{number}.png", "height": 60, "width": 80})
             for k in range(1 + number % 2):
                 box = {"image_id": number, "category_id": 1 + k, "bbox": [10 + 20 * k, 20, 12, 12]}
                 annotations.append({"id": len(annotations), **box})
         values = {"images": images, "annotations": annotations}
         values["categories"] = [{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}]
-        (tmp_path / "annotations" / f"instances_{part}.json").write_text(json.dumps(values))
-    return tmp_path
+        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(values))
+    return root
 
 
 def test_sound_data_get_no_advice(classes, boxes):
@@ -201,7 +201,7 @@ def test_facts_of_boxes_say_how_large_objects_are_and_which_size_would_do(boxes)
     small = quick_facts(
         data, load_recipe("detr-photos", ["data.shortest=140", "data.longest=140"], address=data.address)
     )
-    height, width = DetectionPreprocessing(140, 140, 1, (0,), (1,), divisor=14).prepared_size(60, 80)
+    height, width = DetectionPreprocessing(140, 140, 1, (0.0,), (1.0,), divisor=14).prepared_size(60, 80)
     side = 12 * (height * width / (60 * 80)) ** 0.5
     assert small.object_sides == pytest.approx((side,) * 3)
     assert small.suggested_size == (-(-140 * 28 / side // 14) * 14,) * 2  # 28 pixels are two tokens

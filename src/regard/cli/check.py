@@ -72,7 +72,8 @@ def _show(found: "Examination") -> None:
         _show_facts(found, found.facts)
     table = Table("severity", "what", "where")
     for issue in (*found.issues, *found.advice):
-        table.add_row(issue.severity, found.short(issue.sentence), found.short(issue.where))
+        where = "" if found.facts and issue.where == found.address else found.short(issue.where)
+        table.add_row(issue.severity, found.short(issue.sentence), where)
     if found.issues or found.advice:
         show(table)
 
@@ -96,7 +97,7 @@ def _show_facts(found: "Examination", facts: "dict[str, Facts]") -> None:
         say(f"balance  the largest class has {first.imbalance:.1f} times the {things} of the smallest")
     if first.task != "detection":
         return
-    most = f"at most {first.most_objects} in an image: model.num_queries={first.suggested_queries} would do"
+    most = f"at most {first.most_objects} in an image: a model that can find {first.suggested_queries} is enough"
     say(f"objects  {first.num_boxes} to train on, {most}")
     if first.unlabelled:
         say(f"         {len(first.unlabelled)} images have none: {found.short(first_few(first.unlabelled))}")
