@@ -43,7 +43,7 @@ def train(
     data: str | Path | Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     *,
-    minutes: float | None = None,
+    minutes: float | int | None = None,
     device: str | torch.device | None = None,
     **settings: Any,
 ) -> "Predictor":

@@ -147,6 +147,17 @@ class FeaturesSection(Section):
     max_views: Annotated[int, Interval(ge=1, le=10**9)] | None = None
     """The most views of all training images together: of many images each has fewer, and at least one."""
 
+    views_a_minute: Annotated[int, Interval(ge=1, le=10**9)] | None = None
+    """The most views of all training images together for each minute of `train.max_minutes`: a shorter training
+    computes fewer, so that time is left to learn from them."""
+
+    def within(self, minutes: float | int | None) -> "FeaturesSection":
+        """The section with the views that a training of so many minutes has."""
+        if self.views_a_minute is None or minutes is None:
+            return self
+        most = max(round(self.views_a_minute * minutes), 1)
+        return self.model_copy(update={"max_views": min(most, self.max_views or most)})
+
     def views_of_each(self, images: int) -> int:
         """The number of views of each of so many training images."""
         return self.views if self.max_views is None else min(self.views, max(self.max_views // images, 1))

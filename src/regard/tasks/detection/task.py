@@ -193,7 +193,8 @@ class DetectionTask:
             model.backbone.freeze_stem()
         if options.freeze == "backbone":
             views = Views(self.preprocessing, self.recipe.augment.scale_jitter, self.recipe.augment.colour)
-            features, bad = self.recipe.features, self.recipe.data.on_bad_image
+            features = self.recipe.features.within(self.recipe.train.max_minutes)
+            bad = self.recipe.data.on_bad_image
             self._frozen = FrozenBackbone(model.backbone, views, features, bad, self.progress)
             model.backbone = nn.Identity()  # type: ignore[assignment]
         return model
