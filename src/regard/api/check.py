@@ -177,6 +177,7 @@ def examine(
     from regard.data import (
         SORTS,
         Seen,
+        address_of,
         check_alike,
         check_detection,
         check_images,
@@ -188,6 +189,7 @@ def examine(
     from regard.recipes.sections import ImageDataSection, TextDataSection
     from regard.tasks import annotations_of
 
+    address = address_of(address)
     kind = parse_address(address).kind
     options = data_section(address, recipe, [text for text in settings if recipe or not text.startswith(QUERIES)])
     seed = options.split_seed
@@ -287,10 +289,11 @@ def fix_address(
     recipe, settings: as `check_address` takes them.
     """
     from regard.api.training import data_section
-    from regard.data import fix_data
+    from regard.data import address_of, fix_data
     from regard.recipes import DetectionDataSection
     from regard.tasks import annotations_of
 
+    address = address_of(address)
     options = data_section(address, recipe, settings)
     annotations = annotations_of(options) if isinstance(options, DetectionDataSection) else None
     return fix_data(address, Path(out), annotations=annotations)

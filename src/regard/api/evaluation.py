@@ -69,9 +69,10 @@ def _evaluated(
     settings: Sequence[str],
     of_boxes: Mapping[str, Any],
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    from regard.data import open_images, open_pairs, open_text
+    from regard.data import address_of, open_images, open_pairs, open_text
     from regard.tasks import Classifier, Detector, Translator
 
+    data = None if data is None else address_of(data)
     options = data_options(run, data, recipe, settings)
     address = data or options.address
     own = own_run(run, address, recipe, settings)
@@ -114,10 +115,11 @@ def evaluate_knn(
     `run` may be a name of the catalogue, with weights that have no classes too; then `data` must be given. Returns
     `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
     """
-    from regard.data import open_images
+    from regard.data import address_of, open_images
     from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
     from regard.tasks.features.store import FeatureStore
 
+    data = None if data is None else address_of(data)
     chosen, named, options = device_named(device), find(run), data_options(run, data)
     if named.entry is not None:
         name = named.name

@@ -1,6 +1,7 @@
 """Data: what is behind a data address, and how it becomes batches. It knows no recipe, task or model.
 
     addresses.py          "digits", "folder:PATH", "coco:PATH", ...: an address, and the sort of data behind it
+    bare_paths.py         a path without a kind -> the address of what it holds
     open.py               an address -> opened data: training and validation split, each a source of numbered samples
     images/  boxes/  text/    how each kind of file is read, and how samples become batches
     memory.py             how much of it may be taken
@@ -9,6 +10,7 @@
     checks/               opened data -> issues and a summary
     check.py              an address -> opened data -> checks; `regard data check` and the start of a training
     fix.py                an address -> a folder with mended annotations
+    video.py              frames of videos and cameras, read and written
     write_examples.py     embedded data, written out as files
 
 Names are imported when they are asked for, so that listing the kinds of data doesn't wait for torch.
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from regard.data.addresses import *
+    from regard.data.bare_paths import *
     from regard.data.boxes.batches import *
     from regard.data.boxes.cache import *
     from regard.data.boxes.coco_layout import Annotations as Annotations
@@ -57,11 +60,13 @@ if TYPE_CHECKING:
     from regard.data.text.numbers import *
     from regard.data.text.pairs import *
     from regard.data.text.tokenizers import *
+    from regard.data.video import *
     from regard.data.write_examples import *
 
 # File -> the names that `regard.data` offers from it.
 _OFFERED = {
     "addresses": "Address KINDS SORTS parse_address parse_address_of",
+    "bare_paths": "HOLDS address_of",
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
     "boxes.cache": "PreparedDetectionSource ResizedDetectionSource cached no_room_for prepared_areas",
     "boxes.coco_layout": "Annotations",
@@ -105,6 +110,7 @@ _OFFERED = {
     "text.tokenizers": (
         "BOS BPETokenizer ByteTokenizer EOS PAD TOKENIZERS Tokenizer TokenizerKind create_tokenizer tokenizer_from_dict"
     ),
+    "video": "Frame VideoWriter is_video read_video",
     "write_examples": "make_folder",
 }
 _FILES = {name: file for file, names in _OFFERED.items() for name in names.split()}

@@ -13,6 +13,8 @@ The files, in the order in which a run meets them:
     facts.py              what opened data are like, and which settings suit them, without decoding an image
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
+    labelling/            predictions as annotations, to be corrected and trained on
+    video.py              predictions on the frames of a video
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
@@ -28,6 +30,7 @@ from regard.tasks.classification.task import ClassificationTask
 from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
+from regard.tasks.detection.operating_points import OperatingPoint, operating_points
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
@@ -66,6 +69,7 @@ __all__ = [
     "Facts",
     "GroupFigures",
     "NextTokenTask",
+    "OperatingPoint",
     "PairEvaluation",
     "PrecisionRecall",
     "Prediction",
@@ -81,6 +85,7 @@ __all__ = [
     "features_of",
     "first_words",
     "nearest_neighbours",
+    "operating_points",
     "preprocessing_of",
     "pretrained_predictor",
     "quick_facts",

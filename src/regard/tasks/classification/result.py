@@ -12,10 +12,22 @@ class Prediction:
     """The image's path, or a name such as images[3]."""
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
+    """They sum to 1; or, where an image may have several classes, each stands for itself."""
+    thresholds: tuple[float, ...] | None = None
+    """Where an image may have several classes: from which probability on it has each."""
 
     @property
     def label(self) -> str:
+        """The most probable class."""
         return self.class_names[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the image: the most probable one; or those, perhaps none, whose probability is high enough."""
+        if self.thresholds is None:
+            return self.class_names[:1]
+        rows = zip(self.class_names, self.probabilities, self.thresholds, strict=True)
+        return tuple(name for name, probability, least in rows if probability >= least)
 
     @property
     def score(self) -> float:
