@@ -90,9 +90,9 @@ class Facts:
             return f"{counts}{sizes}; {names}, {_range(self.class_counts)} images each"
         objects = f"{self.num_boxes} objects of {names}, at most {self.most_objects} in an image"
         if self.object_sides:
-            low, half, high = self.object_sides
+            least, half, most = self.object_sides
             at = f"{self.seen_size[0]} × {self.seen_size[1]}"
-            objects += f", half of them {low:.0f} to {high:.0f} pixels (median {half:.0f}) in an image of at most {at}"
+            objects += f", half of them {least:.0f} to {most:.0f} pixels (median {half:.0f}) in an image of at most {at}"
         return f"{counts}{sizes}; {objects}"
 
 
