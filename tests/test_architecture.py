@@ -52,7 +52,7 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "memory", "order"),
+        ("addresses", "memory", "order", "repairs"),
         ("images",),
         ("boxes", "text"),
         ("checks",),

@@ -32,7 +32,7 @@ def check_address(
     from regard.data import SORTS, check_detection, check_images, check_pairs, check_text, parse_address
     from regard.recipes import DetectionDataSection
     from regard.recipes.sections import ImageDataSection, TextDataSection
-    from regard.tasks import annotations_of
+    from regard.tasks import annotations_of, csv_options
 
     kind = parse_address(address).kind
     options = data_section(address, recipe, [text for text in settings if recipe or not text.startswith(QUERIES)])
@@ -64,6 +64,8 @@ def check_address(
             on_bad_image=options.on_bad_image,
             max_megapixels=options.max_megapixels,
             strict=options.strict,
+            on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+            csv=csv_options(options),
         )
     elif isinstance(options, TextDataSection) and kind in SORTS["pairs of texts"]:
         issues, summary = check_pairs(address, val_fraction=fraction, split_seed=seed, on_bad_line=options.on_bad_line)

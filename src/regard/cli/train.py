@@ -54,7 +54,7 @@ def train(
     from regard.cli.tables import figures_line
     from regard.recipes import load_recipe
     from regard.tasks import TASKS
-    from regard.training import Run, is_main_process, resumed_recipe
+    from regard.training import Run, is_main_process, main_metric, resumed_recipe
 
     command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
     resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
@@ -69,7 +69,7 @@ def train(
     if not is_main_process():
         return
     task = TASKS[resolved.task]
-    figures = figures_line({name: summary[name] for name in (task.main_metric, "loss")})
+    figures = figures_line({name: summary[name] for name in (main_metric(summary), "loss")})
     say(
         f"{figures} after {summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary[f'{task.unit}_per_second']:.0f} {task.unit}/s)"

@@ -27,7 +27,10 @@ CHANGEABLE = (
     *("data.on_bad_image", "data.on_bad_annotation", "features.folder", "features.max_gb"),
 )
 # Where the data are: `--data` and these may change while the data stay the same.
-PLACES = ("data.address", "data.train_annotations", "data.train_images", "data.val_annotations", "data.val_images")
+PLACES = (
+    *("data.address", "data.train_annotations", "data.train_images", "data.val_annotations", "data.val_images"),
+    "data.image_folder",
+)
 # What trains nothing. The device is that of the moment.
 _UNTOLD = ("title", "otherwise", "train.device")
 

@@ -269,6 +269,9 @@ class DetectionTask:
         """COCO's figures and the loss over the shards of all processes."""
         return DetectionEvaluation.joined(shards).metrics()
 
+    def details(self, shards: Sequence[DetectionEvaluation]) -> dict[str, Any]:
+        return {}
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         """Chooses suppression and the least scores, on the images that were held out of training for this."""
         if self.calibration is None:

@@ -82,6 +82,9 @@ class NextTokenTask:
         """`bits_per_byte`, `perplexity` and `loss` over the shards of all processes."""
         return TextEvaluation.joined(shards).metrics()
 
+    def details(self, shards: Sequence[TextEvaluation]) -> dict[str, Any]:
+        return {}
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         return {}
 

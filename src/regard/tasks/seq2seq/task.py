@@ -113,6 +113,9 @@ class Seq2SeqTask:
         """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
         return PairEvaluation.joined(shards).metrics()
 
+    def details(self, shards: Sequence[PairEvaluation]) -> dict[str, Any]:
+        return {}
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         return {}
 
