@@ -55,6 +55,9 @@ def test_weights_count_the_classes():
     pair = torch.stack([torch.ones(5), WEIGHTS])
     theirs = F.binary_cross_entropy_with_logits(LOGITS, HAVING.double(), pos_weight=WEIGHTS.double())
     torch.testing.assert_close(sigmoid_loss(LOGITS, HAVING, weights=pair), theirs)
+    mixed = 0.7 * HAVING.double() + 0.3 * HAVING.roll(1, 0)
+    theirs = F.binary_cross_entropy_with_logits(LOGITS, mixed, pos_weight=WEIGHTS.double())
+    torch.testing.assert_close(sigmoid_loss(LOGITS, mixed, weights=pair), theirs)
 
 
 def test_smoothing_of_several_labels():

@@ -1,6 +1,7 @@
 """What data are, without their pixels: names and labels of both parts, so that a run can tell them from others."""
 
 import hashlib
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -72,7 +73,9 @@ def data_root(address: str) -> str:
     if parsed.kind == "torchvision" or not parsed.location:
         return ""
     path = expanded(parsed.location)
-    return str(path.parent if parsed.kind == "csv" and not path.is_dir() else path)
+    if parsed.kind == "csv":
+        return os.path.normpath(path if path.is_dir() else path.parent)
+    return str(path)
 
 
 def relative_name(name: str, root: str) -> str:

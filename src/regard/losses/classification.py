@@ -43,22 +43,20 @@ def sigmoid_loss(
     gamma: float = 0.0,
     smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy of each class: the mean over images and classes of -w (1 - p_t)^γ log p_t.
+    """Binary cross-entropy of each class: the mean over images and classes of
 
-    p_t is the sigmoid of the logit where the image has the class, else 1 minus that; w is `weights[1]` where it has the
-    class, else `weights[0]`. Targets t are smoothed to (1 - s) t + s / 2. γ > 0 is the focal loss (Lin et al. 2017,
-    eq. 4).
+        -(1 - p_t)^γ (w_1 t log p + w_0 (1 - t) log(1 - p)),  p_t = p t + (1 - p) (1 - t).
+
+    p is the sigmoid of the logit; t is whether the image has the class, or how much of it (after mixup), smoothed to
+    (1 - s) t + s / 2; w_0 and w_1 are the rows of `weights`. γ > 0 is the focal loss (Lin et al. 2017, eq. 4).
     """
     logits = _exact(logits)
     targets = (1 - smoothing) * targets.to(logits.dtype) + smoothing / 2
-    terms = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    without, having = (1.0, 1.0) if weights is None else weights.to(logits.device)
+    terms = having * targets * F.softplus(-logits) + without * (1 - targets) * F.softplus(logits)
     if gamma:
-        probability = logits.sigmoid()
-        missed = probability * (1 - targets) + (1 - probability) * targets
-        terms = terms * missed.clamp(min=LEAST) ** gamma
-    if weights is not None:
-        without, having = weights.to(terms.device)
-        terms = terms * (without + (having - without) * targets)
+        p = logits.sigmoid()
+        terms = terms * (p * (1 - targets) + (1 - p) * targets).clamp(min=LEAST) ** gamma
     return terms.mean()
 
 

@@ -68,6 +68,7 @@ def read_labels(file: Path, options: CsvOptions, address: str) -> tuple[list[Lab
     folder = file.parent / (options.image_folder or "")
     if options.image_folder is not None and options.image_folder.is_dir():
         folder = options.image_folder
+    folder = Path(os.path.normpath(folder))
     by_file: dict[Path, list[Row]] = defaultdict(list)
     for row, path in zip(rows, _files(rows, folder, address, repairs), strict=True):
         if path is not None:
@@ -116,7 +117,7 @@ def _cell(cells: Sequence[str], place: int) -> str:
 def _files(rows: Sequence[Row], folder: Path, address: str, repairs: Repairs) -> Iterable[Path | None]:
     """The file of each row, or None: as stated, or else the one below the folder that alone fits."""
     stated = [Path(os.path.normpath(folder / row.stated.replace("\0", ""))) for row in rows]
-    missing = [row for row, path in zip(rows, stated, strict=True) if not path.is_file()]
+    missing = [row for row, path in zip(rows, stated, strict=True) if not os.path.isfile(path)]  # noqa: PTH113 (any name)
     if not missing:
         return stated
     if not folder.is_dir():

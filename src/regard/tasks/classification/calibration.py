@@ -110,11 +110,12 @@ def held_for_thresholds(
 
     Nothing is held out where it would hold too few labels to measure anything on. Files of the same bytes go together.
     """
-    if not fraction:
-        return source, None, 0
     sets = [classes_of(label) for label in source.labels]
     groups = doubles(source.paths) if isinstance(source, FolderImages) else []
-    kept, held = split_label_sets(sets, fraction=fraction, seed=seed, where=where, groups=groups)
+    try:
+        kept, held = split_label_sets(sets, fraction=fraction, seed=seed, where=where, groups=groups)
+    except RegardError:  # each image has a class that no other has, or no fraction is asked for
+        return source, None, 0
     if sum(len(sets[index]) for index in held) < LEAST_LABELS:
         return source, None, len(held)
     return Selected(source, kept), Selected(source, held), len(held)
