@@ -57,7 +57,12 @@ class Way(NamedTuple):
 
 WAYS: dict[str, Way] = {
     "detr-photos": Way("`detr-photos`", "detr-photos", stores_features=True),
-    "detr-small": Way("`detr-small`", "detr-small", ("augment.colour=0.3",)),
+    "detr-small": Way(
+        "`detr-small`",
+        "detr-small",
+        ("augment.colour=0.3", "data.shortest=288", "data.longest=384", "train.weight_decay=0.05"),
+        {"bccd": ("augment.flip_vertical=true",)},  # images of a microscope
+    ),
     "detr-small-pretrained": Way("`detr-small-pretrained`", "detr-small-pretrained", ("augment.colour=0.3",)),
     "finetune-photos": Way("`finetune-photos`", "finetune-photos", stores_features=True),
     "finetune-photos-all": Way("`finetune-photos-all`", "finetune-photos-all"),

@@ -11,6 +11,7 @@ from torch import nn
 from regard.data import BadImage, Decoding, InMemoryImages, Preprocessing
 from regard.errors import RegardError
 from regard.tasks import Classifier, Prediction
+from regard.tasks.image_predictor import most_images
 
 
 class Brightness(nn.Module):
@@ -155,3 +156,9 @@ def test_classes_are_known_in_every_form_of_unicode():
         classifier.evaluate(InMemoryImages(images, (0, 1), "x"), class_names=["Tram", decomposed])
     both = Classifier(Brightness(), [composed, decomposed], pre)  # a run of before that has them apart
     assert both.evaluate(InMemoryImages(images, (0, 1), "x")).labels.tolist() == [0, 1]
+
+
+def test_an_evaluation_takes_fewer_images_at_once_where_they_are_large():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [most_images(side**2, cpu) for side in (8, 64, 224, 518, 2000)] == [256, 256, 20, 3, 1]
+    assert [most_images(side**2, gpu) for side in (8, 224, 518)] == [256, 167, 31]

@@ -154,6 +154,8 @@ class AugmentSection(Section):
 class ImageAugmentSection(AugmentSection):
     flip: bool = False
     """Exchanges left and right in every second image; with boxes, where the data allow it (digits do not)."""
+    flip_vertical: bool = Field(default=False, exclude_if=operator.not_)
+    """Likewise above and below: for images without an up and down, from a microscope or from the air."""
 
 
 class TrainSection(Section):

@@ -36,6 +36,8 @@ KINDS = (
 )
 LARGEST_FILE = 2**30  # bytes of a file that is handed over open
 WINDOW = 4  # batches of images that may wait for others of their size
+# Of the images of one batch of an evaluation.
+PIXELS_ON_CPU, PIXELS_ON_GPU = 2**20, 2**23
 Answer = TypeVar("Answer")
 
 
@@ -129,6 +131,11 @@ class ImagePredictor(Predictor, Generic[Answer]):
                 f"it knows: {', '.join(self.class_names)}{f'; {alike}' if alike else ''}"
             )
         return torch.tensor(places)
+
+
+def most_images(pixels: int, device: torch.device) -> int:
+    """How many images of so many pixels an evaluation takes at once: up to 256, and enough to keep a device at work."""
+    return min(max((PIXELS_ON_CPU if device.type == "cpu" else PIXELS_ON_GPU) // pixels, 1), 256)
 
 
 def answers_in_order(

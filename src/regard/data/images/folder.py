@@ -21,6 +21,7 @@ from regard.data.images.files import (
 from regard.data.images.labels import Label, single_labels
 from regard.data.images.names import normal, told_alike
 from regard.data.images.pixels import AS_STORED, Decoding
+from regard.data.images.slabs import Slabs
 from regard.data.images.sources import ImageClasses, ImageSource, split_indices
 from regard.data.images.walk import entries_of, image_endings, image_files, is_image_file, left_out, passed_over_line
 from regard.data.memory import available_memory, processes_here
@@ -60,7 +61,7 @@ class FolderImages(ImageSource):
         self.skipped = skipped
         self.decoding = decoding
         self._allowed = CACHE_FRACTION * available_memory()
-        self._cached: dict[int, Tensor] = {}
+        self._cached = Slabs()
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         image = self._cached.get(index)
@@ -69,7 +70,7 @@ class FolderImages(ImageSource):
             worker = get_worker_info()  # every worker process caches images of its own
             wanted = self.folder_bytes * (worker.num_workers if worker else 1)
             if wanted <= min(CACHE_BYTES // processes_here(), self._allowed):
-                self._cached[index] = image
+                image = self._cached.put(index, image)
         return image
 
     def name(self, index: int) -> str:
@@ -80,7 +81,7 @@ class FolderImages(ImageSource):
 
     def __getstate__(self) -> dict[str, object]:
         # A worker process that is spawned gets the paths, not the decoded images.
-        return {**self.__dict__, "_cached": {}}
+        return {**self.__dict__, "_cached": Slabs()}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """A trained classifier in use."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from regard.tasks.classification.calibration import LabelThresholds
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.multi_label import MultiLabelEvaluation
 from regard.tasks.classification.result import Prediction
-from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage
+from regard.tasks.image_predictor import ImagePredictor, LoadedImage, OneImage, most_images
 from regard.tasks.predictor import require_count, require_fraction
 from regard.weights.described import class_names_of, preprocessing_table
 
@@ -99,7 +100,7 @@ class Classifier(ImagePredictor[Prediction]):
         self,
         source: ImageSource,
         *,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         num_workers: int = 0,
         on_bad_image: OnBadImage = "stop",
         class_names: Sequence[str] | None = None,
@@ -108,7 +109,8 @@ class Classifier(ImagePredictor[Prediction]):
     ) -> Evaluation:
         """The logits for all images of a source, or for the shard of process `rank`.
 
-        `class_names` are the source's classes, if they are not the classifier's own.
+        `class_names` are the source's classes, if they are not the classifier's own. batch_size: as many images, up to
+        256, as a model can take without gigabytes, unless given.
         Raises RegardError for a class that the classifier does not know, and where images have several classes and the
         classifier knows one.
         """
@@ -117,6 +119,8 @@ class Classifier(ImagePredictor[Prediction]):
             raise RegardError(
                 f"{self._of_run}the images have several labels, and the model was trained to give one class"
             )
+        if batch_size is None:
+            batch_size = most_images(math.prod(self.preprocessing.img_size), self.device)
         require_count("batch_size", batch_size)
         loader = evaluation_loader(
             source,

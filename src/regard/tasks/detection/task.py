@@ -214,6 +214,7 @@ class DetectionTask:
                 scales=augment.scales,
                 crop=augment.crop,
                 colour=augment.colour,
+                flip_vertical=augment.flip_vertical and self.data.can_flip,
             ),
         )
         vary = None
