@@ -31,6 +31,7 @@ FLOORS = [
     ("losses", "data", "weights", "recipes"),
     ("tasks",),
     ("training",),
+    ("choose",),
     ("explain",),
     ("compare",),
     ("api",),
@@ -56,7 +57,7 @@ SUBFLOORS = {
         ("images",),
         ("boxes", "text"),
         ("checks",),
-        ("fingerprints", "open"),
+        ("bare_paths", "fingerprints", "open"),
         ("check", "fix", "write_examples"),
     ],
     "weights": [

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regard.api import choose_recipe as choose_recipe
     from regard.api import compare_mixers as compare_mixers
     from regard.api import convert as convert
     from regard.api import create_model as create_model
@@ -31,12 +32,12 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     *("ops", "layers", "mixers", "models", "draw", "losses", "data", "weights", "recipes", "tasks", "training"),
-    *("explain", "compare", "api", "cli", "errors", "files"),
+    *("choose", "explain", "compare", "api", "cli", "errors", "files"),
 )
 _NAMES = (
     *("create_model", "list_models", "transform_for", "load", "save", "load_weights", "convert", "push_to_hub"),
-    *("train", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features", "label", "predict_video"),
-    *("replace_convolutions", "swap_mixer"),
+    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features", "label"),
+    *("predict_video", "replace_convolutions", "swap_mixer"),
 )
 
 

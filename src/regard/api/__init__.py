@@ -1,5 +1,6 @@
 """What `import regard` offers: models by name, what is done with a trained one, its evaluation, and training."""
 
+from regard.api.chosen import choose_recipe
 from regard.api.evaluation import evaluate, evaluate_knn
 from regard.api.image_features import Features, features
 from regard.api.labelling import Labels, label
@@ -24,6 +25,7 @@ __all__ = [
     "Explanation",
     "Features",
     "Labels",
+    "choose_recipe",
     "compare_mixers",
     "convert",
     "create_model",

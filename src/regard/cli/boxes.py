@@ -187,9 +187,9 @@ def shown(value: float) -> str:
     return "–" if value < 0 else f"{value:.3f}"
 
 
-def write_suspects(suspects: Sequence["Suspect"], folder: Path) -> None:
+def write_suspects(suspects: Sequence["Suspect"], folder: Path, *, err: bool = False) -> None:
     """A picture of each image that a check of data found something odd in."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, suspect in enumerate(suspects, 1):
         suspect.draw().save(folder / f"{number:02d}-{Path(suspect.name).stem}.png")
-    say(f"{len(suspects)} picture{'s' * (len(suspects) != 1)} of suspects: {folder}")
+    say(f"{len(suspects)} picture{'s' * (len(suspects) != 1)} of suspects: {folder}", err=err)

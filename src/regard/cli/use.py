@@ -14,7 +14,7 @@ from regard.cli.labels import predict_labels
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
-from regard.cli.train import Device, Settings
+from regard.cli.train import Device, Settings, named
 from regard.cli.video import predict_videos
 from regard.errors import RegardError, unknown
 
@@ -188,6 +188,7 @@ def predict(
 
     if data is not None and annotations is not None:
         raise RegardError("choose one of --data and --annotations")
+    data = None if data is None else named(data, err=True)
     predictor = load(run, weights=weights, device=device)
     if not isinstance(predictor, Detector) and (max_detections or nms or data or annotations):
         raise RegardError(f"{run}: --max-detections, --nms, --data and --annotations are for runs that find objects")

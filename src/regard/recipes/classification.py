@@ -1,6 +1,6 @@
 """The recipe of classification."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Interval, Le
 from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
@@ -14,7 +14,8 @@ from regard.recipes.sections import (
     ImageAugmentSection,
     ImageDataSection,
     ImageModelSection,
-    TrainSection,
+    ImageTrainSection,
+    with_selection,
 )
 
 
@@ -70,7 +71,7 @@ class ClassificationAugmentSection(ImageAugmentSection):
     cutmix: MixingAlpha = 0.0
 
 
-class ClassificationTrainSection(TrainSection):
+class ClassificationTrainSection(ImageTrainSection):
     layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
     """The learning rate of a ViT's block, divided by the learning rate of the block after it.
 
@@ -87,6 +88,11 @@ class ClassificationRecipe(Recipe):
     augment: ClassificationAugmentSection = ClassificationAugmentSection()
     train: ClassificationTrainSection
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _selects(cls, values: Any) -> Any:
+        return with_selection(values)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ClassificationRecipe":

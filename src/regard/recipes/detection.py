@@ -14,10 +14,11 @@ from regard.recipes.sections import (
     ImageAugmentSection,
     ImageDataSection,
     ImageModelSection,
+    ImageTrainSection,
     OpenFraction,
     Pixels,
     Section,
-    TrainSection,
+    with_selection,
 )
 
 Factor = Annotated[float, Interval(ge=0.01, le=100)]
@@ -103,7 +104,7 @@ class DetectionAugmentSection(ImageAugmentSection):
         return self
 
 
-class DetectionTrainSection(TrainSection):
+class DetectionTrainSection(ImageTrainSection):
     backbone_lr: PositiveFloat | None = None
     """Learning rate of the convolutional backbone, with the same schedule; `lr` unless given."""
 
@@ -144,6 +145,11 @@ class DetectionRecipe(Recipe):
     train: DetectionTrainSection
     evaluate: EvaluateSection = EvaluateSection()
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _selects(cls, values: Any) -> Any:
+        return with_selection(values)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DetectionRecipe":

@@ -10,6 +10,7 @@ The files, in the order in which a run meets them:
     predictor.py          the base of all predictors: device, `from_metadata`, one input or many
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
+    facts.py              what opened data are like, and which settings suit them, without decoding an image
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
     labelling/            predictions as annotations, to be corrected and trained on
@@ -33,6 +34,7 @@ from regard.tasks.detection.operating_points import OperatingPoint, operating_po
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
+from regard.tasks.facts import Facts, first_words, quick_facts
 from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
@@ -64,6 +66,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
+    "Facts",
     "GroupFigures",
     "NextTokenTask",
     "OperatingPoint",
@@ -80,10 +83,12 @@ __all__ = [
     "annotations_of",
     "create_task",
     "features_of",
+    "first_words",
     "nearest_neighbours",
     "operating_points",
     "preprocessing_of",
     "pretrained_predictor",
+    "quick_facts",
     "splits_of",
 ]
 

@@ -65,6 +65,9 @@ class Task(Protocol):
     def metrics(self, shards: Sequence[Any]) -> dict[str, float]:
         """The metrics over the shards of all processes."""
 
+    def select(self, model: nn.Module) -> float:
+        """The main metric on the images that `data.selection` holds out of training, by which it is decided."""
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         """What is measured on the trained model once, for its metadata; the task's evaluations use it from then on.
 

@@ -57,6 +57,7 @@ class ClassificationTask:
             on_bad_image=data.on_bad_image,
             root=None if data.root is None else Path(data.root),
             max_megapixels=data.max_megapixels,
+            leave_out=data.leave_out,
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import PAD, Issue, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
+from regard.errors import RegardError
 from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build, config_values
 from regard.recipes import Seq2SeqRecipe
 from regard.tasks.seq2seq.metrics import PairEvaluation
@@ -112,6 +113,9 @@ class Seq2SeqTask:
     def metrics(self, shards: Sequence[PairEvaluation]) -> dict[str, float]:
         """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
         return PairEvaluation.joined(shards).metrics()
+
+    def select(self, model: nn.Module) -> float:
+        raise RegardError("data.selection is for tasks with images")
 
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         return {}
