@@ -219,7 +219,7 @@ def predict(
                 "--data, --annotations and --csv are for images"
             )
         boxes["stride"] = 1 if stride is None else stride
-        predict_videos(predictor, videos, boxes, out, top, as_json=as_json)
+        predict_videos(predictor, videos, boxes, out, 1 if top is None else top, as_json=as_json)
         return
     if stride is not None:
         raise RegardError("--stride is for videos (by their ending: .mp4, .mov, ...) and cameras (camera:0)")

@@ -70,8 +70,8 @@ def check_alike(data: ImageClasses | DetectionData, seen: Seen) -> Found:
     lists = f"`regard data check {data.address} --leave-out FILE` lists them"
     way_on = f"{lists}, and --set data.leave_out=FILE leaves them out"
     if between:
-        for pair in between.values():
-            leave_out.setdefault(name(pair.first), "held out, and nearly the same as one that is trained on")
+        for found in between.values():
+            leave_out.setdefault(name(found.first), "held out, and nearly the same as one that is trained on")
         few = first_few([f"{name(pair.first)} is {name(pair.second)}" for pair in between.values()])
         what = (
             f"{len(between)} of {len(data.val)} held-out images are nearly the same as images that are trained on, so "

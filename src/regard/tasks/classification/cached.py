@@ -22,7 +22,7 @@ from regard.tasks.classification.logistic_regression import logistic_regression
 from regard.tasks.features.extract import ShowsProgress, open_store, reserve
 from regard.tasks.features.pooled import HEADS, Pooled, frozen_head_input, head_output, jobs_of, pooled_features
 
-WORDS = {"train": "training", "val": "held-out", "calibration": "calibration"}
+WORDS = {"train": "training", "val": "held-out", "calibration": "calibration", "selection": "selection"}
 
 
 class Measured(NamedTuple):

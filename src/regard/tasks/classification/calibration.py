@@ -103,19 +103,27 @@ def measured_thresholds(found: "MultiLabelEvaluation") -> LabelThresholds:
     return LabelThresholds(found.class_names, tuple(thresholds), together, tuple(pooled), len(found.names), "measured")
 
 
-def held_for_thresholds(
-    source: ImageSource, fraction: float, seed: int, where: str
-) -> tuple[ImageSource, ImageSource | None, int]:
-    """(what is trained on, what is held out of it, or None; how many images that would be).
+def taken_out(source: ImageSource, fraction: float, seed: int, where: str) -> tuple[ImageSource, ImageSource]:
+    """(what is trained on, what is held out of it), with each class on both sides wherever that can be.
 
-    Nothing is held out where it would hold too few labels to measure anything on. Files of the same bytes go together.
+    Files of the same bytes go together. RegardError where no image can be held out.
     """
     sets = [classes_of(label) for label in source.labels]
     groups = doubles(source.paths) if isinstance(source, FolderImages) else []
+    kept, held = split_label_sets(sets, fraction=fraction, seed=seed, where=where, groups=groups)
+    return Selected(source, kept), Selected(source, held)
+
+
+def held_for_thresholds(
+    source: ImageSource, fraction: float, seed: int, where: str
+) -> tuple[ImageSource, ImageSource | None, int]:
+    """The same, or (`source`, None) where it would hold too few labels to measure anything on; and its images."""
     try:
-        kept, held = split_label_sets(sets, fraction=fraction, seed=seed, where=where, groups=groups)
+        kept, held = taken_out(source, fraction, seed, where)
     except RegardError:  # each image has a class that no other has, or no fraction is asked for
         return source, None, 0
-    if sum(len(sets[index]) for index in held) < LEAST_LABELS:
-        return source, None, len(held)
-    return Selected(source, kept), Selected(source, held), len(held)
+    return (kept, held, len(held)) if enough_labels(held) else (source, None, len(held))
+
+
+def enough_labels(source: ImageSource) -> bool:
+    return sum(len(classes_of(label)) for label in source.labels) >= LEAST_LABELS

@@ -33,7 +33,13 @@ from regard.losses import balanced_weights, sigmoid_loss, softmax_loss
 from regard.models import SASAResNet, ViT, build, config_values
 from regard.recipes import ClassificationAugmentSection, ClassificationDataSection, ClassificationRecipe, DataSection
 from regard.tasks.classification.cached import CachedFeatures
-from regard.tasks.classification.calibration import LabelThresholds, held_for_thresholds, measured_thresholds
+from regard.tasks.classification.calibration import (
+    LabelThresholds,
+    enough_labels,
+    held_for_thresholds,
+    measured_thresholds,
+    taken_out,
+)
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.multi_label import MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
@@ -72,6 +78,7 @@ class ClassificationTask:
         )
         if self.data.multi_label:
             self.main_metric = "map"
+        self.train, self.selection_images = self._selected()
         self.train, self.calibration_images, self.calibration = self._held_out()
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction
@@ -84,7 +91,7 @@ class ClassificationTask:
             interpolation = interpolation if "interpolation" in given else came_with.interpolation
             crop = crop if "crop_fraction" in given or data.resize != "crop" else came_with.crop_fraction
         if mean is None or std is None:
-            measured = measure_mean_std(self.train)
+            measured = measure_mean_std(self.data.train)
             mean, std = mean or measured[0], std or measured[1]
         size = self.config.img_size
         self.preprocessing = Preprocessing(
@@ -121,14 +128,27 @@ class ClassificationTask:
 
     def _held_out(self) -> tuple[ImageSource, ImageSource | None, LabelThresholds | None]:
         """What is trained on; of a multi-label set also what is held out of it, and the thresholds until the end."""
-        fraction, names = self.recipe.evaluate.calibration, self.data.class_names
+        fraction, names, train = self.recipe.evaluate.calibration, self.data.class_names, self.train
         if not self.data.multi_label:
             if "calibration" in self.recipe.evaluate.model_fields_set:
                 raise RegardError("evaluate.calibration: is for images with several labels; here each has one class")
-            return self.data.train, None, None
+            return train, None, None
         seed, address = self.recipe.data.split_seed, self.data.address
-        train, held, number = held_for_thresholds(self.data.train, fraction, seed, address)
+        number, held = 0, self.selection_images
+        if held is None:
+            train, held, number = held_for_thresholds(train, fraction, seed, address)
+        elif enough_labels(held):  # the same images do for both
+            number = len(held)
+        else:
+            held = None
         return train, held, LabelThresholds.default(names, number)
+
+    def _selected(self) -> tuple[ImageSource, ImageSource | None]:
+        """What is trained on, and what `data.selection` takes out of it."""
+        data = self.recipe.data
+        if not data.selection:
+            return self.data.train, None
+        return taken_out(self.data.train, data.selection, data.split_seed, f"{self.data.address}: data.selection")
 
     @property
     def features_first(self) -> bool:
@@ -159,6 +179,8 @@ class ClassificationTask:
             sources = {"train": self.train, "val": self.data.val}
             if self.calibration_images is not None:
                 sources["calibration"] = self.calibration_images
+            if self.selection_images is not None:
+                sources["selection"] = self.selection_images
             bad = self.recipe.data.on_bad_image
             self._cached = CachedFeatures(model, sources, self.preprocessing, self.recipe.features, bad)
         return model
@@ -236,6 +258,12 @@ class ClassificationTask:
     def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
         """`accuracy`, `top5` and `loss`, or those of several labels, over the shards of all processes."""
         return Evaluation.joined(shards).metrics()
+
+    def select(self, model: nn.Module) -> float:
+        """The main metric on the images of `data.selection`."""
+        assert self.selection_images is not None
+        found = self._evaluated(model, "selection", self.selection_images, self.recipe.data.on_bad_image, 0, 1)
+        return self.metrics([found])[self.main_metric]
 
     def details(self, shards: Sequence[Evaluation]) -> dict[str, Any]:
         """The figures of each class, and `balanced_accuracy` where each image has one."""
