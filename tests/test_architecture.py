@@ -53,7 +53,7 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "memory", "order", "video"),
+        ("addresses", "memory", "order", "repairs", "video"),
         ("images",),
         ("boxes", "text"),
         ("checks",),

@@ -89,7 +89,7 @@ def test_a_classifier_writes_a_table(regard, run, images, tmp_path):
     regard("predict", run, *images, "-o", out, "--as", "csv").fails(f"{out}: exists already; choose another folder")
     regard("predict", run, *images, "--as", "csv").fails("--as csv: name the folder to write into with -o OUT")
     regard("predict", run, *images, "-o", tmp_path / "b", "--as", "yolo").fails("csv holds", "yolo is for runs that")
-    regard("predict", run, *images, "-o", tmp_path / "b", "--as", "vok").fails("unknown format", "'vok'", "mean 'voc'")
+    regard("predict", run, *images, "-o", tmp_path / "b", "--as", "cocoa").fails("unknown format", "mean 'coco'")
     regard("predict", run, *images, "-o", tmp_path / "b", "--as", "csv", "--sort", "a").fails("unknown order of images")
     regard("predict", run, *images, "--copy").fails("--copy is for --as")
     regard("predict", run, *images, "--sort", "size").fails("--sort", "unknown order of images 'size'", "uncertain")

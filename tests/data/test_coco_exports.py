@@ -10,7 +10,7 @@ from PIL import Image
 
 from regard.data import Annotations, check_detection, open_detection
 from regard.data.boxes.coco_values import box_of_segments
-from regard.data.boxes.paths import FilesBelow
+from regard.data.images.paths import FilesBelow
 from regard.errors import RegardError
 
 HEIGHT, WIDTH = 30, 40

@@ -63,3 +63,19 @@ def test_the_same_images_do_for_thresholds():
 def test_texts_have_none():
     with pytest.raises(RegardError, match=r"train\.patience is for classification and detection"):
         load_recipe("seq2seq-numbers", ["train.patience=3"])
+
+
+def test_a_classifier_has_it_too(tmp_path, monkeypatch):
+    tiny = ("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "train.batch_size=64", "train.device=cpu")
+    often = ("train.epochs=none", "train.max_steps=9", "train.evaluate_every_steps=1", "train.patience=2")
+    recipe = load_recipe("vit-digits", [*tiny, *often])
+    task = create_task(recipe)
+    held, kept = task.selection_images, task.train
+    assert len(held) + len(kept) == len(task.data.train)
+    assert len(held) == pytest.approx(0.1 * len(task.data.train), abs=10)
+    assert set(held.labels) == set(range(10))
+    assert not {held.name(i) for i in range(len(held))} & {kept.name(i) for i in range(len(kept))}
+    assert 0 <= task.select(task.build_model()) <= 1
+    left = iter((0.5, 0.4, 0.5))
+    monkeypatch.setattr(type(task), "select", lambda self, model: next(left))
+    assert train(recipe, tmp_path / "run")["steps"] == 3

@@ -187,7 +187,7 @@ def examine(
     )
     from regard.recipes import DetectionDataSection
     from regard.recipes.sections import ImageDataSection, TextDataSection
-    from regard.tasks import annotations_of
+    from regard.tasks import annotations_of, csv_options
 
     address = address_of(address)
     kind = parse_address(address).kind
@@ -234,6 +234,8 @@ def examine(
             strict=options.strict,
             leave_out=options.leave_out,
             look=look,
+            on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+            csv=csv_options(options),
         )
     elif isinstance(options, TextDataSection) and kind in SORTS["pairs of texts"]:
         issues, summary = check_pairs(address, val_fraction=fraction, split_seed=seed, on_bad_line=options.on_bad_line)

@@ -69,8 +69,8 @@ def _evaluated(
     settings: Sequence[str],
     of_boxes: Mapping[str, Any],
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    from regard.data import address_of, open_images, open_pairs, open_text
-    from regard.tasks import Classifier, Detector, Translator
+    from regard.data import address_of, open_images, open_pairs, open_text, sentences
+    from regard.tasks import Classifier, Detector, Translator, csv_options
 
     data = None if data is None else address_of(data)
     options = data_options(run, data, recipe, settings)
@@ -100,7 +100,11 @@ def _evaluated(
         decoding=_decoding(predictor, options),
         for_evaluation=_is_pretrained(run) or address != options.address,
         leave_out=getattr(options, "leave_out", None) if address == options.address else None,
+        on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+        csv=csv_options(options) if address.startswith("csv:") else None,
     )
+    for sentence in sentences(images.repairs.left_out):
+        warnings.warn(f"{images.address}: {sentence}", stacklevel=3)
     source = images.val if own is None else held_out_images(own, images)
     return predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
@@ -116,7 +120,7 @@ def evaluate_knn(
     `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
     """
     from regard.data import address_of, open_images
-    from regard.tasks import Classifier, features_of, nearest_neighbours, preprocessing_of
+    from regard.tasks import Classifier, csv_options, features_of, nearest_neighbours, preprocessing_of
     from regard.tasks.features.store import FeatureStore
 
     data = None if data is None else address_of(data)
@@ -142,7 +146,11 @@ def evaluate_knn(
         root=None if options.root is None else Path(options.root),
         decoding=preprocessing.decoding,
         leave_out=getattr(options, "leave_out", None) if data in (None, options.address) else None,
+        on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
+        csv=csv_options(options) if (data or options.address).startswith("csv:") else None,
     )
+    if images.multi_label:
+        raise RegardError(f"{images.address}: --knn is for images that have one class each; these have several labels")
     store = FeatureStore()
     known, labels, _ = features_of(model, images.train, preprocessing, on_bad_image=options.on_bad_image, store=store)
     asked, wanted, _ = features_of(model, images.val, preprocessing, on_bad_image=options.on_bad_image, store=store)

@@ -51,15 +51,15 @@ def data_options(
 
 
 def held_out_images(run: "Run", images: "ImageClasses") -> "ImageSource":
-    from regard.data import Joined, Selected
+    from regard.data import Joined, Selected, label_text
 
     origin = _origin(run, images, images.address)
     if origin is None or origin.data.val.labels is None:
         return images.val
     before, now = origin.data.class_names, images.class_names
     sources = [images.val, images.train]
-    labels = [now[label] for source in sources for label in source.labels]
-    kept = {name: before[int(label)] for name, label in origin.data.val.labels.items()}
+    labels = [label_text(label, now) for source in sources for label in source.labels]
+    kept = {x: before[label] if isinstance(label, int) else label for x, label in origin.data.val.labels.items()}
     places = _places(run, origin, images.address, kept, sources, labels)
     return images.val if places == list(range(len(images.val))) else Selected(Joined(sources), places)
 

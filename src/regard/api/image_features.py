@@ -42,7 +42,7 @@ class Features:
     weights_hash: str
     preprocessing: Mapping[str, Any]
     labels: "Tensor | None" = None
-    """(images,): the classes, where images have one."""
+    """(images,): the classes, where images have one; (images, classes), zeros and ones, where they have several."""
     boxes_xyxy: "Tensor | None" = None
     """(boxes, 4): in pixels of the images as they are stored, where they have boxes; without crowds."""
     box_labels: "Tensor | None" = None
@@ -95,6 +95,7 @@ def features(
     data that cannot be read, and a store that may not grow enough.
     """
     from regard.data import SORTS, Joined, JoinedDetectionSource, address_of, open_detection, open_images, parse_address
+    from regard.tasks import csv_options
     from regard.tasks.features.extract import open_store
     from regard.tasks.features.pooled import jobs_of, pooled_features
 
@@ -117,6 +118,8 @@ def features(
     data: ImageClasses | DetectionData
     source: ImageSource | DetectionSource
     if kind in SORTS["images"]:
+        given["csv"] = csv_options(options) if kind == "csv" else None
+        given["on_bad_annotation"] = getattr(options, "on_bad_annotation", "stop")
         images = open_images(address, root=None if options.root is None else Path(options.root), **given)
         data, source = images, Joined([images.train, images.val])
     else:
@@ -142,10 +145,10 @@ def _annotations(source: "ImageSource | DetectionSource", indices: Sequence[int]
     """The labels of some images, or their boxes without crowds."""
     import torch
 
-    from regard.data import ImageSource
+    from regard.data import ImageSource, label_tensor
 
     if isinstance(source, ImageSource):
-        return {"labels": torch.tensor([source.labels[index] for index in indices])}
+        return {"labels": label_tensor([source.labels[index] for index in indices], source.num_classes)}
     of_images = [source.objects[index] for index in indices]
     own = [~objects.crowd for objects in of_images]
     return {

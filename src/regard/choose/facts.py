@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from regard.data import SORTS, DetectionSource, OnBadImage, open_detection, open_images, parse_address
+from regard.data import SORTS, DetectionSource, OnBadImage, classes_of, open_detection, open_images, parse_address
 from regard.errors import RegardError
 
 Quartiles = tuple[float, float, float]
@@ -67,6 +67,7 @@ def _of_classes(address: str, kind: str, val_fraction: float, on_bad: str) -> Fa
         shapes = [train.read(index).shape for index in range(min(len(train), 100))]
         sizes = [(shape[1], shape[2]) for shape in shapes]
     height, width, one_size = _typical(sizes)
+    counts = Counter(label for own in train.labels for label in classes_of(own))
     return Facts(
         address,
         "images",
@@ -74,7 +75,7 @@ def _of_classes(address: str, kind: str, val_fraction: float, on_bad: str) -> Fa
         images=len(train),
         held_out=len(data.val),
         classes=len(data.class_names),
-        fewest=min(Counter(train.labels).get(label, 0) for label in range(len(data.class_names))),
+        fewest=min(counts[label] for label in range(len(data.class_names))),
         height=height,
         width=width,
         one_size=one_size,

@@ -72,7 +72,7 @@ def train(
 
     from regard.cli.tables import figures_line
     from regard.tasks import TASKS
-    from regard.training import is_main_process
+    from regard.training import is_main_process, main_metric
 
     not_shown: list[str] = []
     data = None if data is None else named(data)
@@ -86,7 +86,7 @@ def train(
         return
     resolved = run.recipe()
     task = TASKS[resolved.task]
-    figures = figures_line({name: summary[name] for name in (task.main_metric, "loss")})
+    figures = figures_line({name: summary[name] for name in (main_metric(summary), "loss")})
     say(
         f"{figures} after {summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary[f'{task.unit}_per_second']:.0f} {task.unit}/s)"

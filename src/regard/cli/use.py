@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from regard.cli.boxes import predict_boxes, score_or_none, show_detection_evaluation, word_or_number
+from regard.cli.classes import show_class_evaluation, show_classes
 from regard.cli.labels import predict_labels
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.terminal import say
@@ -105,18 +106,7 @@ def evaluate(
     if not isinstance(evaluation, Evaluation):
         show_text_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
         return
-    figures = {"images": len(evaluation.labels), "skipped_images": len(evaluation.skipped), **evaluation.metrics()}
-    rows = [vars(entry) for entry in evaluation.per_class()]
-    whole = {**figures, "per_class": rows, "confusion": evaluation.confusion().tolist()}
-    text = csv_text(("name", "precision", "recall", "f1", "images"), rows)
-    write_files(out, "evaluation", whole, text)
-    if printed(as_json, as_csv, whole, text):
-        return
-    table = Table("class", *(right(name) for name in ("precision", "recall", "F1", "images")))
-    for entry in evaluation.per_class():
-        table.add_row(entry.name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.images))
-    show(table)
-    say(figures_line(figures))
+    show_class_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
 
 
 def predict(
@@ -128,13 +118,20 @@ def predict(
         ),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to read; may be repeated.")] = None,
-    top: Annotated[int, typer.Option(help="How many classes to name for each image.", min=1)] = 1,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="How many classes to name for each image: 1 unless given; of images that may have several, all that "
+            "are probable enough.",
+            min=1,
+        ),
+    ] = None,
     threshold: Annotated[
         str,
         typer.Option(
             metavar="SCORE|auto",
-            help="Lowest score of an object that is reported and drawn; auto: of each class, as measured in the "
-            "training, or 0.5 where that was not done.",
+            help="Lowest score of an object that is reported and drawn, or of a class where images may have several; "
+            "auto: of each class, as measured in the training, or 0.5 where that was not done.",
         ),
     ] = "auto",
     nms: Nms = None,
@@ -222,7 +219,7 @@ def predict(
                 "--data, --annotations and --csv are for images"
             )
         boxes["stride"] = 1 if stride is None else stride
-        predict_videos(predictor, videos, boxes, out, top, as_json=as_json)
+        predict_videos(predictor, videos, boxes, out, 1 if top is None else top, as_json=as_json)
         return
     if stride is not None:
         raise RegardError("--stride is for videos (by their ending: .mp4, .mov, ...) and cameras (camera:0)")
@@ -239,7 +236,8 @@ def predict(
         ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
         predict_boxes(predictor, _image_files(files), boxes, ids, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
         return
-    _predict_images(predictor, files, top, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
+    options = {"threshold": word_or_number(threshold)} if predictor.multi_label else {}
+    _predict_images(predictor, files, top, options, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
 
 
 def _is_uncertain(sort: str) -> bool:
@@ -251,37 +249,28 @@ def _is_uncertain(sort: str) -> bool:
 def _predict_images(
     classifier: "Classifier",
     files: list[Path],
-    top: int,
+    top: int | None,
+    options: Mapping[str, Any],
     out: Path | None,
     *,
     as_json: bool,
     as_csv: bool,
     unsure: bool,
 ) -> None:
+    """options: those of `Classifier.predict_files`."""
     from regard.tasks import Prediction
     from regard.tasks.labelling.uncertainty import uncertainty
 
     answers: list[Prediction] = []
     bad: list[str] = []
-    for answer in classifier.predict_files(_image_files(files)):
+    for answer in classifier.predict_files(_image_files(files), **options):
         if isinstance(answer, Prediction):
             answers.append(answer)
         else:
             bad.append(str(answer))
     if unsure:
         answers.sort(key=uncertainty, reverse=True)
-    rows: list[dict[str, Any]] = [
-        {"file": answer.name, "class": label, "probability": round(probability, 6)}
-        for answer in answers
-        for label, probability in answer.top(top)
-    ]
-    text = csv_text(("file", "class", "probability"), rows)
-    write_files(out, "predictions", rows, text)
-    if not printed(as_json, as_csv, rows, text) and answers:
-        table = Table("file", "class", right("probability"))
-        for row in rows:
-            table.add_row(row["file"], row["class"], f"{row['probability']:.3f}")
-        show(table)
+    show_classes(answers, top, out, as_json=as_json, as_csv=as_csv)
     for message in bad:
         say(f"error: {message}", err=True)
     if bad:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -15,13 +16,14 @@ from regard.errors import RegardError
 from regard.explain import mixing, mixing_figure, representative_tokens
 from regard.models import ViT
 from regard.recipes import Recipe
-from regard.tasks import ClassificationTask, Classifier
+from regard.tasks import ClassificationTask, Classifier, Evaluation
 from regard.training import Run, load_classifier
 
 NUM_MISTAKES = 12
 # With more classes than this a confusion matrix cannot be read; the most frequent confusions are listed instead.
 LARGEST_TABLE = 30
 NUM_CONFUSIONS = 20
+HEADS = {"ap": "AP", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class ConfusionRow:
 
 
 @dataclass(frozen=True)
+class PerClass:
+    """A table of the figures of each class."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: list[tuple[str, list[str]]]
+    """(class, its figures)."""
+
+
+@dataclass(frozen=True)
 class Section:
     name: str
     seed: int
@@ -60,6 +72,8 @@ class Section:
     """None if there are more than `LARGEST_TABLE` classes."""
     confusions: list[tuple[str, str, int]]
     """(true class, predicted class, how often), the most frequent first."""
+    balanced_accuracy: float
+    per_class: PerClass
     mistakes: list[Picture]
     shown: Picture
     mixing: str
@@ -82,7 +96,7 @@ class ClassificationView:
         self.data = task.data
 
     @property
-    def num_held_out(self) -> int:
+    def num_held_out(self) -> int | None:
         return len(self.data.val)
 
     @property
@@ -100,44 +114,95 @@ class ClassificationView:
             ("Data", data.address),
             ("Images", f"{len(data.train)} for training, {len(data.val)} held out; {split}"),
             ("Classes", str(len(data.class_names))),
+            *self._balance(),
         ]
 
-    def section(self, contender: Contender) -> Section:
+    def _balance(self) -> list[tuple[str, str]]:
+        """How the recipe deals with classes of unequal size, where it does."""
+        train, data = self.task.recipe.train, self.task.recipe.data
+        found = [
+            "class weights in the loss" if train.class_weights == "balanced" else "",
+            "images of rare classes drawn more often" if data.sampling == "balanced" else "",
+            f"focal loss, γ = {train.focal_gamma:g}" if train.loss == "focal" else "",
+        ]
+        said = ", ".join(one for one in found if one)
+        return [("Balance", said)] if said else []
+
+    def section(self, contender: Contender) -> Any:
         return _section_of(contender, self.data.val, self.task.recipe)
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The first run of a contender, and what it makes of the images that can be read."""
+
+    run: Run
+    classifier: Classifier
+    found: Evaluation
+    source: ImageSource
+
+    @classmethod
+    def of(cls, contender: Contender, source: ImageSource, recipe: Recipe) -> "Evaluated":
+        run = Run.open(contender.runs[0])
+        classifier = load_classifier(run.path, device=device_of(recipe))
+        options = recipe.data
+        found = classifier.evaluate(source, num_workers=options.num_workers, on_bad_image=options.on_bad_image)
+        if not found.names:
+            raise RegardError(f"{run.path}: none of the held-out images can be read")
+        return cls(run, classifier, found, source)
+
+    def image(self, index: int) -> Tensor:
+        """Image `index` of the evaluation, which leaves out those that cannot be read."""
+        numbers = {self.source.name(number): number for number in range(len(self.source))}
+        return self.source.read(numbers[self.found.names[index]])
+
+    def picture(self, index: int, predicted: str, score: float, truth: str) -> Picture:
+        seen = self.classifier.preprocessing.seen(self.classifier.prepare(self.image(index)))
+        name = self.found.names[index]
+        return Picture(name, short_name(name), image_uri(seen), predicted, score, truth)
+
+
+def per_class_table(rows: Sequence[dict[str, Any]]) -> PerClass:
+    """The figures of all classes, or of the worst where there are more than a page can show."""
+    heads = tuple(HEADS.get(name, name) for name in rows[0] if name != "name")
+    caption = "The figures of each class; precision, recall and F1 are fractions."
+    if len(rows) > LARGEST_TABLE:
+        caption = f"The {NUM_CONFUSIONS} classes of the lowest F1, of {len(rows)}."
+        rows = sorted((row for row in rows if row["images"]), key=lambda row: row["f1"])[:NUM_CONFUSIONS]
+    return PerClass(
+        caption, heads, [(row["name"], [_cell(row[name]) for name in row if name != "name"]) for row in rows]
+    )
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Section:
-    run = Run.open(contender.runs[0])
-    classifier = load_classifier(run.path, device=device_of(recipe))
-    options = recipe.data
-    found = classifier.evaluate(source, num_workers=options.num_workers, on_bad_image=options.on_bad_image)
-    if not found.names:
-        raise RegardError(f"{run.path}: none of the held-out images can be read")
-    # An evaluation leaves out images that cannot be read, so its numbers differ from the source's.
-    numbers = {source.name(number): number for number in range(len(source))}
+    one = Evaluated.of(contender, source, recipe)
+    found, details = one.found, one.found.details()
     confusion = found.confusion()
 
     def picture(index: int) -> Picture:
         probability, label = found.logits[index].softmax(0).max(0)
-        seen = classifier.preprocessing.seen(classifier.prepare(source.read(numbers[found.names[index]])))
         truth = found.class_names[int(found.labels[index])]
-        name = found.names[index]
-        predicted = found.class_names[int(label)]
-        return Picture(name, short_name(name), image_uri(seen), predicted, probability.item(), truth)
+        return one.picture(index, found.class_names[int(label)], probability.item(), truth)
 
     mistakes = found.mistakes()
     return Section(
         name=contender.name,
-        seed=run.recipe().seed,
+        seed=one.run.recipe().seed,
         seeds=len(contender.runs),
         num_images=len(found.names),
         num_mistakes=len(mistakes),
         class_names=found.class_names,
         table=_confusion_table(confusion) if len(found.class_names) <= LARGEST_TABLE else None,
         confusions=most_frequent(confusion, found.class_names),
+        balanced_accuracy=details["balanced_accuracy"],
+        per_class=per_class_table(details["per_class"]),
         mistakes=[picture(index) for index in mistakes[:NUM_MISTAKES]],
         shown=picture(0),
-        mixing=_mixing_svg(classifier, source.read(numbers[found.names[0]])),
+        mixing=mixing_svg(one.classifier, one.image(0)),
     )
 
 
@@ -160,7 +225,7 @@ def most_frequent(
     return sorted(pairs, key=lambda pair: -pair[2])[:NUM_CONFUSIONS]
 
 
-def _mixing_svg(classifier: Classifier, image: Tensor) -> str:
+def mixing_svg(classifier: Classifier, image: Tensor) -> str:
     model = classifier.model
     if not isinstance(model, ViT):
         return ""

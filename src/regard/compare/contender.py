@@ -9,7 +9,7 @@ from regard.errors import RegardError, one_line
 
 # Metrics that are the proportion of held-out samples for which something is true.
 PROPORTIONS = ("accuracy", "exact_match")
-WORDS = {"ap": "AP"}
+WORDS = {"ap": "AP", "map": "mAP"}
 
 
 @dataclass(frozen=True)

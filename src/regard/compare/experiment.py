@@ -12,7 +12,7 @@ from regard.errors import RegardError
 from regard.files import printable
 from regard.recipes import Recipe
 from regard.tasks import TASKS
-from regard.training import Bar, Run, train
+from regard.training import Bar, Run, main_metric, train
 
 
 def compare(
@@ -76,12 +76,12 @@ def contender(name: str, runs: Sequence[Path], *, with_cost: bool = True) -> Con
     """The contender that finished runs of one model make; its cost is measured on the first run."""
     opened = [Run.open(run) for run in runs]
     summaries = [run.summary() for run in opened]
-    task = TASKS[opened[0].recipe().task]
+    task, metric = TASKS[opened[0].recipe().task], main_metric(summaries[0])
     return Contender(
         name=name,
         runs=tuple(runs),
-        metric=Metric(task.main_metric, task.larger_is_better),
-        scores=tuple(number(summary[task.main_metric]) for summary in summaries),
+        metric=Metric(metric, task.larger_is_better),
+        scores=tuple(number(summary[metric]) for summary in summaries),
         parameters=summaries[0]["parameters"],
         flops=summaries[0]["flops"],
         training_seconds=statistics.mean(summary["seconds"] for summary in summaries),

@@ -2,6 +2,7 @@
 
 from regard.compare.classification import ClassificationView
 from regard.compare.detection import DetectionView
+from regard.compare.multi_label import MultiLabelView
 from regard.compare.next_token import NextTokenView
 from regard.compare.seq2seq import Seq2SeqView
 from regard.compare.task_view import TaskView
@@ -12,7 +13,7 @@ from regard.tasks import ClassificationTask, DetectionTask, NextTokenTask, Seq2S
 def task_view_of(task: Task) -> TaskView:
     """The task view of a task. RegardError for a task that has none."""
     if isinstance(task, ClassificationTask):
-        return ClassificationView(task)
+        return MultiLabelView(task) if task.data.multi_label else ClassificationView(task)
     if isinstance(task, DetectionTask):
         return DetectionView(task)
     if isinstance(task, Seq2SeqTask):

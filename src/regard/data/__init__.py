@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from regard.data.boxes.cache import *
     from regard.data.boxes.coco_layout import Annotations as Annotations
     from regard.data.boxes.mosaic import *
-    from regard.data.boxes.repairs import *
     from regard.data.boxes.sources import *
     from regard.data.boxes.transforms import *
     from regard.data.boxes.views import *
@@ -44,17 +43,21 @@ if TYPE_CHECKING:
     from regard.data.fix import *
     from regard.data.images.batches import *
     from regard.data.images.cache import *
+    from regard.data.images.csv_rows import *
     from regard.data.images.files import *
+    from regard.data.images.labels import *
     from regard.data.images.leave_out import *
     from regard.data.images.names import *
     from regard.data.images.near_doubles import look_of as look_of
     from regard.data.images.near_doubles import near_doubles as near_doubles
     from regard.data.images.pixels import *
     from regard.data.images.sources import *
+    from regard.data.images.stratify import *
     from regard.data.images.transforms import *
     from regard.data.images.walk import *
     from regard.data.open import *
     from regard.data.order import *
+    from regard.data.repairs import *
     from regard.data.text.batches import *
     from regard.data.text.corpus import *
     from regard.data.text.numbers import *
@@ -70,7 +73,6 @@ _OFFERED = {
     "boxes.batches": "AspectOrder DetectionBatch detection_evaluation_loader detection_training_loader pad",
     "boxes.cache": "PreparedDetectionSource ResizedDetectionSource cached no_room_for prepared_areas",
     "boxes.coco_layout": "Annotations",
-    "boxes.repairs": "OnBadAnnotation Repairs sentences",
     "boxes.mosaic": "MosaicAndJitter",
     "boxes.sources": "DetectionData DetectionSource JoinedDetectionSource Objects SelectedDetectionSource",
     "boxes.transforms": (
@@ -91,16 +93,20 @@ _OFFERED = {
     "fix": "fix_data",
     "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
     "images.cache": "no_room prepared_once",
+    "images.csv_rows": "CsvOptions",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
     "images.leave_out": "LeaveOut classes_in write_leave_out",
     "images.near_doubles": "look_of near_doubles",
+    "images.labels": "Label balancing_weights classes_of label_tensor label_text",
     "images.names": "normal told_alike",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
+    "images.stratify": "split_label_sets",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",
     "open": "default_root open_detection open_images open_pairs open_text place_of",
     "order": "TrainingOrder seed_for",
+    "repairs": "OnBadAnnotation Repairs sentences",
     "text.batches": (
         "PairBatch TrainingWindows WindowBatch evaluation_pairs num_windows pair_batch training_pairs training_windows"
     ),

@@ -10,6 +10,7 @@ from regard.files import expanded
 KINDS: dict[str, str] = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8×8 pixels, 10 classes; they come with the package",
     "folder": "folder:PATH, your own images: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
+    "csv": "csv:FILE.csv, your own images: columns file and label, several labels of an image with ; between them",
     "torchvision": "torchvision:NAME, a standard set (CIFAR10, MNIST, Flowers102, ...), downloaded on first use",
     "digit-scenes": "1,800 scenes of 128×128 pixels, made of handwritten digits on photographs, with their boxes",
     "coco": "coco:PATH, images with boxes: PATH/train, PATH/val, PATH/annotations/instances_*.json; or coco:FILE.json",
@@ -23,7 +24,7 @@ KINDS: dict[str, str] = {
 
 # The sorts of data, and the kinds of address that give each; each `open_...` takes one sort.
 SORTS: dict[str, tuple[str, ...]] = {
-    "images": ("digits", "folder", "torchvision"),
+    "images": ("digits", "csv", "folder", "torchvision"),
     "images with boxes": ("digit-scenes", "coco", "yolo", "voc"),
     "pairs of texts": ("numbers", "pairs"),
     "text": ("pydoc", "text"),
@@ -31,7 +32,7 @@ SORTS: dict[str, tuple[str, ...]] = {
 
 # What follows the colon; a kind that is not here takes nothing.
 _LOCATIONS: dict[str, str] = {
-    **dict.fromkeys(("folder", "coco", "yolo", "voc", "pairs", "text"), "PATH"),
+    **dict.fromkeys(("folder", "csv", "coco", "yolo", "voc", "pairs", "text"), "PATH"),
     "torchvision": "NAME",
 }
 
@@ -83,4 +84,4 @@ def _guess(path: Path) -> str:
         more = {"coco": "*/_annotations.coco.json", "voc": "Annotations/*.xml"}
         marked = (kind for known in (marks, more) for kind, mark in known.items() if any(path.glob(mark)))
         return next(marked, "folder")
-    return {".tsv": "pairs", ".json": "coco"}.get(path.suffix.lower(), "text")
+    return {".tsv": "pairs", ".json": "coco", ".csv": "csv"}.get(path.suffix.lower(), "text")

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from regard.data.addresses import SORTS, parse_address
 from regard.data.boxes.coco_layout import Annotations
-from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData
 from regard.data.checks.boxes import Checked, DetectionSummary, check_opened_detection
 from regard.data.checks.images import Summary, check_opened_images
 from regard.data.checks.issue import Issue
 from regard.data.checks.seen import See, see_nothing
 from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
+from regard.data.images.csv_rows import CsvOptions
 from regard.data.images.files import BadImage, OnBadImage
 from regard.data.images.pixels import MAX_MEGAPIXELS
 from regard.data.images.sources import ImageClasses
 from regard.data.open import open_detection, open_images, open_pairs, open_text
+from regard.data.repairs import OnBadAnnotation
 from regard.data.text.pairs import OnBadLine
 from regard.errors import RegardError
 
@@ -57,13 +58,15 @@ def check_images(
     strict: bool = False,
     leave_out: str | Path | None = None,
     look: Look | None = None,
+    on_bad_annotation: OnBadAnnotation = "stop",
+    csv: CsvOptions | None = None,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
     on_bad_image: whether unreadable images are errors or, under "skip", warnings. strict: whether held-out images that
     are trained on too, in a split that the data bring, are an error. leave_out: as `open_images` takes it. look: is
-    called with the opened data, and returns what sees each image. A set that cannot be opened at all is one error,
-    with an empty summary; a bad address, too.
+    called with the opened data, and returns what sees each image. on_bad_annotation, csv: of a CSV file, as in
+    `open_images`. A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
     """
     try:
         images = open_images(
@@ -75,11 +78,15 @@ def check_images(
             root=root,
             max_megapixels=max_megapixels,
             leave_out=leave_out,
+            on_bad_annotation="skip",
+            csv=csv,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
     see = see_nothing if look is None else look(images)
-    return check_opened_images(images, strict=strict, on_bad_image=on_bad_image, see=see)
+    return check_opened_images(
+        images, strict=strict, on_bad_image=on_bad_image, on_bad_annotation=on_bad_annotation, see=see
+    )
 
 
 def check_detection(

@@ -1,6 +1,7 @@
 """What data are, without their pixels: names and labels of both parts, so that a run can tell them from others."""
 
 import hashlib
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from regard.data.addresses import parse_address
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects
+from regard.data.images.labels import label_text
 from regard.data.images.sources import ImageClasses, ImageSource
 from regard.data.text.corpus import TextData
 from regard.data.text.numbers import NumberPairs
@@ -22,7 +24,8 @@ AnyData = ImageClasses | DetectionData | TextPairs | TextData
 class Part:
     """The samples of one part of the data.
 
-    labels: by name, in their order: the class of an image, else a hash of the boxes or of the pair. None for running
+    labels: by name, in their order: the class of an image ("cat;dog" where it has several), else a hash of the boxes or
+    of the pair. None for running
     text, and for pairs that the package makes itself: there the digest says all.
     """
 
@@ -61,13 +64,18 @@ def fingerprint(data: AnyData) -> Fingerprint:
     root = data_root(data.address)
     if isinstance(data, TextPairs):
         return Fingerprint((), *(_pairs(source, root) for source in (data.train, data.val)))
-    return Fingerprint(data.class_names, _part(data.train, root), _part(data.val, root))
+    return Fingerprint(data.class_names, *(_part(source, root, data.class_names) for source in (data.train, data.val)))
 
 
 def data_root(address: str) -> str:
     """What names of samples begin with and a fingerprint leaves out; "" for data without a place."""
     parsed = parse_address(address)
-    return "" if parsed.kind == "torchvision" or not parsed.location else str(expanded(parsed.location))
+    if parsed.kind == "torchvision" or not parsed.location:
+        return ""
+    path = expanded(parsed.location)
+    if parsed.kind == "csv":
+        return os.path.normpath(path if path.is_dir() else path.parent)
+    return str(path)
 
 
 def relative_name(name: str, root: str) -> str:
@@ -108,9 +116,11 @@ def _sides(gone: list[str], come: list[str], relabelled: Sequence[str] = ()) -> 
     return "; ".join(f"{len(names):,} {what} ({first_few(names)})" for what, names in parts if names)
 
 
-def _part(source: ImageSource | DetectionSource, root: str) -> Part:
+def _part(source: ImageSource | DetectionSource, root: str, class_names: Sequence[str]) -> Part:
     if isinstance(source, ImageSource):
-        labels: list[int | str] = list(source.labels)
+        labels: list[int | str] = [
+            label if isinstance(label, int) else label_text(label, class_names) for label in source.labels
+        ]
     else:
         labels = [_of_objects(objects) for objects in source.objects]
     names = [relative_name(source.name(index), root) for index in range(len(source))]

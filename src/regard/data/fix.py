@@ -4,7 +4,7 @@ from pathlib import Path
 
 from regard.data.addresses import parse_address
 from regard.data.boxes.coco_layout import Annotations
-from regard.data.boxes.repairs import Repairs
+from regard.data.repairs import Repairs
 from regard.errors import RegardError
 from regard.files import expanded, require_new_folder, whole_folder
 

@@ -8,9 +8,10 @@ from regard.data.addresses import parse_address, parse_address_of
 from regard.data.boxes.coco import open_coco
 from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.digit_scenes import open_digit_scenes
-from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData, DetectionSource, SelectedDetectionSource
 from regard.data.checks.image_files import decoded_alike, without_bad_images
+from regard.data.images.csv_classes import open_csv
+from regard.data.images.csv_rows import CsvOptions
 from regard.data.images.digits import open_digits
 from regard.data.images.files import OnBadImage
 from regard.data.images.folder import open_folder, open_folder_to_measure
@@ -18,6 +19,7 @@ from regard.data.images.leave_out import LeaveOut, classes_in
 from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, require_channels
 from regard.data.images.sources import ImageClasses, Joined
 from regard.data.images.torchvision import open_torchvision
+from regard.data.repairs import OnBadAnnotation
 from regard.data.text.corpus import TextData, open_pydoc, open_text_files
 from regard.data.text.numbers import open_numbers
 from regard.data.text.pairs import OnBadLine, TextPairs, open_pair_lines
@@ -37,6 +39,8 @@ def open_images(
     decoding: Decoding | None = None,
     for_evaluation: bool = False,
     leave_out: str | Path | None = None,
+    on_bad_annotation: OnBadAnnotation = "stop",
+    csv: CsvOptions | None = None,
 ) -> ImageClasses:
     """Open the images behind an address, for classification.
 
@@ -50,6 +54,8 @@ def open_images(
     for_evaluation: a set that is measured only. `val` is what it holds out itself, or else all of it, and it need not
     be fit for training: it may have one class, or one image in a class.
     leave_out: a file with the names of images that are taken out of both parts.
+    on_bad_annotation: whether a row of a CSV file without a meaning is an error, or left out and counted in `repairs`.
+    csv: the columns of a CSV file, where they are not called `file` and `label`.
     Raises RegardError.
     """
     if leave_out is not None:
@@ -68,6 +74,21 @@ def open_images(
     require_channels(channels)
     parsed = parse_address_of("images", address)
     path = Path(parsed.location)
+    if csv not in (None, CsvOptions()) and parsed.kind != "csv":
+        raise RegardError(f"{address}: data.file_column, data.multi_label and the like are for csv:PATH")
+    if parsed.kind == "csv":
+        return open_csv(
+            path,
+            csv or CsvOptions(),
+            channels=channels,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_image=on_bad_image,
+            on_bad_annotation=on_bad_annotation,
+            max_megapixels=max_megapixels,
+            decoding=decoding,
+            for_evaluation=for_evaluation,
+        )
     if parsed.kind == "folder" and for_evaluation:
         return open_folder_to_measure(path, channels, on_bad_image, max_megapixels, decoding)
     if parsed.kind == "folder":

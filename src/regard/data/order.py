@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from regard.errors import RegardError
@@ -44,6 +46,8 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
     single process would get. A data set smaller than batch_size is one batch, in which as few samples are repeated as
     equal micro-batches need.
     start_step: the first step to yield. rank, world_size: the number of this process, and how many there are.
+    weights: how often each sample is drawn, relative to others; an epoch then has some samples several times, and
+    others not at all. Of as many draws as there are samples, each gets its weight's part, rounded up or down at random.
     Raises RegardError if the batch cannot be cut, and for numbers out of range.
     """
 
@@ -57,6 +61,7 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
+        weights: Sequence[float] | None = None,
     ) -> None:
         least = {"num_samples": 1, "batch_size": 1, "seed": 0, "start_step": 0, "world_size": 1, "accumulate": 1}
         given = (num_samples, batch_size, seed, start_step, world_size, accumulate)
@@ -65,6 +70,8 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
                 raise RegardError(f"{name} is {value}; it must be at least {smallest}")
         if not 0 <= rank < world_size:
             raise RegardError(f"rank is {rank}; it must be between 0 and {world_size - 1}")
+        if weights is not None and (len(weights) != num_samples or not all(weight > 0 for weight in weights)):
+            raise RegardError(f"weights must be {num_samples} numbers above 0")
         micro_batches = world_size * accumulate
         if batch_size % micro_batches:
             raise RegardError(
@@ -77,6 +84,7 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self.accumulate = accumulate
+        self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
         self.micro_batch_size = min(batch_size // micro_batches, -(-num_samples // micro_batches))
 
     @property
@@ -99,8 +107,28 @@ class TrainingOrder(Sampler[list[tuple[int, int]]]):
 
     def _order(self, epoch: int, batch_size: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed_for(self.seed, epoch))
-        order: list[int] = torch.randperm(self.num_samples, generator=generator).tolist()
+        drawn = torch.randperm(self.num_samples, generator=generator)
+        if self.weights is not None:
+            drawn = systematic_sample(self.weights, drawn, generator)
+        order: list[int] = drawn.tolist()
         return order * -(-batch_size // self.num_samples)  # repeated only where the set is smaller than a batch
+
+
+def systematic_sample(
+    weights: Float64[Tensor, " n"], order: Int64[Tensor, " n"], generator: torch.Generator
+) -> Int64[Tensor, " n"]:
+    """n draws in random order, in which sample i comes n w_i / Σ w times, rounded up or down.
+
+    The samples, in an `order` that is sorted by weight, lie beside each other on a line, each as long as its weight; n
+    points of equal distance, the first one random, take what they meet (Madow 1949).
+    """
+    count = len(weights)
+    order = order[weights[order].argsort(stable=True)]
+    ends = weights[order].cumsum(0)
+    first = torch.rand((), generator=generator, dtype=torch.float64)
+    points = (torch.arange(count, dtype=torch.float64) + first) * (ends[-1] / count)
+    met = torch.searchsorted(ends, points, right=True).clamp(max=count - 1)
+    return order[met][torch.randperm(count, generator=generator)]
 
 
 Collate = Callable[[list[Any]], Any]

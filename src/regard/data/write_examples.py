@@ -8,6 +8,7 @@ from torch.nn.functional import interpolate
 
 from regard.data.boxes.digit_scenes import write_digit_scenes
 from regard.data.images.digits import open_digits
+from regard.data.images.labels import single_labels
 from regard.data.images.sources import Joined
 from regard.errors import RegardError, unknown
 
@@ -35,7 +36,7 @@ def _write_digits(folder: Path, size: int) -> int:
     data = open_digits(channels=1, val_fraction=0.25, split_seed=0)
     images = Joined([data.train, data.val])
     count: Counter[int] = Counter()
-    for index, label in enumerate(images.labels):
+    for index, label in enumerate(single_labels(images.labels)):
         image = images.read(index)
         if size != image.shape[-1]:
             resized = interpolate(image[None].float(), (size, size), mode="bicubic", antialias=True)

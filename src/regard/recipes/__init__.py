@@ -14,6 +14,7 @@ from regard.models import current_name
 from regard.reading import MB, parse_toml, read_bytes
 from regard.recipes.classification import (
     ClassificationAugmentSection,
+    ClassificationDataSection,
     ClassificationRecipe,
     ClassificationTrainSection,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "AugmentSection",
     "Claim",
     "ClassificationAugmentSection",
+    "ClassificationDataSection",
     "ClassificationRecipe",
     "ClassificationTrainSection",
     "DataSection",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Interval, Le
+from annotated_types import Gt, Interval, Le, MinLen
 from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
 from regard.models import SASAResNetConfig, ViTConfig
@@ -15,6 +15,7 @@ from regard.recipes.sections import (
     ImageDataSection,
     ImageModelSection,
     ImageTrainSection,
+    Section,
     with_selection,
 )
 
@@ -49,6 +50,24 @@ class ClassificationDataSection(ImageDataSection):
     """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
     aspect changed or between bars of the mean colour."""
 
+    sampling: Literal["uniform", "balanced"] = Field(default="uniform", exclude_if=lambda value: value == "uniform")
+    """`balanced`: an epoch has as many images of each class, those of rare classes several times, some of others not at
+    all. Of an image with several labels the rarest counts. With train.class_weights too, rare classes count twice."""
+    on_bad_annotation: Literal["stop", "skip"] = Field(default="stop", exclude_if=lambda value: value == "stop")
+    """What happens at a row of csv:PATH that cannot be used (a file that is not there, no label, a file with different
+    labels in two rows): an error, or it is left out and counted."""
+    file_column: str = Field(default="file", exclude_if=lambda value: value == "file")
+    """Of csv:PATH: the column with the images' paths, which start from the CSV file's folder."""
+    label_column: str = Field(default="label", exclude_if=lambda value: value == "label")
+    part_column: str | None = None
+    """The column that says train, val or test; `split` or `part` where there is one, and "" for none."""
+    label_separator: Annotated[str, MinLen(1)] = Field(default=";", exclude_if=lambda value: value == ";")
+    """What stands between several labels of an image."""
+    multi_label: bool | None = None
+    """Whether an image may have several labels, or none; unless given, it may where the separator stands in a label."""
+    image_folder: str | None = None
+    """The folder that paths start from, where it is not the CSV file's own."""
+
     @model_validator(mode="after")
     def _crops_or_not(self) -> "ClassificationDataSection":
         if self.resize != "crop" and self.crop_fraction != 1:
@@ -72,6 +91,12 @@ class ClassificationAugmentSection(ImageAugmentSection):
 
 
 class ClassificationTrainSection(ImageTrainSection):
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """`focal`: images that are classified well count less, by (1 - p)^focal_gamma; probabilities come out less sure."""
+    focal_gamma: Annotated[float, Gt(0), Le(10)] = 2.0
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: the loss of an image counts by images / (classes · images of its class); with several labels, that of
+    each class by how rare its presence, or its absence, is."""
     layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
     """The learning rate of a ViT's block, divided by the learning rate of the block after it.
 
@@ -81,12 +106,21 @@ class ClassificationTrainSection(ImageTrainSection):
     loss that a linear head has. The steps come after it."""
 
 
+class ClassificationEvaluateSection(Section):
+    calibration: Annotated[float, Interval(ge=0, le=0.5)] = 0.1
+    """Fraction of the training images of a multi-label set that is held out of training, to choose each class's
+    threshold on it; with too few labels in it, all images are trained on, and the threshold is 0.5."""
+
+
 class ClassificationRecipe(Recipe):
     task: Literal["classification"] = "classification"
     model: ClassificationModelSection
     data: ClassificationDataSection
     augment: ClassificationAugmentSection = ClassificationAugmentSection()
     train: ClassificationTrainSection
+    evaluate: ClassificationEvaluateSection = Field(
+        default=ClassificationEvaluateSection(), exclude_if=lambda value: value == ClassificationEvaluateSection()
+    )
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
     @model_validator(mode="before")
@@ -106,6 +140,15 @@ class ClassificationRecipe(Recipe):
         has_two_heads = getattr(self.model.config(), "pool", "") == "distilled"
         if self.train.solve_head and (self.model.freeze != "backbone" or has_two_heads):
             raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
+        if self.train.solve_head:
+            for key, is_set, instead in (
+                ("train.loss", self.train.loss != "cross_entropy", "its loss is cross-entropy"),
+                ("data.sampling", self.data.sampling != "uniform", "train.class_weights = balanced is the way there"),
+            ):
+                if is_set:
+                    raise ValueError(f"{key}: train.solve_head solves for all images at once; {instead}")
+        if self.train.focal_gamma != 2.0 and self.train.loss != "focal":
+            raise ValueError(f"train.focal_gamma is for train.loss = focal; it is {self.train.loss}")
         if self.model.freeze == "backbone" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")

@@ -15,6 +15,8 @@ The files, in the order in which a run meets them:
     classification/cached.py    a head that learns from them
     labelling/            predictions as annotations, to be corrected and trained on
     video.py              predictions on the frames of a video
+    classification/multi_label.py    images with several classes: their evaluation; calibration.py: which classes count
+    thresholds.py         from which score on an answer counts
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
 
@@ -22,11 +24,13 @@ The rooms of the four tasks do not import each other.
 """
 
 from regard.recipes import Recipe
+from regard.tasks.classification.calibration import LabelThresholds
 from regard.tasks.classification.metrics import ClassFigures, Evaluation
+from regard.tasks.classification.multi_label import LabelFigures, MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
-from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.classification.task import ClassificationTask, csv_options
 from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
@@ -68,6 +72,9 @@ __all__ = [
     "Evaluation",
     "Facts",
     "GroupFigures",
+    "LabelFigures",
+    "LabelThresholds",
+    "MultiLabelEvaluation",
     "NextTokenTask",
     "OperatingPoint",
     "PairEvaluation",
@@ -82,6 +89,7 @@ __all__ = [
     "Writer",
     "annotations_of",
     "create_task",
+    "csv_options",
     "features_of",
     "first_words",
     "nearest_neighbours",

@@ -91,11 +91,9 @@ class Facts:
             return f"{counts}{sizes}; {names}, {_range(self.class_counts)} images each"
         objects = f"{self.num_boxes} objects of {names}, at most {self.most_objects} in an image"
         if self.object_sides:
-            least, half, most = self.object_sides
-            at = f"{self.seen_size[0]} × {self.seen_size[1]}"
-            objects += (
-                f", half of them {least:.0f} to {most:.0f} pixels (median {half:.0f}) in an image of at most {at}"
-            )
+            lower, median, upper = self.object_sides
+            at = f"an image of at most {self.seen_size[0]} × {self.seen_size[1]}"
+            objects += f", half of them {lower:.0f} to {upper:.0f} pixels (median {median:.0f}) in {at}"
         return f"{counts}{sizes}; {objects}"
 
 

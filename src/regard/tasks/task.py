@@ -65,6 +65,9 @@ class Task(Protocol):
     def metrics(self, shards: Sequence[Any]) -> dict[str, float]:
         """The metrics over the shards of all processes."""
 
+    def details(self, shards: Sequence[Any]) -> dict[str, Any]:
+        """What the summary holds beside the metrics: figures of each class, where there are any."""
+
     def select(self, model: nn.Module) -> float:
         """The main metric on the images that `data.selection` holds out of training, by which it is decided."""
 
@@ -81,8 +84,10 @@ class Task(Protocol):
         """All that prediction needs beside the weights, so that it needs no data set."""
 
 
-def training_order(recipe: Recipe, num_samples: int, *, rank: int, world_size: int) -> TrainingOrder:
-    """The order in which a recipe goes through `num_samples` samples."""
+def training_order(
+    recipe: Recipe, num_samples: int, *, rank: int, world_size: int, weights: Sequence[float] | None = None
+) -> TrainingOrder:
+    """The order in which a recipe goes through `num_samples` samples, drawn alike or by `weights`."""
     train = recipe.train
     return TrainingOrder(
         num_samples,
@@ -91,4 +96,5 @@ def training_order(recipe: Recipe, num_samples: int, *, rank: int, world_size: i
         rank=rank,
         world_size=world_size,
         accumulate=train.accumulate,
+        weights=weights,
     )

@@ -5,7 +5,7 @@ from regard.training.loop import Standing, train, train_until
 from regard.training.machine import is_main_process, machine, memory_above_mb, most_workers, versions
 from regard.training.origin import CHANGEABLE, Origin, hand_over, origin_of, resumed_recipe
 from regard.training.progress import Bar
-from regard.training.run import Run, default_run_folder
+from regard.training.run import Run, default_run_folder, main_metric
 
 __all__ = [
     "CHANGEABLE",
@@ -19,6 +19,7 @@ __all__ = [
     "load_classifier",
     "load_predictor",
     "machine",
+    "main_metric",
     "memory_above_mb",
     "most_workers",
     "origin_of",

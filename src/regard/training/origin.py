@@ -30,6 +30,7 @@ CHANGEABLE = (
 PLACES = (
     *("data.address", "data.train_annotations", "data.train_images", "data.val_annotations", "data.val_images"),
     "data.leave_out",
+    "data.image_folder",
 )
 # What trains nothing. The device is that of the moment.
 _UNTOLD = ("title", "otherwise", "train.device")

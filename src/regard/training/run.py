@@ -122,6 +122,11 @@ class Run:
             raise RegardError(f"{file}: are the weights of another run (its id is {found}, this run's is {own})")
 
 
+def main_metric(summary: Mapping[str, Any]) -> str:
+    """The name of the metric that decides which weights are the best; of several labels it is another than of one."""
+    return next(name for name in summary["best"] if name != "step")
+
+
 def read_records(file: Path) -> tuple[list[dict[str, Any]], int]:
     """The records in a metrics.jsonl, and how many whole lines cannot be read.
 

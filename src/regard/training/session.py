@@ -221,7 +221,7 @@ class Session:
         began = self._agreed_seconds()
         self._agree_on_buffers()
         shards = gather_object([task.evaluate(self.kept_model, rank=self.rank, world_size=self.world_size)])
-        progress.metrics = task.metrics(shards)
+        progress.metrics, progress.details = task.metrics(shards), task.details(shards)
         for shard in shards:
             progress.skipped += [name for name in shard.skipped if name not in progress.skipped]
         progress.evaluated_step = progress.step
@@ -331,6 +331,7 @@ class Session:
             "processes": accelerator.num_processes,
             "versions": versions(),
             "machine": machine(),
+            **progress.details,
         }
 
 

@@ -53,6 +53,8 @@ class Progress:
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     """The last evaluation's."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the summary holds beside them, such as figures of each class."""
     evaluated_step: int = 0
     selected: float | None = None
     """The best so far on the images of `data.selection`."""
@@ -233,6 +235,7 @@ def _require_kinds(progress: Progress) -> None:
     figures = [*clock, progress.best or 0.0, progress.selected or 0.0, *progress.metrics.values()]
     right = all(type(count) is int and count >= 0 for count in counts)
     right = right and all(type(figure) in (int, float) for figure in figures)
+    right = right and isinstance(progress.details, dict)
     if not right or not isinstance(progress.skipped, list) or not all(isinstance(n, str) for n in progress.skipped):
         raise RegardError("progress.json holds a value of another kind")
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from regard.data.boxes.coco_json import CocoFile, read_coco_file
 from regard.data.boxes.coco_layout import Annotations, CocoPart, find_parts, other_files
 from regard.data.boxes.coco_lists import collecting_no_cycles
-from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, DetectionSource, Objects, SelectedDetectionSource, split_detection
 from regard.data.images.digests import digest_of_file
 from regard.data.images.files import BadImage, read_image
+from regard.data.repairs import OnBadAnnotation, Repairs
 from regard.errors import RegardError
 
 

@@ -23,11 +23,11 @@ from regard.data.boxes.coco_values import (
     box_of_segments,
     is_sound,
 )
-from regard.data.boxes.paths import FilesBelow, are_there, stays_inside
-from regard.data.boxes.repairs import Repairs
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.paths import FilesBelow, are_there, stays_inside
 from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import image_files
+from regard.data.repairs import Repairs
 from regard.errors import RegardError
 
 

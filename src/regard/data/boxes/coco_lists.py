@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from regard.data.boxes.coco_values import as_key
-from regard.data.boxes.repairs import Repairs
+from regard.data.repairs import Repairs
 from regard.errors import RegardError, one_line
 from regard.reading import require_file
 

@@ -11,7 +11,7 @@ from regard.data.boxes.coco import count_unused, joined_categories, read_parts, 
 from regard.data.boxes.coco_json import CocoFile
 from regard.data.boxes.coco_layout import Annotations, find_parts
 from regard.data.boxes.coco_lists import read_json
-from regard.data.boxes.repairs import Repairs
+from regard.data.repairs import Repairs
 from regard.errors import RegardError
 from regard.files import json_text
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
-from regard.data.boxes.repairs import Repairs
 from regard.data.images.digests import digest_of_file, digest_of_pixels
 from regard.data.images.doubles import doubles, kept_together
 from regard.data.images.files import read_image
 from regard.data.images.pixels import AS_STORED, Decoding
+from regard.data.repairs import Repairs
 from regard.errors import RegardError
 
 

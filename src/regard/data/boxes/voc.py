@@ -11,12 +11,12 @@ from xml.etree.ElementTree import Element
 
 import torch
 
-from regard.data.boxes.paths import FilesBelow
-from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.paths import FilesBelow
 from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
+from regard.data.repairs import OnBadAnnotation, Repairs
 from regard.errors import RegardError
 from regard.reading import read_text, read_xml
 

@@ -15,12 +15,12 @@ from unicodedata import normalize
 
 import torch
 
-from regard.data.boxes.paths import FilesBelow, stays_inside
-from regard.data.boxes.repairs import OnBadAnnotation, Repairs
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
 from regard.data.images.files import BadImage, OnBadImage, check_header
+from regard.data.images.paths import FilesBelow, stays_inside
 from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
+from regard.data.repairs import OnBadAnnotation, Repairs
 from regard.errors import RegardError, first_few, first_of
 from regard.reading import read_text, read_yaml
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from regard.data.boxes.coco import CocoImages
-from regard.data.boxes.repairs import OnBadAnnotation
 from regard.data.boxes.sources import DetectionData, DetectionSource
 from regard.data.checks.box_geometry import check_boxes
 from regard.data.checks.coco_ids import check_ids
@@ -18,6 +17,7 @@ from regard.data.checks.seen import See, see_nothing
 from regard.data.checks.suspect_images import Suspect
 from regard.data.images.files import OnBadImage
 from regard.data.images.pixels import Decoding
+from regard.data.repairs import OnBadAnnotation
 from regard.errors import first_few
 
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.

@@ -1,18 +1,21 @@
 """Checks of images with labels: unreadable and repeated images, unequal classes, unusual sizes."""
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
 from regard.data.checks.issue import Issue, group, issues_of_kind, shared_images, unreadable
+from regard.data.checks.repairs import check_repairs
 from regard.data.checks.seen import See, see_nothing
 from regard.data.images.digests import digest_of_pixels
 from regard.data.images.doubles import shared
 from regard.data.images.files import BadImage, OnBadImage, has_deep_pixels
 from regard.data.images.folder import FolderImages
+from regard.data.images.labels import Label, classes_of
 from regard.data.images.sources import ImageClasses, ImageSource
+from regard.data.repairs import OnBadAnnotation
 
 FEW_IMAGES = 10  # a class with fewer is worth a warning
 IMBALANCE = 10  # the largest class has this many times the images of the smallest
@@ -38,7 +41,7 @@ class _Split:
     """A decoded split: name, label, size and hash of the pixels of each readable image; messages for the others."""
 
     names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)
@@ -99,13 +102,19 @@ def _doubles_within(address: str, split: _Split, part: str, trained_on: Containe
     return issues
 
 
+def _counted(labels: Sequence[Label]) -> Counter[int]:
+    """The number of images of each class."""
+    return Counter(index for label in labels for index in classes_of(label))
+
+
 def _class_sizes(images: ImageClasses, train: _Split, val: _Split) -> list[Issue]:
-    counts = Counter(train.labels if images.has_val else train.labels + val.labels)
+    counts = _counted(train.labels if images.has_val else train.labels + val.labels)
     numbers = {name: counts[label] for label, name in enumerate(images.class_names)}
+    least_of_a_class = 0 if images.multi_label else 2  # a rare label is trained on, and not measured
     few = {name: number for name, number in numbers.items() if number < FEW_IMAGES}
     kinds: tuple[tuple[Literal["error", "warning"], list[str]], ...] = (
-        ("error", [name for name, number in few.items() if number < 2]),
-        ("warning", [name for name, number in few.items() if number >= 2]),
+        ("error", [name for name, number in few.items() if number < least_of_a_class]),
+        ("warning", [name for name, number in few.items() if number >= least_of_a_class]),
     )
     issues = []
     for severity, names in kinds:
@@ -154,6 +163,7 @@ def check_image_files(images: ImageClasses, *, strict: bool = False) -> list[Iss
     strict: whether the latter, in a split that the data bring, are an error.
     """
     issues = [Issue("warning", remark, images.address) for remark in images.remarks]
+    issues += check_repairs(images.repairs, images.address, "warning", mended=False)
     train, val = images.train, images.val
     if not (isinstance(train, FolderImages) and isinstance(val, FolderImages)):
         return issues
@@ -162,17 +172,22 @@ def check_image_files(images: ImageClasses, *, strict: bool = False) -> list[Iss
 
 
 def check_opened_images(
-    images: ImageClasses, *, strict: bool = False, on_bad_image: OnBadImage = "stop", see: See = see_nothing
+    images: ImageClasses,
+    *,
+    strict: bool = False,
+    on_bad_image: OnBadImage = "stop",
+    on_bad_annotation: OnBadAnnotation = "stop",
+    see: See = see_nothing,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an opened set: unreadable and repeated images, unequal classes, unusual images.
 
     strict: whether held-out images that are trained on too, in a split that the data bring, are an error. on_bad_image:
-    under "skip" unreadable images are warnings, since a training leaves them out. see: is given the part, the index and
-    the pixels of each image.
+    under "skip" unreadable images are warnings, since a training leaves them out. on_bad_annotation: likewise for rows
+    of a CSV file. see: is given the part, the index and the pixels of each image.
     """
     train, val = _decode(images.train, "train", see), _decode(images.val, "val", see)
     sizes = Counter(train.sizes + val.sizes)
-    labels = Counter(train.labels + val.labels)
+    labels = _counted(train.labels + val.labels)
     summary = Summary(
         num_train=len(train.names),
         num_val=len(val.names),
@@ -186,6 +201,9 @@ def check_opened_images(
             else unreadable(train.bad + val.bad, "images", "left out", "warning")
         ),
         *(Issue("warning", remark, images.address) for remark in images.remarks),
+        *check_repairs(
+            images.repairs, images.address, "error" if on_bad_annotation == "stop" else "warning", mended=False
+        ),
         *_doubles(images, train, val, strict),
         *_class_sizes(images, train, val),
         *_unusual_images(train, val),

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 from regard.data.boxes.coco_json import CocoFile
-from regard.data.boxes.repairs import Repairs
 from regard.data.checks.issue import Issue, Severity, issues_of_kind
 from regard.data.images.walk import image_files, passed_over_line
+from regard.data.repairs import Repairs
 
 
-def check_repairs(repairs: Repairs, address: str, severity: Severity) -> list[Issue]:
-    """severity: of annotations that are left out; an error names the ways on."""
+def check_repairs(repairs: Repairs, address: str, severity: Severity, *, mended: bool = True) -> list[Issue]:
+    """severity: of annotations that are left out; an error names the ways on. mended: whether `regard data fix` can."""
     issues: list[Issue] = []
-    way_on = f"; --set data.on_bad_annotation=skip leaves them out, and `regard data fix {address} -o FOLDER` mends"
+    way_on = "; --set data.on_bad_annotation=skip leaves them out"
+    way_on += f", and `regard data fix {address} -o FOLDER` mends" if mended else ""
     for kind, places in repairs.left_out.items():
         issues += _issues(severity, kind + (way_on if severity == "error" else "; they are left out"), places)
     for kind, places in (*repairs.healed.items(), *repairs.passed_over.items()):

@@ -6,6 +6,7 @@ the number of workers nor the number of processes changes what is trained on.
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regard.data.images.files import BadImage, OnBadImage
+from regard.data.images.labels import Label, label_tensor
 from regard.data.images.sources import ImageSource
 from regard.data.images.transforms import Transform
 from regard.data.order import TrainingOrder, batches_of_a_shard, drawing_from, endless_batches, seed_for
@@ -25,7 +27,7 @@ class Sample:
     """One image, ready for the model."""
 
     image: Float[Tensor, "channels height width"]
-    label: int
+    label: Label
     name: str
 
 
@@ -110,7 +112,8 @@ class Batch:
     """
 
     images: Float[Tensor, "batch *shape"]
-    labels: Int64[Tensor, " batch"]
+    labels: Int64[Tensor, "batch *classes"]
+    """The class of each image; of a multi-label set a row of zeros and ones."""
     names: list[str]
     skipped: list[str]
 
@@ -127,12 +130,12 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.names, self.skipped)
 
 
-def collate(items: list[Sample | Skipped]) -> Batch:
-    """Join samples into a batch, without those that were skipped."""
+def collate(items: list[Sample | Skipped], num_classes: int | None = None) -> Batch:
+    """Join samples into a batch, without those that were skipped. num_classes: of a multi-label set."""
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
         images=torch.stack([sample.image for sample in samples]) if samples else torch.zeros(0, 0, 0, 0),
-        labels=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+        labels=label_tensor([sample.label for sample in samples], num_classes),
         names=[sample.name for sample in samples],
         skipped=[item.reason for item in items if isinstance(item, Skipped)],
     )
@@ -142,7 +145,8 @@ def training_loader(
     source: ImageSource, transform: Transform, order: TrainingOrder, num_workers: int, on_bad_image: OnBadImage
 ) -> DataLoader[Sample | Skipped]:
     """Endless batches in the order of `order`, augmented by its seed."""
-    return endless_batches(TrainingImages(source, transform, order.seed, on_bad_image), order, num_workers, collate)
+    images = TrainingImages(source, transform, order.seed, on_bad_image)
+    return endless_batches(images, order, num_workers, partial(collate, num_classes=source.num_classes))
 
 
 def evaluation_loader(
@@ -159,4 +163,5 @@ def evaluation_loader(
     Processes may get different numbers of batches; their results are gathered after the last one.
     """
     images = EvaluationImages(source, transform, on_bad_image)
-    return batches_of_a_shard(images, len(source), batch_size, num_workers, collate, rank, world_size)
+    joined = partial(collate, num_classes=source.num_classes)
+    return batches_of_a_shard(images, len(source), batch_size, num_workers, joined, rank, world_size)

@@ -65,7 +65,7 @@ class PreparedImages(ImageSource):
 
     def __init__(self, source: ImageSource, prepare: Transform, cache: PixelCache | None) -> None:
         self.source, self.prepare, self.cache = source, prepare, cache
-        self.labels, self.skipped = source.labels, source.skipped
+        self.labels, self.num_classes, self.skipped = source.labels, source.num_classes, source.skipped
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
         image = None if self.cache is None else self.cache.get(index)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jaxtyping import UInt8
@@ -18,6 +18,7 @@ from regard.data.images.files import (
     read_header,
     read_image,
 )
+from regard.data.images.labels import Label, single_labels
 from regard.data.images.names import normal, told_alike
 from regard.data.images.pixels import AS_STORED, Decoding
 from regard.data.images.slabs import Slabs
@@ -44,16 +45,17 @@ class FolderImages(ImageSource):
     def __init__(
         self,
         paths: tuple[Path, ...],
-        labels: tuple[int, ...],
+        labels: tuple[Label, ...],
         channels: int,
         folder_bytes: int,
         skipped: tuple[str, ...] = (),
         decoding: Decoding = AS_STORED,
         sizes: Sequence[tuple[int, int]] | None = None,
+        num_classes: int | None = None,
     ) -> None:
         self.paths = paths
         self.sizes = sizes
-        self.labels = labels
+        self.labels, self.num_classes = labels, num_classes
         self.channels = channels
         self.folder_bytes = folder_bytes
         self.skipped = skipped
@@ -96,15 +98,27 @@ class FolderImages(ImageSource):
 
 
 @dataclass
-class _Scan:
-    """The readable images below one folder of classes, and what could not be read."""
+class Scan:
+    """The readable images of one part of the data, and what could not be read."""
 
     paths: list[Path] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     bad: list[BadImage] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: Path, label: Label, decoding: Decoding) -> None:
+        """Reads the header of one more image."""
+        try:
+            header = read_header(path, decoding)
+        except BadImage as error:
+            self.bad.append(error)
+            return
+        self.paths.append(path)
+        self.labels.append(label)
+        self.deep.append(header.deep)
+        self.sizes.append(header.size)
 
     @property
     def pixels(self) -> int:
@@ -133,18 +147,18 @@ def open_folder(
     folders = _classes(train_folder)
     class_names = _class_names(train_folder, folders, address)
     train = _scan([folders[name] for name in class_names], limit, beside=train_folder)
-    val = _Scan()
+    val = Scan()
     if val_folder:
         val_folders = _known_classes(val_folder, class_names, address)
         val = _scan([val_folders.get(name, []) for name in class_names], limit, beside=val_folder)
-    _require_readable([*train.bad, *val.bad], on_bad_image)
+    require_readable([*train.bad, *val.bad], on_bad_image)
     _require_images(train, class_names, address)
     if val_folder and not val.paths:
         raise RegardError(f"{address}: no images{_unreadable(val)} in {val_folder}; {LAYOUT}")
     indices = list(range(len(train.paths))), list(range(len(val.paths)))
     if not val_folder:
         indices = split_indices(
-            train.labels,
+            single_labels(train.labels),
             class_names,
             val_fraction=val_fraction,
             split_seed=split_seed,
@@ -157,8 +171,8 @@ def open_folder(
     return ImageClasses(
         address,
         class_names,
-        _source(train, indices[0], channels, folder_bytes, train.bad, decoding),
-        _source(val if val_folder else train, indices[1], channels, folder_bytes, val.bad, decoding),
+        source_of(train, indices[0], channels, folder_bytes, decoding),
+        source_of(val if val_folder else replace(train, bad=[]), indices[1], channels, folder_bytes, decoding),
         has_val=val_folder is not None,
         decoding=decoding,
         remarks=_remarks(train.passed_over + val.passed_over, folders, deep, len(indices[0]), decoding),
@@ -180,12 +194,13 @@ def open_folder_to_measure(
     if not folders:
         raise RegardError(f"{address}: {folder} holds no folder; {LAYOUT}")
     scan = _scan(list(folders.values()), limit, beside=folder)
-    _require_readable(scan.bad, on_bad_image)
+    require_readable(scan.bad, on_bad_image)
     if not scan.paths:
         _require_images(scan, tuple(folders), address)
-    filled = sorted(set(scan.labels))
+    labels = single_labels(scan.labels)
+    filled = sorted(set(labels))
     names = tuple(list(folders)[label] for label in filled)
-    scan.labels = [filled.index(label) for label in scan.labels]
+    scan.labels = [filled.index(label) for label in labels]
     indices = list(range(len(scan.paths)))
     deep = [path for path, is_deep in zip(scan.paths, scan.deep, strict=True) if is_deep]
     decoding = decoding or measure_decoding(deep, max_megapixels)
@@ -193,7 +208,7 @@ def open_folder_to_measure(
         address,
         names,
         FolderImages((), (), channels, 0),
-        _source(scan, indices, channels, scan.pixels * channels, scan.bad, decoding),
+        source_of(scan, indices, channels, scan.pixels * channels, decoding),
         has_val=True,
         decoding=decoding,
         remarks=_remarks(scan.passed_over, folders, deep, len(indices), decoding),
@@ -209,17 +224,24 @@ def _existing(path: Path) -> Path:
     return whole
 
 
-def _source(
-    scan: _Scan, indices: Sequence[int], channels: int, folder_bytes: int, bad: list[BadImage], decoding: Decoding
+def source_of(
+    scan: Scan,
+    indices: Sequence[int],
+    channels: int,
+    folder_bytes: int,
+    decoding: Decoding,
+    num_classes: int | None = None,
 ) -> FolderImages:
+    """Some of the images of a scan; all that could not be read is skipped."""
     return FolderImages(
         tuple(scan.paths[index] for index in indices),
         tuple(scan.labels[index] for index in indices),
         channels,
         folder_bytes,
-        tuple(str(error) for error in bad),
+        tuple(str(error) for error in scan.bad),
         decoding,
         [scan.sizes[index] for index in indices],
+        num_classes,
     )
 
 
@@ -230,11 +252,17 @@ def _remarks(
     for name, own in folders.items():
         if len(own) > 1:
             remarks.append(f"{len(own)} folders are one class, {name!r}: their names differ in Unicode's form alone")
-    if deep and decoding != Decoding(decoding.max_megapixels):
-        some = f"{len(deep)} of {count} images have" if len(deep) < count else "the images have"
-        measured = f", measured on {MOST_MEASURED} of them" if len(deep) > MOST_MEASURED else ""
-        remarks.append(f"{some} more than 8 bits: {decoding}{measured}")
+    remarks.append(deep_remark(deep, count, decoding))
     return tuple(remark for remark in remarks if remark)
+
+
+def deep_remark(deep: Sequence[Path], count: int, decoding: Decoding) -> str:
+    """How the `deep` ones of `count` images become 8 bits; "" where nothing has to be said."""
+    if not deep or decoding == Decoding(decoding.max_megapixels):
+        return ""
+    some = f"{len(deep)} of {count} images have" if len(deep) < count else "the images have"
+    measured = f", measured on {MOST_MEASURED} of them" if len(deep) > MOST_MEASURED else ""
+    return f"{some} more than 8 bits: {decoding}{measured}"
 
 
 def _split_folders(path: Path, address: str) -> tuple[Path, Path | None]:
@@ -305,20 +333,21 @@ def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str)
     return folders
 
 
-def _require_readable(bad: list[BadImage], on_bad_image: OnBadImage) -> None:
+def require_readable(bad: Sequence[BadImage], on_bad_image: OnBadImage) -> None:
+    """Raises the first of the errors under "stop", with the way on."""
     if bad and on_bad_image == "stop":
         reason = first_of([error.reason for error in bad], "more that cannot be read")
         leaves = "leaves them out" if len(bad) > 1 else "leaves it out"
         raise BadImage(bad[0].path, f"{reason}; --set data.on_bad_image=skip {leaves}")
 
 
-def _unreadable(scan: _Scan) -> str:
+def _unreadable(scan: Scan) -> str:
     if not scan.bad:
         return ""
     return f" that can be read ({len(scan.bad)} cannot: {scan.bad[0]})"
 
 
-def _require_images(train: _Scan, class_names: tuple[str, ...], address: str) -> None:
+def _require_images(train: Scan, class_names: tuple[str, ...], address: str) -> None:
     if not train.paths:
         known = " ".join(sorted(image_endings()))
         passed_over = f"; {passed_over_line(train.passed_over)}" if train.passed_over else ""
@@ -335,9 +364,9 @@ def _require_images(train: _Scan, class_names: tuple[str, ...], address: str) ->
         )
 
 
-def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path) -> _Scan:
+def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path) -> Scan:
     """Read the header of every image below the folders of each class, which lie in `beside`. A class may have none."""
-    scan = _Scan()
+    scan = Scan()
     loose = [file for file in entries_of(beside) if is_image_file(file)]
     scan.passed_over.update(f"{file.suffix.lower()} (beside the folders of the classes)" for file in loose)
     for label, folders in enumerate(classes):
@@ -345,15 +374,7 @@ def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path
             images, passed_over = image_files(folder)
             scan.passed_over += passed_over
             for path in images:
-                try:
-                    header = read_header(path, decoding)
-                except BadImage as error:
-                    scan.bad.append(error)
-                    continue
-                scan.paths.append(path)
-                scan.labels.append(label)
-                scan.deep.append(header.deep)
-                scan.sizes.append(header.size)
+                scan.add(path, label, decoding)
     return scan
 
 

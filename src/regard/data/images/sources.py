@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxtyping import UInt8
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from regard.data.images.digests import digest_of_pixels
 from regard.data.images.doubles import doubles, kept_together
+from regard.data.images.labels import Label, single_labels
 from regard.data.images.pixels import AS_STORED, Decoding
+from regard.data.repairs import Repairs
 from regard.errors import RegardError
 
 
@@ -22,7 +24,9 @@ class ImageSource(ABC):
     `skipped` names the images that were left out because they cannot be read, each with the reason.
     """
 
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
+    num_classes: int | None = None
+    """Of a multi-label set, whose labels are tuples of classes; None where each image has one class."""
     skipped: tuple[str, ...] = ()
     sizes: Sequence[tuple[int, int]] | None = None
     """(height, width) of each image, where they are known before it is read."""
@@ -75,6 +79,7 @@ class Selected(ImageSource):
         self.source = source
         self.indices = tuple(indices)
         self.labels = tuple(source.labels[index] for index in self.indices)
+        self.num_classes = source.num_classes
         self.sizes = None if source.sizes is None else [source.sizes[index] for index in self.indices]
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
@@ -93,6 +98,7 @@ class Joined(ImageSource):
     def __init__(self, sources: Sequence[ImageSource]) -> None:
         self.places = [(source, index) for source in sources for index in range(len(source))]
         self.labels = tuple(label for source in sources for label in source.labels)
+        self.num_classes = sources[0].num_classes if sources else None
         self.skipped = tuple(name for source in sources for name in source.skipped)
 
     def read(self, index: int) -> UInt8[Tensor, "channels height width"]:
@@ -124,6 +130,12 @@ class ImageClasses:
     """How files become 8 bits: as given, or as the training images need it."""
     remarks: tuple[str, ...] = ()
     """What was assumed or passed over when the data were opened: a sentence each."""
+    repairs: Repairs = field(default_factory=Repairs)
+    """Of data that a file lists: what was mended in its rows, and left out."""
+
+    @property
+    def multi_label(self) -> bool:
+        return self.train.num_classes is not None or self.val.num_classes is not None
 
 
 def split_indices(
@@ -166,6 +178,6 @@ def split_source(
 ) -> ImageClasses:
     """A source without a validation split of its own, split by seed; see `split_indices`."""
     train, val = split_indices(
-        source.labels, class_names, val_fraction=val_fraction, split_seed=split_seed, where=address
+        single_labels(source.labels), class_names, val_fraction=val_fraction, split_seed=split_seed, where=address
     )
     return ImageClasses(address, class_names, Selected(source, train), Selected(source, val), has_val=False)

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from regard.data.images.digests import digest_of_file
 from regard.data.images.files import BadImage, check_header
+from regard.data.images.labels import single_labels
 from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, from_pil
 from regard.data.images.sources import ImageClasses, ImageSource, split_source
 from regard.errors import RegardError, one_line, unknown
@@ -110,11 +111,12 @@ def open_torchvision(
     shown = f"{name}/train" if val_split else name
     train = TorchvisionImages(train_set, _labels(train_set), channels, shown, max_megapixels)
     if val_split is None:
-        class_names = _class_names(train_set, train.labels)
+        class_names = _class_names(train_set, single_labels(train.labels))
         return split_source(train, class_names, address=address, val_fraction=val_fraction, split_seed=split_seed)
     val_set = _load(name, val_split, root)
     val = TorchvisionImages(val_set, _labels(val_set), channels, f"{name}/val", max_megapixels)
-    return ImageClasses(address, _class_names(train_set, train.labels + val.labels), train, val, has_val=True)
+    class_names = _class_names(train_set, single_labels(train.labels + val.labels))
+    return ImageClasses(address, class_names, train, val, has_val=True)
 
 
 def _load(name: str, split: Split, root: Path) -> Any:

@@ -1,22 +1,41 @@
 """A classifier whose head alone learns: what the head reads is computed once for each image, and kept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from regard.data import Batch, ImageClasses, OnBadImage, Preprocessing, TrainingOrder, evaluation_transform
+from regard.data import (
+    Batch,
+    ImageSource,
+    OnBadImage,
+    Preprocessing,
+    TrainingOrder,
+    evaluation_transform,
+    label_tensor,
+)
 from regard.models import SASAResNet, ViT
 from regard.recipes import FeaturesSection
 from regard.tasks.classification.logistic_regression import logistic_regression
-from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.features.extract import ShowsProgress, open_store, reserve
 from regard.tasks.features.pooled import HEADS, Pooled, frozen_head_input, head_output, jobs_of, pooled_features
 
+WORDS = {"train": "training", "val": "held-out", "calibration": "calibration", "selection": "selection"}
+
+
+class Measured(NamedTuple):
+    """What an evaluation is made of."""
+
+    logits: Float[Tensor, "images num_classes"]
+    labels: Int64[Tensor, "images *classes"]
+    names: tuple[str, ...]
+    skipped: tuple[str, ...]
+
 
 class CachedFeatures:
-    """The features of both parts of the data: of the training part as `[features]` says, of the held-out part exact.
+    """The features of all parts of the data: of "train" as `[features]` says, of those that are evaluated on exact.
 
     So an evaluation gives what prediction gives, and never runs the backbone.
     """
@@ -24,12 +43,12 @@ class CachedFeatures:
     def __init__(
         self,
         model: ViT,
-        data: ImageClasses,
+        sources: Mapping[str, ImageSource],
         preprocessing: Preprocessing,
         options: FeaturesSection,
         on_bad_image: OnBadImage,
     ) -> None:
-        self.model, self.data, self.preprocessing = model, data, preprocessing
+        self.model, self.sources, self.preprocessing = model, sources, preprocessing
         self.options, self.on_bad_image = options, on_bad_image
         self.progress: ShowsProgress | None = None
         self._parts: dict[str, Pooled] = {}
@@ -43,25 +62,24 @@ class CachedFeatures:
         """Endless batches in the order of training, with features instead of images. Unreadable images are left out."""
         return self._batches(self._part("train"), order)
 
-    def solve_head(self) -> None:
+    def solve_head(self, class_weights: Tensor | None = None) -> None:
         """Gives the head the weights of logistic regression on the features of all training images."""
         part, head = self._part("train"), self.model.head
         assert isinstance(head, nn.Linear)
-        weight, bias = logistic_regression(part.features.float(), self._labels(part), head.out_features)
+        labels = self._labels("train")
+        weight, bias = logistic_regression(part.features.float(), labels, head.out_features, weights=class_weights)
         with torch.no_grad():
             head.weight.copy_(weight)
             head.bias.copy_(bias)
 
-    def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
-        """The evaluation of this process's shard of the held-out images; `model` has the same backbone."""
+    def evaluate(self, model: nn.Module, name: str, *, rank: int, world_size: int) -> Measured:
+        """This process's shard of a part, for an evaluation; `model` has the same backbone."""
         assert isinstance(model, ViT | SASAResNet)
-        part, device = self._part("val"), next(model.parameters()).device
+        part, device = self._part(name), next(model.parameters()).device
         mine = slice(rank, None, world_size)
         with torch.inference_mode():
             logits = head_output(model, part.features[mine].to(device)).float().cpu()
-        labels = torch.tensor(self.data.val.labels)[part.indices[mine]]
-        skipped = part.skipped[mine]
-        return Evaluation(logits, labels, part.names[mine], self.data.class_names, skipped)
+        return Measured(logits, self._labels(name)[mine], part.names[mine], part.skipped[mine])
 
     def _part(self, name: str) -> Pooled:
         if not self._parts:
@@ -76,25 +94,22 @@ class CachedFeatures:
         )
         exact = frozen_head_input(self.model, self.preprocessing, store=store)
         transform, bad = evaluation_transform(self.preprocessing), self.on_bad_image
-        of_train, unreadable = jobs_of(self.data.train, transform, bad)
-        of_val, unreadable_of_val = jobs_of(self.data.val, transform, bad)
-        reserve([(kept, list(of_train.values())), (exact, list(of_val.values()))])
-        train = pooled_features(
-            kept, of_train, "features of the training images", on_bad_image=bad, progress=self.progress
-        )
-        val = pooled_features(
-            exact, of_val, "features of the held-out images", on_bad_image=bad, progress=self.progress
-        )
-        return {
-            "train": train._replace(skipped=(*unreadable, *train.skipped)),
-            "val": val._replace(skipped=(*unreadable_of_val, *val.skipped)),
-        }
+        jobs = {name: jobs_of(source, transform, bad) for name, source in self.sources.items()}
+        features = {name: kept if name == "train" else exact for name in jobs}
+        reserve([(features[name], list(of_part.values())) for name, (of_part, _) in jobs.items()])
+        found: dict[str, Pooled] = {}
+        for name, (of_part, unreadable) in jobs.items():
+            what = f"features of the {WORDS[name]} images"
+            part = pooled_features(features[name], of_part, what, on_bad_image=bad, progress=self.progress)
+            found[name] = part._replace(skipped=(*unreadable, *part.skipped))
+        return found
 
-    def _labels(self, part: Pooled) -> Int64[Tensor, " images"]:
-        return torch.tensor(self.data.train.labels)[part.indices]
+    def _labels(self, name: str) -> Int64[Tensor, "images *classes"]:
+        source = self.sources[name]
+        return label_tensor(source.labels, source.num_classes)[self._part(name).indices]
 
     def _batches(self, part: Pooled, order: TrainingOrder) -> Iterator[Batch]:
-        labels = self._labels(part)
+        labels = self._labels("train")
         row_of = {index: row for row, index in enumerate(part.indices.tolist())}
         skipped = list(part.skipped)
         for chosen in order:

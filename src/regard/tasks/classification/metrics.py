@@ -1,7 +1,8 @@
 """How good a classifier is, from its logits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,15 +35,15 @@ class Evaluation:
     skipped: tuple[str, ...] = ()
     """Images that could not be read."""
 
-    @classmethod
-    def joined(cls, shards: Sequence["Evaluation"]) -> "Evaluation":
+    @staticmethod
+    def joined(shards: Sequence["Evaluation"]) -> "Evaluation":
         """The shards of several processes as one."""
-        return cls(
-            torch.cat([shard.logits for shard in shards]),
-            torch.cat([shard.labels for shard in shards]),
-            tuple(name for shard in shards for name in shard.names),
-            shards[0].class_names,
-            tuple(name for shard in shards for name in shard.skipped),
+        return replace(
+            shards[0],
+            logits=torch.cat([shard.logits for shard in shards]),
+            labels=torch.cat([shard.labels for shard in shards]),
+            names=tuple(name for shard in shards for name in shard.names),
+            skipped=tuple(name for shard in shards for name in shard.skipped),
         )
 
     @property
@@ -74,7 +75,7 @@ class Evaluation:
         count = len(self.class_names)
         return torch.bincount(self.labels * count + self.predicted, minlength=count**2).reshape(count, count)
 
-    def per_class(self) -> list[ClassFigures]:
+    def per_class(self) -> Sequence[ClassFigures]:
         from sklearn.metrics import precision_recall_fscore_support
 
         columns = precision_recall_fscore_support(
@@ -83,6 +84,16 @@ class Evaluation:
         rows = zip(self.class_names, *(column.tolist() for column in columns), strict=True)
         # scikit-learn gives the number of images as a float if a class has none.
         return [ClassFigures(name, p, r, f1, int(images)) for name, p, r, f1, images in rows]
+
+    def details(self) -> dict[str, Any]:
+        """`balanced_accuracy`, the mean recall of the classes that have images, and `per_class`, their figures."""
+        sound = self.logits.isfinite().all(1)
+        right = (self.predicted == self.labels) & sound
+        recalls = [right[self.labels == label].double().mean().item() for label in self.labels.unique().tolist()]
+        return {
+            "balanced_accuracy": sum(recalls) / len(recalls),
+            "per_class": [vars(figures) for figures in self.per_class()],
+        }
 
     def mistakes(self) -> list[int]:
         """The indices of the misclassified images, the most confident mistake first."""

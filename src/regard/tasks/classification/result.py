@@ -1,5 +1,6 @@
 """What a classifier says about one image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -33,10 +34,18 @@ class Prediction:
     def score(self) -> float:
         return self.probabilities[0]
 
-    def top(self, count: int) -> list[tuple[str, float]]:
+    def top(self, count: int | None = None) -> list[tuple[str, float]]:
+        """The `count` most probable classes, or all, with their probabilities."""
         return list(zip(self.class_names[:count], self.probabilities[:count], strict=True))
 
+    def probabilities_of(self, class_names: Sequence[str]) -> list[float]:
+        return [dict(self.top())[name] for name in class_names]
+
     def _repr_html_(self) -> str:
-        """A notebook shows the five most probable classes."""
-        rows = "".join(f"<tr><td>{escape(label)}</td><td>{score:.1%}</td></tr>" for label, score in self.top(5))
+        """A notebook shows the five most probable classes; where an image may have several, its own are marked."""
+        chosen = self.labels if self.thresholds is not None else ()
+        rows = "".join(
+            f"<tr><td>{'✓ ' if label in chosen else ''}{escape(label)}</td><td>{score:.1%}</td></tr>"
+            for label, score in self.top(5)
+        )
         return f"<table><caption>{escape(self.name)}</caption>{rows}</table>"

@@ -1,32 +1,47 @@
 """Image classification: the data, the model and the loss that a recipe asks for."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import (
     Augmentation,
     Batch,
+    CsvOptions,
     ImageClasses,
+    ImageSource,
     Issue,
+    OnBadImage,
     Preprocessing,
     TrainingOrder,
+    balancing_weights,
     check_image_files,
+    label_tensor,
     measure_mean_std,
     open_images,
     prepared_once,
     training_loader,
     training_transform,
 )
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
+from regard.files import expanded
+from regard.losses import balanced_weights, sigmoid_loss, softmax_loss
 from regard.models import SASAResNet, ViT, build, config_values
-from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
+from regard.recipes import ClassificationAugmentSection, ClassificationDataSection, ClassificationRecipe, DataSection
 from regard.tasks.classification.cached import CachedFeatures
+from regard.tasks.classification.calibration import (
+    LabelThresholds,
+    enough_labels,
+    held_for_thresholds,
+    measured_thresholds,
+    taken_out,
+)
 from regard.tasks.classification.metrics import Evaluation
+from regard.tasks.classification.multi_label import MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.features.extract import ShowsProgress
@@ -58,7 +73,13 @@ class ClassificationTask:
             root=None if data.root is None else Path(data.root),
             max_megapixels=data.max_megapixels,
             leave_out=data.leave_out,
+            on_bad_annotation=data.on_bad_annotation,
+            csv=csv_options(data),
         )
+        if self.data.multi_label:
+            self.main_metric = "map"
+        self.train, self.selection_images = self._selected()
+        self.train, self.calibration_images, self.calibration = self._held_out()
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction
         interpolation: str = data.interpolation
@@ -83,16 +104,51 @@ class ClassificationTask:
             decoding=self.data.decoding,
             resize=data.resize,
         )
-        self._train, self._val, self._not_cached = self.data.train, self.data.val, ""
+        self._train, self._val, self._not_cached = self.train, self.data.val, ""
         if recipe.model.freeze != "backbone":  # else images are read once
             self._train, self._val, self._not_cached = prepared_once(
-                *(self.data.train, self.data.val, self.preprocessing),
+                *(self.train, self.data.val, self.preprocessing),
                 random_crops=recipe.augment.crop_scale < 1,
                 cache=data.cache,
                 num_workers=data.num_workers,
             )
         self._cached: CachedFeatures | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
+        train = recipe.train
+        self._class_weights: Tensor | None = None
+        if train.class_weights == "balanced":
+            labels = label_tensor(self.train.labels, self.train.num_classes)
+            self._class_weights = balanced_weights(labels, len(self.data.class_names))
+        self._loss = partial(
+            sigmoid_loss if self.data.multi_label else softmax_loss,
+            weights=self._class_weights,
+            gamma=train.focal_gamma if train.loss == "focal" else 0.0,
+            smoothing=train.label_smoothing,
+        )
+
+    def _held_out(self) -> tuple[ImageSource, ImageSource | None, LabelThresholds | None]:
+        """What is trained on; of a multi-label set also what is held out of it, and the thresholds until the end."""
+        fraction, names, train = self.recipe.evaluate.calibration, self.data.class_names, self.train
+        if not self.data.multi_label:
+            if "calibration" in self.recipe.evaluate.model_fields_set:
+                raise RegardError("evaluate.calibration: is for images with several labels; here each has one class")
+            return train, None, None
+        seed, address = self.recipe.data.split_seed, self.data.address
+        number, held = 0, self.selection_images
+        if held is None:
+            train, held, number = held_for_thresholds(train, fraction, seed, address)
+        elif enough_labels(held):  # the same images do for both
+            number = len(held)
+        else:
+            held = None
+        return train, held, LabelThresholds.default(names, number)
+
+    def _selected(self) -> tuple[ImageSource, ImageSource | None]:
+        """What is trained on, and what `data.selection` takes out of it."""
+        data = self.recipe.data
+        if not data.selection:
+            return self.data.train, None
+        return taken_out(self.data.train, data.selection, data.split_seed, f"{self.data.address}: data.selection")
 
     @property
     def features_first(self) -> bool:
@@ -120,8 +176,13 @@ class ClassificationTask:
             model.freeze_first(options.freeze)
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
-            data = self.recipe.data
-            self._cached = CachedFeatures(model, self.data, self.preprocessing, self.recipe.features, data.on_bad_image)
+            sources = {"train": self.train, "val": self.data.val}
+            if self.calibration_images is not None:
+                sources["calibration"] = self.calibration_images
+            if self.selection_images is not None:
+                sources["selection"] = self.selection_images
+            bad = self.recipe.data.on_bad_image
+            self._cached = CachedFeatures(model, sources, self.preprocessing, self.recipe.features, bad)
         return model
 
     def whole(self, model: nn.Module) -> nn.Module:
@@ -129,7 +190,8 @@ class ClassificationTask:
 
     def order(self, *, rank: int, world_size: int) -> TrainingOrder:
         """The images of each step, from the first step on."""
-        return training_order(self.recipe, len(self.data.train), rank=rank, world_size=world_size)
+        weights = balancing_weights(self.train.labels) if self.recipe.data.sampling == "balanced" else None
+        return training_order(self.recipe, len(self.train), rank=rank, world_size=world_size, weights=weights)
 
     def training_loader(self, order: TrainingOrder) -> Iterable[Batch]:
         """Endless batches: augmented images, or cached features of a frozen backbone."""
@@ -137,7 +199,7 @@ class ClassificationTask:
         if self._cached is not None and order.world_size == 1:
             self._cached.progress = self.progress
             if recipe.train.solve_head and order.start_step == 0:
-                self._cached.solve_head()
+                self._cached.solve_head(self._class_weights)
             return self._cached.batches(order)
         if recipe.train.solve_head:
             raise RegardError("train.solve_head: features are kept in one process; start the training in one")
@@ -158,28 +220,35 @@ class ClassificationTask:
         return len(batch)
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-        """Mean cross-entropy with label smoothing, after mixup or cutmix where they are on."""
+        """Mean cross-entropy (with several labels, binary) or focal loss, weighted and smoothed as the recipe says.
+
+        Mixup and cutmix come before it, where they are on."""
         images, labels = batch.images, batch.labels
         if images.ndim == 2:  # cached features of a frozen backbone
             assert self._cached is not None
-            logits = self._cached.head(images)
-            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
+            return self._loss(self._cached.head(images), labels)
         if self._mixing is not None:
             images, labels = self._mixing(images, labels)
-        return F.cross_entropy(model(images), labels, label_smoothing=self.recipe.train.label_smoothing)
+        return self._loss(model(images), labels)
 
     def predictor(self, model: nn.Module) -> Classifier:
-        return Classifier(model, self.data.class_names, self.preprocessing)
+        return Classifier(model, self.data.class_names, self.preprocessing, self.calibration)
 
     def evaluate(self, model: nn.Module, *, rank: int, world_size: int) -> Evaluation:
         """The evaluation of this process's shard of the held-out images, from cached features where there are any."""
+        return self._evaluated(model, "val", self._val, self.recipe.data.on_bad_image, rank, world_size)
+
+    def _evaluated(
+        self, model: nn.Module, name: str, source: ImageSource, on_bad_image: OnBadImage, rank: int, world_size: int
+    ) -> Evaluation:
         if self._cached is not None:
-            return self._cached.evaluate(model, rank=rank, world_size=world_size)
+            found = self._cached.evaluate(model, name, rank=rank, world_size=world_size)
+            return self.predictor(model).evaluation(*found)
         was_training = model.training
         shard = self.predictor(model).evaluate(
-            self._val,
+            source,
             num_workers=self.recipe.data.num_workers,
-            on_bad_image=self.recipe.data.on_bad_image,
+            on_bad_image=on_bad_image,
             rank=rank,
             world_size=world_size,
         )
@@ -187,11 +256,31 @@ class ClassificationTask:
         return shard
 
     def metrics(self, shards: Sequence[Evaluation]) -> dict[str, float]:
-        """`accuracy`, `top5` and `loss` over the shards of all processes."""
+        """`accuracy`, `top5` and `loss`, or those of several labels, over the shards of all processes."""
         return Evaluation.joined(shards).metrics()
 
+    def select(self, model: nn.Module) -> float:
+        """The main metric on the images of `data.selection`."""
+        assert self.selection_images is not None
+        found = self._evaluated(model, "selection", self.selection_images, self.recipe.data.on_bad_image, 0, 1)
+        return self.metrics([found])[self.main_metric]
+
+    def details(self, shards: Sequence[Evaluation]) -> dict[str, Any]:
+        """The figures of each class, and `balanced_accuracy` where each image has one."""
+        return Evaluation.joined(shards).details()
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
-        return {}
+        """With several labels: chooses each class's threshold, on what was held out of training for this."""
+        if self.calibration is None:
+            return {}
+        if self.calibration_images is not None:
+            found = self._evaluated(model, "calibration", self.calibration_images, "skip", 0, 1)
+            assert isinstance(found, MultiLabelEvaluation)
+            if found.skipped:
+                tell(f"warning: not measured on what cannot be read: {first_few(found.skipped)}")
+            self.calibration = measured_thresholds(found)
+        tell(f"an image has a class from {self.calibration}")
+        return {"calibration": self.calibration.to_dict()}
 
     def flops(self, model: nn.Module) -> int:
         return model.flops() if isinstance(model, ViT | SASAResNet) else 0
@@ -203,7 +292,22 @@ class ClassificationTask:
             "model": {"name": self.recipe.model.name, "config": config_values(self.config)},
             "class_names": list(self.data.class_names),
             "preprocessing": self.preprocessing.to_dict(),
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
+
+
+def csv_options(options: DataSection) -> CsvOptions | None:
+    """The columns that a recipe names."""
+    if not isinstance(options, ClassificationDataSection):
+        return None
+    return CsvOptions(
+        options.file_column,
+        options.label_column,
+        options.part_column,
+        options.label_separator,
+        options.multi_label,
+        None if options.image_folder is None else expanded(options.image_folder),
+    )
 
 
 def _batch_mixing(augment: ClassificationAugmentSection, num_classes: int) -> nn.Module | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.data import Objects
@@ -17,6 +16,7 @@ from regard.losses import iou
 from regard.tasks.detection.metrics import DetectionEvaluation
 from regard.tasks.detection.result import Detections
 from regard.tasks.detection.suppression import overlap_of, suppressed
+from regard.tasks.thresholds import best_threshold
 
 # What holds where nothing was measured.
 DEFAULT_NMS, DEFAULT_THRESHOLD = 0.7, 0.5
@@ -143,22 +143,6 @@ def calibrated(found: DetectionEvaluation, nms: float | str, counted: int) -> Ca
         thresholds.append(best_threshold(scores[own], correct[own], number, threshold) if enough else threshold)
     counts = len(found), len(labels)
     return Calibration(found.class_names, chosen, tuple(thresholds), threshold, tuple(pooled), *counts, "measured")
-
-
-def best_threshold(
-    scores: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], objects: int, otherwise: float
-) -> float:
-    """The score t of largest F1 = 2 |correct with score ≥ t| / (|score ≥ t| + objects); of equal ones the highest.
-
-    `otherwise` where nothing is correct.
-    """
-    if not correct.any():
-        return otherwise
-    order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(correct[order])
-    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + objects)
-    last = np.append(scores[1:] != scores[:-1], True)  # equal scores are above a threshold together
-    return float(scores[np.argmax(np.where(last, f1, -1.0))])
 
 
 def _kept(found: Detections, overlap: float | None, most: int) -> Detections:

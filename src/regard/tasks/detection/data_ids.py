@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from regard.data import open_detection
-from regard.data.boxes.paths import common_tail
+from regard.data.images.paths import common_tail
 from regard.errors import RegardError, first_few
 from regard.reading import read_json
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regard.tasks.detection.calibration import DEFAULT_THRESHOLD, best_threshold, matches
+from regard.tasks.detection.calibration import DEFAULT_THRESHOLD, matches
 from regard.tasks.detection.metrics import DetectionEvaluation
+from regard.tasks.thresholds import best_threshold
 
 
 @dataclass(frozen=True)

@@ -286,6 +286,9 @@ class DetectionTask:
         """COCO's figures and the loss over the shards of all processes."""
         return DetectionEvaluation.joined(shards).metrics()
 
+    def details(self, shards: Sequence[DetectionEvaluation]) -> dict[str, Any]:
+        return {}
+
     def select(self, model: nn.Module) -> float:
         """The AP on the images of `data.selection`, without suppression."""
         assert self.selection_images is not None

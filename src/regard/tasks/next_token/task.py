@@ -83,6 +83,9 @@ class NextTokenTask:
         """`bits_per_byte`, `perplexity` and `loss` over the shards of all processes."""
         return TextEvaluation.joined(shards).metrics()
 
+    def details(self, shards: Sequence[TextEvaluation]) -> dict[str, Any]:
+        return {}
+
     def select(self, model: nn.Module) -> float:
         raise RegardError("data.selection is for tasks with images")
 

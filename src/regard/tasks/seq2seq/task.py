@@ -114,6 +114,9 @@ class Seq2SeqTask:
         """`exact_match`, `bleu`, `perplexity` and `loss` over the shards of all processes."""
         return PairEvaluation.joined(shards).metrics()
 
+    def details(self, shards: Sequence[PairEvaluation]) -> dict[str, Any]:
+        return {}
+
     def select(self, model: nn.Module) -> float:
         raise RegardError("data.selection is for tasks with images")
 
