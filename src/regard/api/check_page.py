@@ -12,7 +12,7 @@ from PIL import Image
 from regard import __version__
 from regard.api.check import Examination
 from regard.compare.page import render
-from regard.data import BadImage, DetectionData, Issue, Suspect, classes_in
+from regard.data import BadImage, DetectionData, Issue, Suspect, classes_of
 from regard.draw.boxes import draw_boxes
 from regard.draw.png import picture_uri
 from regard.files import write_whole
@@ -109,7 +109,7 @@ def _examples(found: Examination, label: int) -> Iterator[str]:
             if image is not None:
                 yield _uri(image.crop((int(left), int(top), int(right) + 1, int(bottom) + 1)), SMALL)
         return
-    chosen = [index for index, own in enumerate(data.train.labels) if label in classes_in([own])]
+    chosen = [index for index, own in enumerate(data.train.labels) if label in classes_of(own)]
     for index in _spaced(chosen):
         image = _picture(data.train.read, index)
         if image is not None:

@@ -95,7 +95,7 @@ _OFFERED = {
     "images.cache": "no_room prepared_once",
     "images.csv_rows": "CsvOptions",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
-    "images.leave_out": "LeaveOut classes_in write_leave_out",
+    "images.leave_out": "LeaveOut write_leave_out",
     "images.near_doubles": "look_of near_doubles",
     "images.labels": "Label balancing_weights classes_of label_tensor label_text",
     "images.names": "normal told_alike",

@@ -15,7 +15,8 @@ from regard.data.images.csv_rows import CsvOptions
 from regard.data.images.digits import open_digits
 from regard.data.images.files import OnBadImage
 from regard.data.images.folder import open_folder, open_folder_to_measure
-from regard.data.images.leave_out import LeaveOut, classes_in
+from regard.data.images.labels import classes_of
+from regard.data.images.leave_out import LeaveOut
 from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, require_channels
 from regard.data.images.sources import ImageClasses, Joined
 from regard.data.images.torchvision import open_torchvision
@@ -222,7 +223,8 @@ def _images_without(images: ImageClasses, out: LeaveOut) -> ImageClasses:
         source.only(out.kept([source.name(index) for index in range(len(source))], what))
         for what, source in parts.items()
     )
-    lost = sorted({*classes_in(images.train.labels)} - {*classes_in(train.labels)})
+    before, after = ({index for label in part.labels for index in classes_of(label)} for part in (images.train, train))
+    lost = sorted(before - after)
     if lost:
         names = ", ".join(images.class_names[label] for label in lost)
         raise RegardError(f"{out.file}: leaves nothing to train on of: {names}")

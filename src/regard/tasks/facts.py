@@ -14,7 +14,7 @@ from regard.data import (
     ImageClasses,
     ImageSource,
     Issue,
-    classes_in,
+    classes_of,
     enlarged,
     group,
     queries_for,
@@ -117,7 +117,7 @@ def first_words(task: Task, issues: Sequence[Issue]) -> tuple[str, ...]:
 
 
 def _of_classes(data: ImageClasses, recipe: ClassificationRecipe) -> Facts:
-    counts = Counter(classes_in(data.train.labels))  # of several labels, each counts
+    counts = Counter(index for label in data.train.labels for index in classes_of(label))
     of_class = {name: counts[label] for label, name in enumerate(data.class_names)}
     size = recipe.model.config(num_classes=1).img_size
     advice: list[Issue] = []

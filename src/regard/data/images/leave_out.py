@@ -1,9 +1,8 @@
 """A list of images that a training leaves out of both parts: a text file with a name a line (`data.leave_out`)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from regard.errors import RegardError, first_few
 from regard.files import expanded, printable, write_whole
@@ -47,11 +46,6 @@ class LeaveOut:
                 f"{first_few(sorted(known))}"
             )
         return f"{len(unknown)} lines of {self.file} name no image of the data: {first_few(unknown)}"
-
-
-def classes_in(labels: Iterable[Any]) -> list[int]:
-    """The class of each label, or all classes of one that has several."""
-    return [int(label) for own in labels for label in (own if isinstance(own, tuple) else (own,))]
 
 
 def write_leave_out(file: Path, why: Mapping[str, str], root: Path | None, doubled: Mapping[str, str]) -> None:
