@@ -11,7 +11,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from regard.api.check import examine, write_list
-from regard.data import DetectionPreprocessing, Seen, check_alike, check_opened_images, open_detection, open_images
+from regard.data import (
+    CsvOptions,
+    DetectionPreprocessing,
+    Seen,
+    check_alike,
+    check_opened_images,
+    open_detection,
+    open_images,
+)
 from regard.errors import RegardError
 from regard.recipes import load_recipe
 from regard.tasks import quick_facts
@@ -146,6 +154,22 @@ def test_a_list_that_cannot_be_meant_is_an_error(classes, boxes, tmp_path):
     )
     listed.write_text(f"{boxes}/train/0.png\n")
     assert len(open_detection(f"coco:{boxes}", leave_out=listed).train) == 7
+
+
+def test_a_list_leaves_out_images_of_a_csv_file_too(classes, tmp_path):
+    rows = [
+        f"classes/{part}/{name}/{k}.png;{name};{part}"
+        for part in ("train", "val")
+        for name in ("cat", "dog")
+        for k in (0, 1)
+    ]
+    table, listed = tmp_path / "mine.csv", tmp_path / "out.txt"
+    table.write_text("\n".join(["picture;label;split", *rows]))
+    listed.write_text("classes/val/dog/1.png\n")
+    options = CsvOptions(file_column="picture")
+    images = open_images(f"csv:{table}", channels=3, csv=options, leave_out=listed)
+    assert (len(images.train), len(images.val)) == (4, 3)
+    assert quick_facts(images, load_recipe("small-images", address=images.address)).class_counts == {"cat": 2, "dog": 2}
 
 
 def test_facts_of_classes_say_which_balance_helps(classes):

@@ -70,6 +70,8 @@ def open_images(
             max_megapixels=max_megapixels,
             decoding=decoding,
             for_evaluation=for_evaluation,
+            on_bad_annotation=on_bad_annotation,
+            csv=csv,
         )
         return _images_without(images, LeaveOut.read(leave_out, place_of(address)))
     require_channels(channels)
