@@ -1,14 +1,14 @@
 """What is learned from photographs in 3, 5 and 10 minutes, beside other libraries, from the command to the figures.
 
 Run: .venv/bin/python benchmarks/photographs.py [PART ...] [--photos FOLDER] [--seeds N]
-Parts: raccoon, bccd, images (fewer raccoons), signdigits; and tuning: each peer with several settings for three
-minutes. A peer's other cells take the one that was best on that data set's held-out images, so it is chosen in its
-favour; run this part first. Each cell is a training of its own in a process of its own: data set, way, minutes of wall
-time and seed. Reading, features (from an empty store), training, evaluation and report all count, and the schedule is
-fitted to the minutes. A cell that has finished is kept in the results file, and a second call goes on with the next
-one; a cell that was killed is begun anew. A cell has all cores to itself: two calls take turns, and nothing else should
-run. `--list` shows the cells and the hours that are left; `--smoke` tries every kind of cell for two steps on a handful
-of images.
+Parts: raccoon, bccd, images (fewer raccoons), signdigits, chosen (no recipe is named); and tuning: each peer with
+several settings for three minutes. A peer's other cells take the one that was best on that data set's held-out images,
+so it is chosen in its favour; run this part first. Each cell is a training of its own in a process of its own: data
+set, way, minutes of wall time and seed. Reading, features (from an empty store), training, evaluation and report all
+count, and the schedule is fitted to the minutes. A cell that has finished is kept in the results file, and a second
+call goes on with the next one; a cell that was killed is begun anew. A cell has all cores to itself: two calls take
+turns, and nothing else should run. `--list` shows the cells and the hours that are left; `--smoke` tries every kind of
+cell for two steps on a handful of images.
 """
 
 import argparse
@@ -47,6 +47,7 @@ class Way(NamedTuple):
 
     label: str
     recipe: str | None = None
+    """"" for the one that is chosen."""
     settings: tuple[str, ...] = ()
     on: Mapping[str, tuple[str, ...]] = {}
     """Settings for one data set."""
@@ -60,12 +61,12 @@ WAYS: dict[str, Way] = {
     "detr-small": Way(
         "`detr-small`",
         "detr-small",
-        ("augment.colour=0.3", "data.shortest=288", "data.longest=384", "train.weight_decay=0.05"),
-        {"bccd": ("augment.flip_vertical=true",)},  # images of a microscope
+        ("augment.colour=0.3", "data.shortest=288", "data.longest=384"),
     ),
     "detr-small-pretrained": Way("`detr-small-pretrained`", "detr-small-pretrained", ("augment.colour=0.3",)),
     "finetune-photos": Way("`finetune-photos`", "finetune-photos", stores_features=True),
     "finetune-photos-all": Way("`finetune-photos-all`", "finetune-photos-all"),
+    "chosen": Way("`regard train --data` alone", ""),
     "rt-detr": Way("RT-DETR (transformers), small"),
     "rt-detr-lite0": Way("RT-DETR (transformers), EfficientNet-Lite0"),
     "faster-rcnn": Way("Faster R-CNN (torchvision), ResNet-10"),
@@ -127,6 +128,8 @@ def cells(parts: Sequence[str], seeds: int, peer_seeds: int) -> list[Cell]:
             if "signdigits" in parts and minutes != 5:
                 ways = (CLASSIFIERS if ours else ()) + (("resnet18",) if theirs else ())
                 found += [Cell("signdigits", way, minutes, seed) for way in ways]
+        if "chosen" in parts and ours:
+            found += [Cell(data, "chosen", 10, seed) for data in ("raccoon", "bccd", "signdigits")]
         if "signdigits" in parts and seed == 0:  # it has no seed, and takes as long as its features
             found.append(Cell("signdigits", "logistic-regression", 3, 0))
     return list(dict.fromkeys(found))
@@ -142,7 +145,7 @@ def smoke_cells() -> list[Cell]:
 def missing(cell: Cell) -> str:
     """What this machine or this version has not; empty where the cell can run."""
     recipe = WAYS[cell.way].recipe
-    if recipe is not None and recipe not in shipped_recipes():
+    if recipe and recipe not in shipped_recipes():
         return f"there is no recipe {recipe}"
     if cell.way == "yolo" and shutil.which("yolo") is None:
         return "`yolo` is not installed"
@@ -176,7 +179,8 @@ def command_of(cell: Cell, change: str, address: str, folder: Path, *, smoke: bo
         given = [cell.way, address, str(cell.minutes), str(cell.seed), str(folder / "figures.json")]
         given += ["--change", *change.split()] if change else []
         return [*python, str(HERE / script), *given, *(["--smoke"] if smoke else [])]
-    settings = [f"train.max_minutes={round(cell.minutes - way.after / 60, 3)}", f"seed={cell.seed}", *way.settings]
+    budget = [f"train.max_minutes={round(cell.minutes - way.after / 60, 3)}"] if way.recipe else []
+    settings = [*budget, f"seed={cell.seed}", *way.settings]
     settings += way.on.get(cell.data.partition("-")[0], ())
     if way.stores_features:
         settings.append(f"features.folder={folder / 'features'}")
@@ -187,7 +191,8 @@ def command_of(cell: Cell, change: str, address: str, folder: Path, *, smoke: bo
         settings += ["model.img_size=56"] if cell.data == "signdigits" else ["data.shortest=84", "data.longest=112"]
         settings += ["features.views=1"] if cell.way == "detr-photos" else []
     words = [word for setting in settings for word in ("--set", setting)]
-    return [*python, "-m", "regard", "train", way.recipe, "--data", address, "--out", str(folder / "run"), *words]
+    named = [way.recipe] if way.recipe else ["--minutes", str(cell.minutes)]
+    return [*python, "-m", "regard", "train", *named, "--data", address, "--out", str(folder / "run"), *words]
 
 
 def run(
@@ -200,7 +205,9 @@ def run(
         command, log = command_of(cell, change, address, folder, smoke=smoke), folder / "log"
         start = time.monotonic()
         # A group of its own, so that all of it can be ended.
-        options = {"pass_fds": [lock], "start_new_session": True}
+        options: dict[str, Any] = {"pass_fds": [lock], "start_new_session": True}
+        if WAYS[cell.way].recipe == "":  # whose store is that of the user
+            options["env"] = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
         with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, **options) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
@@ -212,7 +219,8 @@ def run(
         if process.returncode:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
             raise RuntimeError(f"exit status {process.returncode}: " + "\n    ".join(said))
-        found = of_run(folder / "run", cell.data) if WAYS[cell.way].recipe else read_json(folder / "figures.json")
+        is_ours = WAYS[cell.way].recipe is not None
+        found = of_run(folder / "run", cell.data) if is_ours else read_json(folder / "figures.json")
         if keep_run is not None and (folder / "run").is_dir():
             shutil.copytree(folder / "run", keep_run / cell.key.replace(", ", "-").replace(" ", "-"))
     own: dict[str, Any] = {"data": cell.data, "way": cell.way, "minutes": cell.minutes, "seed": cell.seed}
@@ -236,6 +244,10 @@ def of_run(path: Path, data: str) -> dict[str, Any]:
     found = {key: value for key, value in summary.items() if key not in left_out}
     calibration = read_json(path / "metadata.json").get("calibration")
     own = {} if calibration is None else {"calibration": calibration, "nms": calibration.get("nms")}
+    if (path / "race.json").exists():
+        race = read_json(path / "race.json")
+        scores = {name: {key: one[key] for key in ("steps", "score")} for name, one in race["candidates"].items()}
+        own["race"] = {"winner": race["winner"], "candidates": scores}
     return {**found, **own, "counted_seconds": summary["seconds"], "began": began, "recipe": recipe}
 
 
@@ -275,7 +287,7 @@ class Kept:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = ["tuning", "raccoon", "bccd", "images", "signdigits"]
+    known = ["tuning", "raccoon", "bccd", "images", "signdigits", "chosen"]
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(known)}; all unless given")
     parser.add_argument("--photos", type=expanded, default=PHOTOS, help="the folder of the data sets (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="of Regard's own recipes")

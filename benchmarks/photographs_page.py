@@ -117,11 +117,12 @@ def target(cells: Cells, data: str) -> str:
 
 
 def by_minutes(cells: Cells) -> str:
+    """The ways of which a point is measured."""
     rows = [
         [data, WAYS[way].label, *(figure(cells.values(data, way, minutes, "ap")) for minutes in sorted(MINUTES))]
         for data in ("raccoon", "bccd")
         for way in (*DETECTORS, *PEERS)
-        if way != "yolo" or cells.of(data, way, 10)
+        if any(cells.of(data, way, minutes) for minutes in MINUTES)
     ]
     return markdown(["AP", "", *(f"{minutes} minutes" for minutes in sorted(MINUTES))], rows)
 
@@ -167,15 +168,15 @@ def settings_of(cells: Cells) -> str:
         for one in cells.measured():
             if one["way"] == way and one["data"] not in ran.setdefault(used(one), []):
                 ran[used(one)].append(one["data"])
-        if way == "yolo" and not ran:
+        if not ran:
             continue
         tried = sorted({one["tried"] for one in cells.records if one["way"] == way and one.get("tried")})
         own = [one["tuned"] for one in cells.measured() if one["way"] == way and "tuned" in one]
         chosen = f" Tried on each data set for three minutes: {'; '.join(tried)}." if tried else ""
         chosen += f" {own[0]}." if own else ""
         settings = "; ".join(f"{how} ({' and '.join(on)})" for how, on in ran.items())
-        lines.append(f"- {WAYS[way].label}: {settings or MISSING}.{chosen}")
-    return "\n".join(lines)
+        lines.append(f"- {WAYS[way].label}: {settings}.{chosen}")
+    return "\n".join(lines) or f"{MISSING.capitalize()}."
 
 
 def used(one: Record) -> str:

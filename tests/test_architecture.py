@@ -31,6 +31,7 @@ FLOORS = [
     ("losses", "data", "weights", "recipes"),
     ("tasks",),
     ("training",),
+    ("choose",),
     ("explain",),
     ("compare",),
     ("api",),
@@ -52,11 +53,11 @@ ALLOWED["__main__"] = {"cli"}
 SUBFLOORS = {
     "ops": [("attention", "deformable_attention", "fourier", "native", "position"), ("local", "favor")],
     "data": [
-        ("addresses", "memory", "order", "repairs"),
+        ("addresses", "memory", "order", "repairs", "video"),
         ("images",),
         ("boxes", "text"),
         ("checks",),
-        ("fingerprints", "open"),
+        ("bare_paths", "fingerprints", "open"),
         ("check", "fix", "write_examples"),
     ],
     "weights": [
@@ -72,6 +73,7 @@ SUBFLOORS = {
         ("features", "predictor", "task", "text_metrics"),
         ("image_predictor",),
         ("classification", "detection", "next_token", "seq2seq"),
+        ("labelling", "video"),
         ("pretrained",),
     ],
 }

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regard.api import choose_recipe as choose_recipe
     from regard.api import compare_mixers as compare_mixers
     from regard.api import convert as convert
     from regard.api import create_model as create_model
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from regard.api import evaluate_knn as evaluate_knn
     from regard.api import explain_image as explain_image
     from regard.api import features as features
+    from regard.api import label as label
     from regard.api import list_models as list_models
     from regard.api import load as load
     from regard.api import load_weights as load_weights
+    from regard.api import predict_video as predict_video
     from regard.api import push_to_hub as push_to_hub
     from regard.api import replace_convolutions as replace_convolutions
     from regard.api import save as save
@@ -29,12 +32,12 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     *("ops", "layers", "mixers", "models", "draw", "losses", "data", "weights", "recipes", "tasks", "training"),
-    *("explain", "compare", "api", "cli", "errors", "files"),
+    *("choose", "explain", "compare", "api", "cli", "errors", "files"),
 )
 _NAMES = (
     *("create_model", "list_models", "transform_for", "load", "save", "load_weights", "convert", "push_to_hub"),
-    *("train", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features"),
-    *("replace_convolutions", "swap_mixer"),
+    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features", "label"),
+    *("predict_video", "replace_convolutions", "swap_mixer"),
 )
 
 

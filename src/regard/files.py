@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,6 +43,32 @@ def write_whole(path: Path, write: Callable[[Path], object], *, flushed: bool = 
         raise RegardError(f"{path}: could not be saved, and is as it was before: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def require_new_folder(path: Path) -> None:
+    """RegardError where there is something at `path`, but for an empty folder."""
+    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise RegardError(f"{path}: exists already; choose another folder")
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Within, a folder beside `path` is filled; at the end it takes its place at once. After an error nothing is there.
+
+    RegardError where `path` is not new, or cannot be written.
+    """
+    require_new_folder(path)
+    beside = path.resolve().with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        if path.is_dir():
+            path.rmdir()
+        beside.rename(path)
+    except OSError as error:
+        raise RegardError(f"{path}: could not be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -56,7 +56,16 @@ def test_ours_is_the_real_command_line(scripts, tmp_path):
     assert command[1:] == [
         *("-m", "regard", "train", "detr-small", "--data", "voc:somewhere", "--out", str(tmp_path / "run")),
         *("--set", f"train.max_minutes={round(10 - script.WAYS['detr-small'].after / 60, 3)}"),
-        *("--set", "seed=2", "--set", "augment.colour=0.3"),
+        *("--set", "seed=2", "--set", "augment.colour=0.3", "--set", "data.shortest=288", "--set", "data.longest=384"),
+    ]
+
+
+def test_a_recipe_may_be_left_to_the_package(scripts, tmp_path):
+    script = scripts.photographs
+    command = script.command_of(script.Cell("raccoon", "chosen", 10, 1), "", "voc:here", tmp_path, smoke=False)
+    assert command[1:] == [
+        *("-m", "regard", "train", "--minutes", "10", "--data", "voc:here", "--out", str(tmp_path / "run")),
+        *("--set", "seed=1"),
     ]
 
 

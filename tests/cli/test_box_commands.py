@@ -108,6 +108,23 @@ def test_evaluate_tells_writes_and_draws(regard, detector, tmp_path):
     assert json.loads(regard("evaluate", detector, "--json").out)["ap"] == whole["ap"]
 
 
+def test_the_matrix_and_the_figures_of_each_class_are_at_a_chosen_threshold(regard, detector, run):
+    low, auto = (json.loads(regard("evaluate", detector, "--json", *more).out) for more in (("--threshold", 0), ()))
+    assert {row["threshold"] for row in low["per_class"]} == {0}
+    assert {row["threshold"] for row in auto["per_class"]} == {0.5}
+    assert low["confusion_classes"] == [*map(str, range(10)), "background"]
+    counted = [sum(map(sum, figures["confusion"])) for figures in (low, auto)]
+    assert counted[0] > counted[1]
+    for row, matrix in zip(low["per_class"], low["confusion"], strict=False):
+        assert sum(matrix) == row["objects"]
+        assert {"precision", "recall", "f1", "best_threshold", "best_f1"} <= row.keys()
+    assert low["precision_recall"] == auto["precision_recall"]
+    assert low["precision_recall"]["recall"] == [step / 100 for step in range(101)]
+    assert all(len(curve) == 101 for curve in low["precision_recall"]["precision"].values())
+    regard("evaluate", detector, "--threshold", 2).fails("threshold is 2.0; it must be a number between 0 and 1")
+    regard("evaluate", run, "--threshold", 0.3).fails("--threshold is for runs that find objects")
+
+
 def test_evaluate_on_other_data(regard, detector, tmp_path):
     assert json.loads(regard("evaluate", detector, "--data", "digit-scenes", "--json").out)["images"] > 9
 

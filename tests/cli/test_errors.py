@@ -336,7 +336,7 @@ def test_data_make_and_check_of_what_is_not_there(regard, digits_folder, tmp_pat
     regard("data", "make", "digts", tmp_path / "x").fails("'digts'; did you mean 'digits'?")
     regard("data", "make", "digits", digits_folder).fails(f"{digits_folder}: exists already")
     regard("data", "check", "digit").fails("'digit'; did you mean 'digits'?")
-    regard("data", "check", f"{tmp_path}").fails("has no kind; did you mean 'folder:")
+    regard("data", "check", f"{tmp_path}").fails("is empty, which is nothing to train on")
     regard("data", "check", f"coco:{tmp_path}").fails("has no annotations/instances_train.json")
     assert regard("data", "check", f"voc:{tmp_path}").out == ""
 

@@ -15,7 +15,7 @@ from regard.compare.cost import measure_here
 from regard.compare.detection import figure_text
 from regard.compare.task_views import task_view_of
 from regard.recipes import Recipe, load_recipe
-from regard.tasks import FIGURES, DetectionEvaluation, Detections, Detector, create_task
+from regard.tasks import FIGURES, DetectionEvaluation, Detections, Detector, create_task, operating_points
 from regard.training import Run, load_predictor, train
 
 SMALL = (
@@ -130,6 +130,15 @@ def test_the_figures_are_those_of_the_evaluation(page, evaluation):
     ]
     assert classes == expected
     assert len(expected) == 10
+
+
+def test_each_class_has_its_threshold_and_the_best_one(page, evaluation):
+    (body,) = re.findall(r'<table class="pairs thresholds">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in body.split("</tr>")[:-1]]
+    points = operating_points(evaluation)
+    assert rows == [[point.name, *map(figure_text, list(vars(point).values())[1:])] for point in points]
+    assert len(rows) == 10
+    assert {row[1] for row in rows} == {"0.500"}
 
 
 def test_a_figure_without_objects_is_a_dash():

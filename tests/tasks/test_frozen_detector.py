@@ -155,6 +155,13 @@ def test_of_many_images_each_has_fewer_views():
     assert FeaturesSection(views=12).views_of_each(5000) == 12
 
 
+def test_in_few_minutes_each_has_fewer_views():
+    features = FeaturesSection(views=12, max_views=2400, views_a_minute=240)
+    assert [features.within(minutes).views_of_each(160) for minutes in (0.1, 2.5, 4.5, 9, 60)] == [1, 3, 6, 12, 12]
+    assert features.within(None) == features
+    assert FeaturesSection(views=12).within(3).views_of_each(160) == 12
+
+
 def test_mirrored_maps_have_mirrored_boxes(tmp_path):
     source = Photographs()
     _, frozen = parts("vit", tmp_path)

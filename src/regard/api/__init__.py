@@ -1,7 +1,9 @@
 """What `import regard` offers: models by name, what is done with a trained one, its evaluation, and training."""
 
+from regard.api.chosen import choose_recipe
 from regard.api.evaluation import evaluate, evaluate_knn
 from regard.api.image_features import Features, features
+from regard.api.labelling import Labels, label
 from regard.api.models import create_model, transform_for
 from regard.api.names import list_models
 from regard.api.runs import (
@@ -14,6 +16,7 @@ from regard.api.runs import (
     save,
 )
 from regard.api.training import compare_mixers, train
+from regard.api.video import predict_video
 from regard.layers.replace import replace_convolutions
 from regard.mixers.swap import swap_mixer
 from regard.weights.load import load_weights
@@ -21,6 +24,8 @@ from regard.weights.load import load_weights
 __all__ = [
     "Explanation",
     "Features",
+    "Labels",
+    "choose_recipe",
     "compare_mixers",
     "convert",
     "create_model",
@@ -28,10 +33,12 @@ __all__ = [
     "evaluate_knn",
     "explain_image",
     "features",
+    "label",
     "list_models",
     "load",
     "load_weights",
     "measure_favor_error",
+    "predict_video",
     "push_to_hub",
     "replace_convolutions",
     "save",

@@ -69,9 +69,10 @@ def _evaluated(
     settings: Sequence[str],
     of_boxes: Mapping[str, Any],
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    from regard.data import open_images, open_pairs, open_text, sentences
+    from regard.data import address_of, open_images, open_pairs, open_text, sentences
     from regard.tasks import Classifier, Detector, Translator, csv_options
 
+    data = None if data is None else address_of(data)
     options = data_options(run, data, recipe, settings)
     address = data or options.address
     own = own_run(run, address, recipe, settings)
@@ -98,6 +99,7 @@ def _evaluated(
         root=None if options.root is None else Path(options.root),
         decoding=_decoding(predictor, options),
         for_evaluation=_is_pretrained(run) or address != options.address,
+        leave_out=getattr(options, "leave_out", None) if address == options.address else None,
         on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
         csv=csv_options(options) if address.startswith("csv:") else None,
     )
@@ -117,10 +119,11 @@ def evaluate_knn(
     `run` may be a name of the catalogue, with weights that have no classes too; then `data` must be given. Returns
     `knn_accuracy`, and the numbers of images. RegardError for a model of another task.
     """
-    from regard.data import open_images
+    from regard.data import address_of, open_images
     from regard.tasks import Classifier, csv_options, features_of, nearest_neighbours, preprocessing_of
     from regard.tasks.features.store import FeatureStore
 
+    data = None if data is None else address_of(data)
     chosen, named, options = device_named(device), find(run), data_options(run, data)
     if named.entry is not None:
         name = named.name
@@ -142,6 +145,7 @@ def evaluate_knn(
         on_bad_image=options.on_bad_image,
         root=None if options.root is None else Path(options.root),
         decoding=preprocessing.decoding,
+        leave_out=getattr(options, "leave_out", None) if data in (None, options.address) else None,
         on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
         csv=csv_options(options) if (data or options.address).startswith("csv:") else None,
     )
@@ -188,6 +192,7 @@ def _evaluate_boxes(
         on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
         annotations=annotations_of(stated) if isinstance(stated, DetectionDataSection) else None,
         decoding=_decoding(detector, options),
+        leave_out=None if own is None else own.leave_out,
     )
     repairs = found.repairs
     for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):

@@ -94,11 +94,12 @@ def features(
     bf16, or auto. folder, max_gb: of the store, as in a recipe's section [features]. RegardError for a model of text,
     data that cannot be read, and a store that may not grow enough.
     """
-    from regard.data import SORTS, Joined, JoinedDetectionSource, open_detection, open_images, parse_address
+    from regard.data import SORTS, Joined, JoinedDetectionSource, address_of, open_detection, open_images, parse_address
     from regard.tasks import csv_options
     from regard.tasks.features.extract import open_store
     from regard.tasks.features.pooled import jobs_of, pooled_features
 
+    address = address_of(address)
     kind = parse_address(address).kind
     if kind not in (*SORTS["images"], *SORTS["images with boxes"]):
         raise RegardError(f"{address}: features are of images; addresses of images: `regard data list`")

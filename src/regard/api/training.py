@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,25 +39,48 @@ TASKS = {
 
 
 def train(
-    recipe: str | Path,
+    recipe: str | Path | None = None,
     data: str | Path | Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     *,
+    minutes: float | int | None = None,
     device: str | torch.device | None = None,
     **settings: Any,
 ) -> "Predictor":
     """Trains a recipe, and returns the predictor of its run: `regard.train("vit-digits", epochs=3)`.
 
-    recipe: a shipped one (`regard recipes`) or a TOML file. data: an address, such as "folder:PATH". out: the run
-    folder to make, runs/RECIPE-N unless given, with weights, metrics and a report.
+    recipe: a shipped one (`regard recipes`) or a TOML file; without one, `choose_recipe` finds what fits the data:
+    `regard.train(data="my-photos")`. data: an address, such as "folder:PATH", or a bare path. out: the run folder to
+    make, runs/RECIPE-N unless given, with weights, metrics and a report. minutes: wall time from this call to the
+    report; as the recipe says unless given, and ten for a chosen one.
     settings: keys of the recipe that no other section has (`lr=1e-3`, `epochs=5`, `embed_dim=64`, `seed=1`), sections
     (`train={"lr": 1e-3}`), or `settings={"train.lr": 1e-3}` or ["train.lr=1e-3"], which is `--set` of the command line.
     None takes a value of the recipe out: `max_minutes=None`.
     Raises RegardError for an unknown recipe or key (with the nearest one), a value that is not allowed, data that
     cannot be read, a folder that exists, and a device that is not there.
     """
+    from regard.api.chosen import REPORT_SECONDS, budgeted, choose_recipe, train_chosen
+    from regard.choose import require_minutes
+
+    began, limit = time.monotonic(), [] if minutes is None else ["--minutes", f"{minutes:g}"]
+    if recipe is None:
+        address = data.get("address") if isinstance(data, Mapping) else data
+        if address is None:
+            raise RegardError("train: name a recipe, or data for which one is chosen")
+        choice = choose_recipe(address, 10.0 if minutes is None else minutes)
+        given = {key: value for key, value in data.items() if key != "address"} if isinstance(data, Mapping) else None
+        _, options = _resolved(choice.recipe, given, device, settings)
+        for line in choice.lines():
+            _log.warning("%s", line)
+        command = shlex.join(["regard", "train", "--data", choice.address, *options, *limit])
+        run, _ = train_chosen(choice, out, _settings(options), began=began, command=command)
+        return load(run.path, device=device)
     resolved, options = _resolved(recipe, data, device, settings)
-    run, _ = train_run(str(recipe), resolved, out, command=shlex.join(["regard", "train", str(recipe), *options]))
+    if minutes is not None:
+        require_minutes(minutes)
+        resolved = budgeted(resolved, minutes * 60 - REPORT_SECONDS, _settings(options))
+    command = shlex.join(["regard", "train", str(recipe), *options, *limit])
+    run, _ = train_run(str(recipe), resolved, out, command=command)
     return load(run.path, device=device)
 
 
@@ -73,6 +97,7 @@ def train_run(
 
     A report that cannot be made does not fail the training: `tell` gets a line that says why.
     """
+    from regard.choose import race_told
     from regard.compare import Report, contender, reason_of
     from regard.training import Run, default_run_folder
     from regard.training import train as run_training
@@ -83,7 +108,8 @@ def train_run(
         written = Report(run.report_file, title=recipe.title or run.path.name, command=command, whole=False)
         try:
             found = contender(run.path.name, [run.path], with_cost=False)
-            not_shown = [failure.reason for failure in written.write([found])]
+            race = race_told(run.path)
+            not_shown = [failure.reason for failure in written.write([found], notes=[race] if race else [])]
         except Exception as error:  # of any library that draws, after hours of training
             not_shown = [reason_of(error)]
         for reason in not_shown:
@@ -110,8 +136,10 @@ def compare_mixers(
     A training that fails does not end the others: it is in the report, and among its contender's `failures`.
     RegardError as there, for an unknown mixer, one named twice, one that the recipe cannot train, and where all fail.
     """
+    from regard.data import address_of
+
     address = data.get("address") if isinstance(data, Mapping) else data
-    name = str(recipe) if recipe is not None else recipe_for(None if address is None else str(address))
+    name = str(recipe) if recipe is not None else recipe_for(None if address is None else address_of(str(address)))
     resolved, options = _resolved(name, data, device, settings)
     names = mixers.split(",") if isinstance(mixers, str) and mixers != "all" else mixers
     comparison = Comparison(resolved, names, seeds, out)
@@ -245,6 +273,7 @@ def _resolved(
     recipe: str | Path, data: str | Path | Mapping[str, Any] | None, device: Any, settings: Mapping[str, Any]
 ) -> "tuple[Recipe, list[str]]":
     """A recipe with a function's arguments in it, and these arguments as options of the command line."""
+    from regard.data import address_of
     from regard.recipes import load_recipe, takes_none
 
     overrides: dict[str, Any] = {} if device is None else {"train.device": str(device_named(device))}
@@ -258,7 +287,9 @@ def _resolved(
     for name, value in settings.items():
         if name != "settings":
             overrides |= _placed(plain, name, value)
-    address = None if data is None or isinstance(data, Mapping) else str(data)
+    address = None if data is None or isinstance(data, Mapping) else address_of(str(data))
+    if "data.address" in overrides:
+        overrides["data.address"] = address_of(str(overrides["data.address"]))
     for key in [key for key, value in overrides.items() if value is None and takes_none(key)]:
         raise RegardError(f"{key}: None would take the recipe's value out, and 'none' is a value here; leave it out")
     chosen = [*texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
@@ -267,6 +298,11 @@ def _resolved(
         return load_recipe(str(recipe), chosen, address=address), options
     except RegardError as error:  # which speaks of the command line's --set
         raise RegardError(str(error).replace("--set: ", f"{recipe}: ", 1)) from None
+
+
+def _settings(options: Sequence[str]) -> list[str]:
+    """Of options of the command line, the values of --set."""
+    return [value for option, value in zip(options[::2], options[1::2], strict=True) if option == "--set"]
 
 
 def _placed(recipe: "Recipe", name: str, value: Any) -> dict[str, Any]:

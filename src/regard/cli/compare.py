@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from regard.cli.tables import right, show
 from regard.cli.terminal import say
-from regard.cli.train import Device, Settings, with_device, words
+from regard.cli.train import Device, Settings, named, with_device, words
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def compare(
     """
     from regard.api.training import recipe_for
 
+    data = None if data is None else named(data)
     name = recipe or recipe_for(data)
     _compare(mixers, data, name, seeds, out, settings, device, json_file=json_file).require_no_failure()
 

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from regard.cli.boxes import write_suspects
 from regard.cli.tables import show
 from regard.cli.terminal import say
 from regard.cli.train import Settings
@@ -41,25 +40,34 @@ def check(
         typer.Option(help="For boxes: the objects that the model can find in an image (100, or the recipe's).", min=1),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="For boxes: draw the suspects into this folder.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="PAGE.html|FOLDER",
+            help="Write all of it with pictures as one page; or, for boxes, draw the suspects into a folder.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the names of near-doubles that are held out, and of placeholders: --set data.leave_out=FILE "
+            "trains and evaluates without them.",
+        ),
     ] = None,
 ) -> None:
-    """Read all of a data set, images, boxes or text, and report what is wrong. An error makes the exit status 1."""
-    from regard.api.check import check_address
+    """Read all of a data set, images, boxes or text: what it is like, what is wrong, and which settings suit it.
 
-    issues, summary, suspects = check_address(
-        address, recipe=recipe, settings=settings or (), num_queries=queries, root=root
+    An error makes the exit status 1.
+    """
+    from regard.cli.check import check as check_and_print
+
+    is_sound = check_and_print(
+        address, recipe, settings or [], root, queries, out=out, as_json=as_json, leave_out=leave_out
     )
-    table = Table("severity", "what", "where")
-    for issue in issues:
-        table.add_row(issue.severity, issue.what, issue.where)
-    if issues:
-        show(table)
-    errors = sum(issue.severity == "error" for issue in issues)
-    if out is not None and suspects:
-        write_suspects(suspects, out)
-    say(f"{summary}; {errors} errors, {len(issues) - errors} warnings")
-    if errors:
+    if not is_sound:
         raise typer.Exit(1)
 
 

@@ -1,13 +1,18 @@
 """`regard train`."""
 
 import shlex
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regard.cli.terminal import say
 from regard.errors import RegardError
+
+if TYPE_CHECKING:
+    from regard.training import Run
 
 Settings = Annotated[
     list[str] | None,
@@ -27,10 +32,19 @@ Device = Annotated[
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A shipped recipe (see `regard recipes`) or a TOML file.")
+        str | None,
+        typer.Argument(
+            help="A shipped recipe (see `regard recipes`) or a TOML file; one that fits the data unless given."
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A data address: digits, folder:PATH, numbers, text:PATH, ...")
+        str | None, typer.Option(help="A data address: digits, folder:PATH, numbers, text:PATH, ...; or just a path.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Wall time, from this command to the report; ten minutes, or as the recipe says, unless given."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to make (runs/RECIPE-N unless given).")] = None,
     settings: Settings = None,
@@ -44,30 +58,33 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a model, and leave a run folder with weights, metrics and a report."""
-    if (recipe is None) == (resume is None):
-        raise RegardError("train: name a recipe to begin a run, or --resume RUN to go on with one")
-    if resume is not None and out:
-        raise RegardError("train: --resume goes on in the run's own folder; it takes no --out")
+    """Train a model, and leave a run folder with weights, metrics and a report.
 
-    from regard.api.training import train_run
+    Without a recipe, one is chosen that fits the data, what is installed, and the minutes.
+    """
+    if (recipe is None and data is None and resume is None) or (recipe is not None and resume is not None):
+        raise RegardError(
+            "train: name a recipe to begin a run, --data ADDRESS to have one chosen, or --resume RUN to go on with one"
+        )
+    if resume is not None and (out or minutes):
+        what = "goes on in the run's own folder; it takes no --out" if out else "takes no --minutes"
+        raise RegardError(f"train: --resume {what}")
+
     from regard.cli.tables import figures_line
-    from regard.recipes import load_recipe
     from regard.tasks import TASKS
-    from regard.training import Run, is_main_process, main_metric, resumed_recipe
+    from regard.training import is_main_process, main_metric
 
-    command = words(["regard", "train", str(recipe)], data, settings, device) if recipe is not None else ""
-    resolved = None if recipe is None else load_recipe(recipe, with_device(settings, device), address=data)
-    resolved = resolved or resumed_recipe(Run.open(Path(str(resume))), settings or (), data)
-    if resume is not None and device is not None:  # where to go on; the run's own recipe stays as it is
-        own = with_device(None, device)[0].partition("=")[2]
-        resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
     not_shown: list[str] = []
-    run, summary = train_run(
-        str(recipe), resolved, out or resume, command=command, resume=resume is not None, tell=not_shown.append
-    )
+    data = None if data is None else named(data)
+    if resume is not None:
+        run, summary = _resumed(resume, data, settings, device, not_shown.append)
+    elif recipe is None:
+        run, summary = _chosen(str(data), minutes, out, settings, device, not_shown.append)
+    else:
+        run, summary = _by_recipe(recipe, data, minutes, out, settings, device, not_shown.append)
     if not is_main_process():
         return
+    resolved = run.recipe()
     task = TASKS[resolved.task]
     figures = figures_line({name: summary[name] for name in (main_metric(summary), "loss")})
     say(
@@ -81,6 +98,81 @@ def train(
         say(f"report: {run.report_file}")
     if not_shown:
         raise RegardError(not_shown[0])
+
+
+Trained = tuple["Run", dict[str, Any]]
+Tell = Callable[[str], object]
+
+
+def _by_recipe(
+    recipe: str,
+    data: str | None,
+    minutes: float | None,
+    out: Path | None,
+    settings: list[str] | None,
+    device: str | None,
+    tell: Tell,
+) -> Trained:
+    from regard.api.chosen import REPORT_SECONDS, budgeted
+    from regard.api.training import train_run
+    from regard.choose import require_minutes
+    from regard.recipes import load_recipe
+
+    resolved = load_recipe(recipe, with_device(settings, device), address=data)
+    command = words(["regard", "train", recipe], data, settings, device)
+    if minutes is not None:
+        require_minutes(minutes)
+        resolved = budgeted(resolved, minutes * 60 - process_seconds() - REPORT_SECONDS, settings or ())
+        command += f" --minutes {minutes:g}"
+    return train_run(recipe, resolved, out, command=command, tell=tell)
+
+
+def _chosen(
+    data: str, minutes: float | None, out: Path | None, settings: list[str] | None, device: str | None, tell: Tell
+) -> Trained:
+    """A recipe that fits: which and why stands above the progress bar."""
+    from regard.api.chosen import choose_recipe, train_chosen
+
+    began = time.monotonic() - process_seconds()
+    choice = choose_recipe(data, 10.0 if minutes is None else minutes, settings=settings or ())
+    for line in choice.lines():
+        say(line)
+    command = words(["regard", "train"], data, settings, device)
+    command += "" if minutes is None else f" --minutes {minutes:g}"
+    return train_chosen(choice, out, with_device(settings, device), began=began, command=command, tell=tell)
+
+
+def _resumed(resume: Path, data: str | None, settings: list[str] | None, device: str | None, tell: Tell) -> Trained:
+    from regard.api.chosen import finish_race, unfinished_race
+    from regard.api.training import train_run
+    from regard.training import Run, resumed_recipe
+
+    if (race := unfinished_race(resume)) is not None:
+        if data is not None or settings or device is not None:
+            raise RegardError(f"{resume}: its race is not over; --resume takes no --data, --set or --device until then")
+        return finish_race(race, tell=tell)
+    resolved = resumed_recipe(Run.open(resume), settings or (), data)
+    if device is not None:  # where to go on; the run's own recipe stays as it is
+        own = with_device(None, device)[0].partition("=")[2]
+        resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
+    return train_run("None", resolved, resume, resume=True, tell=tell)
+
+
+def named(data: str, *, err: bool = False) -> str:
+    """An address; what a bare path is taken for is said, on stderr where stdout is for figures."""
+    from regard.data import HOLDS, address_of
+
+    address = address_of(data)
+    if address != data:
+        say(f"data: {address}, {HOLDS[address.partition(':')[0]]}", err=err)
+    return address
+
+
+def process_seconds() -> float:
+    """Since this process began: the imports count."""
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
 
 
 def with_device(settings: list[str] | None, device: str | None) -> list[str]:

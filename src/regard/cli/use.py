@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from regard.cli.boxes import predict_boxes, show_detection_evaluation, word_or_number
+from regard.cli.boxes import predict_boxes, score_or_none, show_detection_evaluation, word_or_number
 from regard.cli.classes import show_class_evaluation, show_classes
+from regard.cli.labels import predict_labels
 from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
 from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
-from regard.cli.train import Device, Settings
-from regard.errors import RegardError
+from regard.cli.train import Device, Settings, named
+from regard.cli.video import predict_videos
+from regard.errors import RegardError, unknown
 
 if TYPE_CHECKING:
     from regard.tasks import Classifier
@@ -58,6 +60,13 @@ def evaluate(
         typer.Option(help="How many objects of an image count; 100 as in COCO, or more if it has more.", min=1),
     ] = None,
     nms: Nms = None,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            metavar="SCORE|auto",
+            help="Lowest score of a detection in the confusion matrix, precision and recall; auto: as reported.",
+        ),
+    ] = "auto",
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -67,6 +76,7 @@ def evaluate(
     from regard.api import evaluate_knn
     from regard.tasks import DetectionEvaluation, Evaluation
 
+    least = score_or_none(threshold)
     if knn:
         found = evaluate_knn(run, data, k=neighbours, weights=weights, device=device)
         text = csv_text(tuple(found), [found])
@@ -89,8 +99,10 @@ def evaluate(
     for message in dict.fromkeys(str(warning.message) for warning in said):
         say(f"warning: {message}", err=True)
     if isinstance(evaluation, DetectionEvaluation):
-        show_detection_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
+        show_detection_evaluation(evaluation, least, out, as_json=as_json, as_csv=as_csv)
         return
+    if least is not None:
+        raise RegardError(f"{run}: --threshold is for runs that find objects")
     if not isinstance(evaluation, Evaluation):
         show_text_evaluation(evaluation, out, as_json=as_json, as_csv=as_csv)
         return
@@ -100,7 +112,10 @@ def evaluate(
 def predict(
     run: RunArgument,
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Image files, or folders of them; for text, files with a text a line.")
+        list[Path] | None,
+        typer.Argument(
+            help="Image files, folders of them, video files or camera:0; for text, files with a text a line."
+        ),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to read; may be repeated.")] = None,
     top: Annotated[
@@ -129,6 +144,24 @@ def predict(
     annotations: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="The same, from one of COCO's annotation files.")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="coco|yolo|voc|csv",
+            help="Write what is found as annotations into the new folder OUT, to correct them with a labelling tool.",
+        ),
+    ] = None,
+    copy: Annotated[
+        bool,
+        typer.Option("--copy", help="With --as: copy the images into OUT; hard links otherwise, which take no room."),
+    ] = False,
+    sort: Annotated[
+        str, typer.Option(metavar="name|uncertain", help="uncertain: first the images that the model is least sure of.")
+    ] = "name",
+    stride: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a video, every N-th frame; all unless given.")
+    ] = None,
     beam: Annotated[int, typer.Option(help="Width of the beam search for text; 1 takes the likeliest.", min=1)] = 1,
     attention: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw what was looked at while the text was written.")
@@ -142,18 +175,22 @@ def predict(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Name the class of each image, find the objects in it, or write the answer to each text.
+    """Name the class of each image or frame of a video, find the objects in it, or write the answer to each text.
 
     An image that cannot be read is named on stderr; the others are done all the same.
     """
     from regard.api import load
+    from regard.data import is_video
     from regard.tasks import Classifier, DataIds, Detector, Translator
 
     if data is not None and annotations is not None:
         raise RegardError("choose one of --data and --annotations")
+    data = None if data is None else named(data, err=True)
     predictor = load(run, weights=weights, device=device)
     if not isinstance(predictor, Detector) and (max_detections or nms or data or annotations):
         raise RegardError(f"{run}: --max-detections, --nms, --data and --annotations are for runs that find objects")
+    if isinstance(predictor, Translator) and (form or copy or sort != "name" or stride is not None):
+        raise RegardError(f"{run}: reads texts; --as, --copy, --sort and --stride are for runs that read images")
     if isinstance(predictor, Translator):
         predict_texts(predictor, text or [], files or [], beam, attention, out, as_json=as_json, as_csv=as_csv)
         return
@@ -165,15 +202,48 @@ def predict(
         raise RegardError("predict: name an image file, or a folder of them")
     if max_megapixels is not None:
         predictor.max_megapixels = max_megapixels
+    boxes = {
+        "threshold": word_or_number(threshold),
+        "nms": word_or_number(nms or "auto"),
+        "max_detections": max_detections,
+    }
+    if isinstance(predictor, Detector):
+        predictor = predictor.fused()
+    videos = [str(file) for file in files if is_video(file)]
+    if videos:
+        if len(videos) < len(files):
+            raise RegardError(f"{videos[0]}: is a video; predict it by itself, without images")
+        if form or copy or sort != "name" or data or annotations or as_csv:
+            raise RegardError(
+                f"{videos[0]}: is a video; it takes --stride, -o and --json, and --as, --copy, --sort, "
+                "--data, --annotations and --csv are for images"
+            )
+        boxes["stride"] = 1 if stride is None else stride
+        predict_videos(predictor, videos, boxes, out, top, as_json=as_json)
+        return
+    if stride is not None:
+        raise RegardError("--stride is for videos (by their ending: .mp4, .mov, ...) and cameras (camera:0)")
+    if form is not None:
+        if as_csv:
+            raise RegardError("--as writes files, and says in a line or as --json what they are; leave out --csv")
+        boxes |= {"data": data, "annotations": annotations, "sort": sort, "copy": copy}
+        predict_labels(predictor, files, boxes, out, form, as_json=as_json)
+        return
+    if copy:
+        raise RegardError("--copy is for --as, which writes a folder of images with their annotations")
+    unsure = _is_uncertain(sort)
     if isinstance(predictor, Detector):
         ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
-        paths = _image_files(files)
-        options = {"threshold": word_or_number(threshold), "nms": word_or_number(nms or "auto")}
-        options["max_detections"] = max_detections
-        predict_boxes(predictor.fused(), paths, options, ids, out, as_json=as_json, as_csv=as_csv)
+        predict_boxes(predictor, _image_files(files), boxes, ids, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
         return
     options = {"threshold": word_or_number(threshold)} if predictor.multi_label else {}
-    _predict_images(predictor, files, top, options, out, as_json=as_json, as_csv=as_csv)
+    _predict_images(predictor, files, top, options, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
+
+
+def _is_uncertain(sort: str) -> bool:
+    if sort not in ("name", "uncertain"):
+        raise unknown("order of images", sort, ("name", "uncertain"), where="--sort")
+    return sort == "uncertain"
 
 
 def _predict_images(
@@ -185,9 +255,11 @@ def _predict_images(
     *,
     as_json: bool,
     as_csv: bool,
+    unsure: bool,
 ) -> None:
     """options: those of `Classifier.predict_files`."""
     from regard.tasks import Prediction
+    from regard.tasks.labelling.uncertainty import uncertainty
 
     answers: list[Prediction] = []
     bad: list[str] = []
@@ -196,6 +268,8 @@ def _predict_images(
             answers.append(answer)
         else:
             bad.append(str(answer))
+    if unsure:
+        answers.sort(key=uncertainty, reverse=True)
     show_classes(answers, top, out, as_json=as_json, as_csv=as_csv)
     for message in bad:
         say(f"error: {message}", err=True)

@@ -16,7 +16,7 @@ from regard.draw.svg import inline_svg
 from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
 from regard.models import DETR
 from regard.recipes import Recipe
-from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector
+from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, operating_points
 from regard.tasks.detection.metrics import BACKGROUND
 from regard.tasks.detection.suppression import TWIN_IOU, TWIN_SCORE
 from regard.training import Run, load_predictor
@@ -92,6 +92,8 @@ class Section:
     """(COCO's name, its meaning, its value)."""
     classes: list[tuple[ClassAP, str, str]]
     """(the class, its AP, its AP at IoU 0.5, in words)."""
+    points: list[tuple[str, list[str]]]
+    """(the class, what `OperatingPoint` says of it, in words)."""
     confusion: str
     confusions: list[tuple[str, str, int]]
     """(true class, detected class, how often), the most frequent first; empty if the matrix has names."""
@@ -167,7 +169,7 @@ class DetectionView:
             raise RegardError(f"{run.path}: its metadata.json and its recipe.toml are of different tasks")
         found = _evaluated(detector, self.val, self.task.recipe)
         metrics, errors, confusion = found.metrics(), found.errors(), found.confusion()
-        least = detector.least_scores()
+        least, points = detector.least_scores(), operating_points(found)
         order = sorted(range(len(found)), key=lambda index: -errors[index])
         worst = [index for index in order[:NUM_IMAGES] if errors[index]]
         others = sorted(set(order) - set(worst))
@@ -192,11 +194,12 @@ class DetectionView:
             highest=max((float(one.scores.max()) for one in found.found if len(one)), default=0.0),
             figures=[(name, WORDS[name], figure_text(metrics[name])) for name in FIGURES],
             classes=[(row, figure_text(row.ap), figure_text(row.ap50)) for row in found.per_class()],
+            points=[(point.name, [figure_text(value) for value in list(vars(point).values())[1:]]) for point in points],
             confusion=inline_svg(confusion_figure(confusion, found.class_names)),
             confusions=most_frequent(confusion, [*found.class_names, BACKGROUND])
             if len(found.class_names) > LARGEST_TABLE
             else [],
-            curves=inline_svg(pr_figure(found.precision_recall())),
+            curves=inline_svg(pr_figure(found.precision_recall(), points)),
             queries=_queries_svg(detector, self.val, read),
             begins=begins,
             refinements=refinements,

@@ -1,5 +1,6 @@
 """`regard data check`: from a data address to the issues that would spoil a training on it."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,14 +10,19 @@ from regard.data.boxes.sources import DetectionData
 from regard.data.checks.boxes import Checked, DetectionSummary, check_opened_detection
 from regard.data.checks.images import Summary, check_opened_images
 from regard.data.checks.issue import Issue
+from regard.data.checks.seen import See, see_nothing
 from regard.data.checks.texts import PairSummary, TextSummary, check_opened_pairs, check_opened_text
 from regard.data.images.csv_rows import CsvOptions
 from regard.data.images.files import BadImage, OnBadImage
 from regard.data.images.pixels import MAX_MEGAPIXELS
+from regard.data.images.sources import ImageClasses
 from regard.data.open import open_detection, open_images, open_pairs, open_text
 from regard.data.repairs import OnBadAnnotation
 from regard.data.text.pairs import OnBadLine
 from regard.errors import RegardError
+
+# Is called with the data when they are open.
+Look = Callable[[ImageClasses | DetectionData], See]
 
 AnySummary = Summary | DetectionSummary | PairSummary | TextSummary
 
@@ -50,13 +56,16 @@ def check_images(
     on_bad_image: OnBadImage = "stop",
     max_megapixels: float = MAX_MEGAPIXELS,
     strict: bool = False,
+    leave_out: str | Path | None = None,
+    look: Look | None = None,
     on_bad_annotation: OnBadAnnotation = "stop",
     csv: CsvOptions | None = None,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
     on_bad_image: whether unreadable images are errors or, under "skip", warnings. strict: whether held-out images that
-    are trained on too, in a split that the data bring, are an error. on_bad_annotation, csv: of a CSV file, as in
+    are trained on too, in a split that the data bring, are an error. leave_out: as `open_images` takes it. look: is
+    called with the opened data, and returns what sees each image. on_bad_annotation, csv: of a CSV file, as in
     `open_images`. A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
     """
     try:
@@ -68,12 +77,16 @@ def check_images(
             on_bad_image="skip",
             root=root,
             max_megapixels=max_megapixels,
+            leave_out=leave_out,
             on_bad_annotation="skip",
             csv=csv,
         )
     except RegardError as error:
         return [Issue("error", str(error), address)], Summary(0, 0, {}, {})
-    return check_opened_images(images, strict=strict, on_bad_image=on_bad_image, on_bad_annotation=on_bad_annotation)
+    see = see_nothing if look is None else look(images)
+    return check_opened_images(
+        images, strict=strict, on_bad_image=on_bad_image, on_bad_annotation=on_bad_annotation, see=see
+    )
 
 
 def check_detection(
@@ -88,12 +101,15 @@ def check_detection(
     max_megapixels: float = MAX_MEGAPIXELS,
     strict: bool = False,
     pixels: bool = True,
+    leave_out: str | Path | None = None,
+    look: Look | None = None,
 ) -> Checked:
     """Read all images and boxes of an address, or of opened data, as `check_opened_detection` does.
 
-    annotations, val_fraction, split_seed, on_bad_image, max_megapixels: how an address is opened. Annotations that
-    cannot be used are left out, so that all faults are found at once; they are errors unless `on_bad_annotation` is
-    "skip". Data that cannot be opened at all are one error, with an empty summary.
+    annotations, val_fraction, split_seed, on_bad_image, max_megapixels, leave_out: how an address is opened.
+    Annotations that cannot be used are left out, so that all faults are found at once; they are errors unless
+    `on_bad_annotation` is "skip". look: is called with the opened data, and returns what sees each image.
+    Data that cannot be opened at all are one error, with an empty summary.
     """
     as_wanted = partial(
         check_opened_detection,
@@ -104,7 +120,7 @@ def check_detection(
         on_bad_annotation=on_bad_annotation,
     )
     if isinstance(address, DetectionData):
-        return as_wanted(address)
+        return as_wanted(address, see=see_nothing if look is None else look(address))
     opened = partial(
         open_detection,
         address,
@@ -113,6 +129,7 @@ def check_detection(
         on_bad_annotation="skip",
         annotations=annotations,
         max_megapixels=max_megapixels,
+        leave_out=leave_out,
     )
     try:
         try:
@@ -121,7 +138,7 @@ def check_detection(
             data = opened(on_bad_image="skip")
     except RegardError as error:
         return [Issue("error", str(error), address)], DetectionSummary(0, 0, 0, 0, 0, {}), []
-    return as_wanted(data)
+    return as_wanted(data, see=see_nothing if look is None else look(data))
 
 
 def check_pairs(

@@ -1,14 +1,12 @@
 """`regard data fix`: from a data address to a folder with annotations that nothing has to be said of."""
 
-import os
-import shutil
 from pathlib import Path
 
 from regard.data.addresses import parse_address
 from regard.data.boxes.coco_layout import Annotations
 from regard.data.repairs import Repairs
 from regard.errors import RegardError
-from regard.files import expanded
+from regard.files import expanded, require_new_folder, whole_folder
 
 _FORMATS = ("coco", "yolo", "voc")
 
@@ -27,21 +25,11 @@ def fix_data(address: str, out: Path, *, annotations: Annotations | None = None)
     path, out = expanded(parsed.location), expanded(out)
     if annotations not in (None, Annotations()) and parsed.kind != "coco":
         raise RegardError(f"{address}: data.train_annotations and the like are for coco:PATH")
-    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise RegardError(f"{out}: exists already; choose another folder")
+    require_new_folder(out)
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
         raise RegardError(f"{out}: lies in {path}, whose files would then be there twice; choose another folder")
-    beside = out.resolve().with_name(f".{out.name}.{os.getpid()}")
-    try:
-        beside.mkdir(parents=True)
-        repairs = _fix(parsed.kind, path, beside, annotations)
-        if out.is_dir():
-            out.rmdir()
-        beside.rename(out)
-    except OSError as error:
-        raise RegardError(f"{out}: could not be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with whole_folder(out) as folder:
+        repairs = _fix(parsed.kind, path, folder, annotations)
     return repairs, f"{parsed.kind}:{out}"
 
 

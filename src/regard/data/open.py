@@ -4,17 +4,18 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from regard.data.addresses import parse_address_of
+from regard.data.addresses import parse_address, parse_address_of
 from regard.data.boxes.coco import open_coco
 from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.digit_scenes import open_digit_scenes
-from regard.data.boxes.sources import DetectionData
+from regard.data.boxes.sources import DetectionData, DetectionSource, SelectedDetectionSource
 from regard.data.checks.image_files import decoded_alike, without_bad_images
 from regard.data.images.csv_classes import open_csv
 from regard.data.images.csv_rows import CsvOptions
 from regard.data.images.digits import open_digits
 from regard.data.images.files import OnBadImage
 from regard.data.images.folder import open_folder, open_folder_to_measure
+from regard.data.images.leave_out import LeaveOut, classes_in
 from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, require_channels
 from regard.data.images.sources import ImageClasses, Joined
 from regard.data.images.torchvision import open_torchvision
@@ -37,6 +38,7 @@ def open_images(
     max_megapixels: float = MAX_MEGAPIXELS,
     decoding: Decoding | None = None,
     for_evaluation: bool = False,
+    leave_out: str | Path | None = None,
     on_bad_annotation: OnBadAnnotation = "stop",
     csv: CsvOptions | None = None,
 ) -> ImageClasses:
@@ -51,10 +53,24 @@ def open_images(
     decoding: how a run's images became 8 bits; unless given, the depth that the training images use is measured.
     for_evaluation: a set that is measured only. `val` is what it holds out itself, or else all of it, and it need not
     be fit for training: it may have one class, or one image in a class.
+    leave_out: a file with the names of images that are taken out of both parts.
     on_bad_annotation: whether a row of a CSV file without a meaning is an error, or left out and counted in `repairs`.
     csv: the columns of a CSV file, where they are not called `file` and `label`.
     Raises RegardError.
     """
+    if leave_out is not None:
+        images = open_images(
+            address,
+            channels=channels,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_image=on_bad_image,
+            root=root,
+            max_megapixels=max_megapixels,
+            decoding=decoding,
+            for_evaluation=for_evaluation,
+        )
+        return _images_without(images, LeaveOut.read(leave_out, place_of(address)))
     require_channels(channels)
     parsed = parse_address_of("images", address)
     path = Path(parsed.location)
@@ -133,6 +149,7 @@ def open_detection(
     annotations: Annotations | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
     decoding: Decoding | None = None,
+    leave_out: str | Path | None = None,
 ) -> DetectionData:
     """Open the images with boxes behind an address.
 
@@ -144,7 +161,7 @@ def open_detection(
     on_bad_annotation: whether a box, label, entry or file of annotations without a meaning is an error, or left out
     here and counted in `repairs`.
     annotations: COCO's files, where they are not where they are looked for.
-    max_megapixels, decoding: as in `open_images`.
+    max_megapixels, decoding, leave_out: as in `open_images`.
     Raises RegardError.
     """
     require_channels(channels)
@@ -185,7 +202,43 @@ def open_detection(
             on_bad_annotation=on_bad_annotation,
         )
     data = decoded_alike(data, decoding, max_megapixels)
-    return without_bad_images(data) if on_bad_image == "skip" else data
+    data = without_bad_images(data) if on_bad_image == "skip" else data
+    return data if leave_out is None else _boxes_without(data, LeaveOut.read(leave_out, place_of(address)))
+
+
+def place_of(address: str) -> Path | None:
+    """The folder that the names of an address's images begin with; None for data without a place."""
+    parsed = parse_address(address)
+    if not parsed.location or parsed.kind == "torchvision":
+        return None
+    path = expanded(parsed.location)
+    return path.parent if path.is_file() else path
+
+
+def _images_without(images: ImageClasses, out: LeaveOut) -> ImageClasses:
+    parts = {"to train on": images.train, "to evaluate on": images.val}
+    remark = out.remark([source.name(index) for source in parts.values() for index in range(len(source))])
+    train, val = (
+        source.only(out.kept([source.name(index) for index in range(len(source))], what))
+        for what, source in parts.items()
+    )
+    lost = sorted({*classes_in(images.train.labels)} - {*classes_in(train.labels)})
+    if lost:
+        names = ", ".join(images.class_names[label] for label in lost)
+        raise RegardError(f"{out.file}: leaves nothing to train on of: {names}")
+    return replace(images, train=train, val=val, remarks=(*images.remarks, remark) if remark else images.remarks)
+
+
+def _boxes_without(data: DetectionData, out: LeaveOut) -> DetectionData:
+    def without(source: DetectionSource, what: str) -> DetectionSource:
+        kept = out.kept([source.name(index) for index in range(len(source))], what)
+        return source if len(kept) == len(source) else SelectedDetectionSource(source, kept)
+
+    both = (data.train,) if data.val is data.train else (data.train, data.val)
+    if remark := out.remark([source.name(index) for source in both for index in range(len(source))]):
+        data.repairs.pass_over("lists of images to leave out name images that are not there", remark)
+    train = without(data.train, "to train on")
+    return replace(data, train=train, val=train if len(both) == 1 else without(data.val, "to evaluate on"))
 
 
 @lru_cache(maxsize=2)

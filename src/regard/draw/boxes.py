@@ -1,4 +1,4 @@
-"""Boxes with captions on an image."""
+"""Boxes with captions on an image, and words in its corner."""
 
 import math
 from collections.abc import Sequence
@@ -23,14 +23,15 @@ def draw_boxes(
     captions: Sequence[str],
     *,
     text: float = 1 / 40,
+    enlarge: bool = True,
 ) -> Image.Image:
-    """The image with each box in the colour of its class, and its caption; a small image is enlarged.
+    """The image with each box in the colour of its class, and its caption; a small image is enlarged, if it may be.
 
     boxes_xyxy: in pixels of the image, the most certain first; one that is not finite has no place and is left out.
     `text` is the height of the captions as a fraction of the longer side; lines grow with it.
     """
     height, width = image.shape[1:]
-    factor = max(-(-SMALLEST // max(height, width)), 1)
+    factor = max(-(-SMALLEST // max(height, width)), 1) if enlarge else 1
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     picture = picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
@@ -54,4 +55,17 @@ def draw_boxes(
         y = top - chip_height if top >= chip_height else top
         draw.rectangle((x, y, x + chip_width, y + chip_height), fill=colour)
         draw.text((x + line, y), caption, fill="black" if is_bright(colour) else "white", font=font)
+    return picture
+
+
+def draw_words(image: UInt8[Tensor, "3 height width"], lines: Sequence[str], *, text: float = 1 / 30) -> Image.Image:
+    """The image with lines of words in its upper left corner. `text` is as of `draw_boxes`."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(max(round(max(picture.size) * text), 11))
+    words = "\n".join(in_one_line(line, LONGEST) for line in lines)
+    _, _, right, bottom = draw.multiline_textbbox((0, 0), words, font=font)
+    margin = max(round(bottom / 12), 2)
+    draw.rectangle((0, 0, right + 2 * margin, bottom + 2 * margin), fill="black")
+    draw.multiline_text((margin, margin), words, fill="white", font=font)
     return picture

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
     from regard.draw.figure import Figure
-    from regard.tasks import PrecisionRecall
+    from regard.tasks import OperatingPoint, PrecisionRecall
 
 DASHES: tuple[str, ...] = ("-", "--", ":", "-.")
 # With more classes than this, the confusion matrix shows colours alone, and the curves only so many of them.
@@ -41,13 +41,19 @@ def confusion_figure(confusion: Int64[Tensor, "classes classes"], class_names: S
     return figure
 
 
-def pr_figure(curves: "PrecisionRecall") -> "Figure":
-    """Precision against recall at IoU 0.5: a line for each class, and a thick one for their mean."""
+def pr_figure(curves: "PrecisionRecall", points: Sequence["OperatingPoint"] = ()) -> "Figure":
+    """Precision against recall at IoU 0.5: a line for each class, and a thick one for their mean.
+
+    points: where the detector stands on the curves; a dot each.
+    """
+    at = {point.name: point for point in points}
     names = list(curves.precision)
     figure, axes = _panel(5.2 if len(names) < 14 else 6.2, 3.8)
     for number, name in enumerate(names[:MOST_NAMES]):
         colour, style = PALETTE[number % len(PALETTE)], DASHES[number // len(PALETTE) % len(DASHES)]
         axes.plot(curves.recall, curves.precision[name], color=colour, lw=1.0, linestyle=style)
+        if name in at and at[name].precision >= 0:
+            axes.scatter([at[name].recall], [at[name].precision], color=colour, s=22, zorder=3, clip_on=False)
     if names:
         mean = np.mean([curves.precision[name] for name in names], axis=0)
         axes.plot(curves.recall, mean, color=INK, lw=2.4)

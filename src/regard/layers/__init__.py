@@ -4,6 +4,7 @@ from regard.layers.block import MLP, Activation, Block, DropPath, LayerScale
 from regard.layers.checkpointing import checkpointed
 from regard.layers.deformable_attention import DeformableAttention
 from regard.layers.embedding import PositionKind, TokenEmbedding, check_tokens
+from regard.layers.freezing import freeze
 from regard.layers.frozen_norm import FrozenNorm, FusedConv, freeze_norms, fuse_norms, fused
 from regard.layers.grid import Grid
 from regard.layers.intermediates import Tap, first_input, layer_taps, record
@@ -43,6 +44,7 @@ __all__ = [
     "check_tokens",
     "checkpointed",
     "first_input",
+    "freeze",
     "freeze_norms",
     "fuse_norms",
     "fused",

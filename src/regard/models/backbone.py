@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.errors import RegardError, one_line, unknown
+from regard.layers.freezing import freeze
 from regard.layers.frozen_norm import freeze_norms, fuse_norms
 from regard.layers.grid import Grid
 from regard.models.sasa_resnet import SASA_RESNETS, SASAResNet
@@ -71,6 +72,21 @@ class TimmBackbone(nn.Module):
             if name.startswith(("conv1", "bn1", "layer1", "conv_stem", "stem", "blocks.0.", "blocks_0", "stages_0")):
                 parameter.requires_grad_(False)
 
+    def freeze_first(self, count: int) -> None:
+        """Stops all up to the end of stage `count` from learning, where a stage ends with a feature map of stride 4 or
+        more. RegardError for more stages than there are."""
+        info: Any = self.body.feature_info
+        ends = [stage["module"] for stage in info.info if stage["reduction"] >= 4]
+        names = [name for name, _ in self.body.named_parameters()]
+        # timm writes blocks.1 as blocks_1 where it makes a list of stages, and cuts what is behind the last map.
+        starts = [(f"{end}.", f"{end.replace('.', '_')}.") for end in ends]
+        last = [max((n for n, name in enumerate(names) if name.startswith(start)), default=-1) for start in starts]
+        last = [place for place in last if place >= 0]
+        if not 1 <= count <= len(last):
+            raise RegardError(f"model.freeze is {count}; it can be 1 to {len(last)} stages of {self.name}")
+        frozen = set(names[: last[count - 1] + 1])
+        freeze(self.body, frozen.__contains__)
+
     def flops(self, height: int, width: int) -> int:
         """Operations for one image: those of the convolutions and linear maps, a multiply and an add being two."""
         from torch.utils.flop_counter import FlopCounterMode  # a tenth of a second that few need
@@ -110,6 +126,10 @@ class SASABackbone(nn.Module):
     def freeze_stem(self) -> None:
         """Stops the stem from learning."""
         self.body.stem.requires_grad_(False)
+
+    def freeze_first(self, count: int) -> None:
+        """As `SASAResNet.freeze_first`."""
+        self.body.freeze_first(count)
 
     def flops(self, height: int, width: int) -> int:
         """Operations for one image, as `SASAResNet.flops` counts them."""
@@ -178,6 +198,10 @@ class ViTBackbone(nn.Module):
         learning = ("norm.", *(f"blocks.{number}." for number in range(depth - blocks, depth)))
         for name, parameter in self.body.named_parameters():
             parameter.requires_grad_(name.startswith(learning))
+
+    def freeze_first(self, count: int) -> None:
+        """As `ViT.freeze_first`."""
+        self.body.freeze_first(count)
 
     def flops(self, height: int, width: int) -> int:
         """Operations for one image, as `ViT.flops` counts them."""

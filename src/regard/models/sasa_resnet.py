@@ -16,6 +16,7 @@ from regard.layers import (
     Tap,
     checkpointed,
     first_input,
+    freeze,
     layer_taps,
     record,
 )
@@ -177,6 +178,14 @@ class SASAResNet(StageModel):
         """Logits of the mean over the pixels; `pre_logits`: the mean alone."""
         means = features.mean((2, 3))
         return means if pre_logits else self.head(means)
+
+    def freeze_first(self, count: int) -> None:
+        """Stops the stem and the first `count` stages from learning. RegardError for more stages than there are."""
+        depths = self.config.depths
+        if not 1 <= count <= len(depths):
+            raise RegardError(f"model.freeze is {count}; it can be 1 to {len(depths)} stages of this network")
+        frozen = ("stem.", *(f"blocks.{number}." for number in range(sum(depths[:count]))))
+        freeze(self, lambda name: name.startswith(frozen))
 
     def intermediate_names(self) -> list[str]:
         """The names that `intermediates` knows, in the order of computation."""

@@ -19,6 +19,7 @@ from regard.layers import (
     Tap,
     checkpointed,
     first_input,
+    freeze,
     layer_taps,
     record,
 )
@@ -220,6 +221,15 @@ class ViT(TokenModel):
             "features": Tap(self.norm),
             "pre_logits": Tap(self.fc_norm),
         }
+
+    def freeze_first(self, count: int) -> None:
+        """Stops patches, positions, prefix tokens and the first `count` blocks from learning.
+
+        RegardError for more blocks than there are.
+        """
+        if not 1 <= count <= self.config.depth:
+            raise RegardError(f"model.freeze is {count}; it can be 1 to {self.config.depth} blocks of this ViT")
+        freeze(self, lambda name: self.layer_number(name) <= count)
 
     def layer_number(self, name: str) -> int:
         """The depth of a parameter in the model: 0 before the blocks, i + 1 in block i, depth + 1 behind the last."""

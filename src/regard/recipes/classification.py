@@ -1,6 +1,6 @@
 """The recipe of classification."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Interval, Le, MinLen
 from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
@@ -8,13 +8,15 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 from regard.models import SASAResNetConfig, ViTConfig
 from regard.recipes.recipe import Recipe, changed, is_default, require_frozen
 from regard.recipes.sections import (
+    Count,
     FeaturesSection,
     Fraction,
     ImageAugmentSection,
     ImageDataSection,
     ImageModelSection,
+    ImageTrainSection,
     Section,
-    TrainSection,
+    with_selection,
 )
 
 
@@ -29,8 +31,9 @@ MixingAlpha = Annotated[NonNegativeFloat, AfterValidator(_require_alpha)]
 
 
 class ClassificationModelSection(ImageModelSection):
-    freeze: Literal["none", "backbone"] = Field(default="none", exclude_if=lambda value: value == "none")
-    """`backbone`: only the head learns, and the features of all images are computed once and kept."""
+    freeze: Literal["none", "backbone"] | Count = Field(default="none", exclude_if=lambda value: value == "none")
+    """`backbone`: only the head learns, and the features of all images are computed once and kept. A number N: the
+    first N blocks of a ViT, or stages of a SASA-ResNet, stay as they are, and all before them."""
 
     def config(self, **of_the_data: int) -> ViTConfig | SASAResNetConfig:
         config = super().config(**of_the_data)
@@ -87,7 +90,7 @@ class ClassificationAugmentSection(ImageAugmentSection):
     cutmix: MixingAlpha = 0.0
 
 
-class ClassificationTrainSection(TrainSection):
+class ClassificationTrainSection(ImageTrainSection):
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     """`focal`: images that are classified well count less, by (1 - p)^focal_gamma; probabilities come out less sure."""
     focal_gamma: Annotated[float, Gt(0), Le(10)] = 2.0
@@ -120,17 +123,22 @@ class ClassificationRecipe(Recipe):
     )
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _selects(cls, values: Any) -> Any:
+        return with_selection(values)
+
     @model_validator(mode="after")
     def _fits_together(self) -> "ClassificationRecipe":
         if not isinstance(self.model.config(), ViTConfig):
             for key, is_set in (
-                ("model.freeze", self.model.freeze != "none"),
+                ("model.freeze", self.model.freeze == "backbone"),
                 ("train.layer_decay", self.train.layer_decay != 1),
             ):
                 if is_set:
                     raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
         has_two_heads = getattr(self.model.config(), "pool", "") == "distilled"
-        if self.train.solve_head and (self.model.freeze == "none" or has_two_heads):
+        if self.train.solve_head and (self.model.freeze != "backbone" or has_two_heads):
             raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
         if self.train.solve_head:
             for key, is_set, instead in (
@@ -141,7 +149,7 @@ class ClassificationRecipe(Recipe):
                     raise ValueError(f"{key}: train.solve_head solves for all images at once; {instead}")
         if self.train.focal_gamma != 2.0 and self.train.loss != "focal":
             raise ValueError(f"train.focal_gamma is for train.loss = focal; it is {self.train.loss}")
-        if self.model.freeze != "none" and changed(self.augment):
+        if self.model.freeze == "backbone" and changed(self.augment):
             name = changed(self.augment)[0]
             raise ValueError(f"augment.{name}: with model.freeze features are computed once, and cannot be augmented")
         require_frozen(self.features, self.model.freeze)

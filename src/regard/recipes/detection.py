@@ -14,10 +14,11 @@ from regard.recipes.sections import (
     ImageAugmentSection,
     ImageDataSection,
     ImageModelSection,
+    ImageTrainSection,
     OpenFraction,
     Pixels,
     Section,
-    TrainSection,
+    with_selection,
 )
 
 Factor = Annotated[float, Interval(ge=0.01, le=100)]
@@ -30,8 +31,9 @@ class DetectionModelSection(ImageModelSection):
     pretrained_backbone_hash: str | None = Field(default=None, exclude_if=lambda value: not value)
     """SHA-256 of the file that `pretrained_backbone` names, likewise."""
 
-    freeze: Literal["none", "backbone"] = Field(default="none", exclude_if=lambda value: value == "none")
-    """`backbone`: it stays as it is, and its feature maps of all images are computed once and kept."""
+    freeze: Literal["none", "backbone"] | Count = Field(default="none", exclude_if=lambda value: value == "none")
+    """`backbone`: it stays as it is, and its feature maps of all images are computed once and kept. A number N: the
+    first N blocks of a ViT, or stages of a convolutional network, stay as they are, and all before them."""
     learn_blocks: Count | None = None
     """How many of the last blocks of a backbone that is a ViT learn; all of it unless given."""
 
@@ -102,7 +104,7 @@ class DetectionAugmentSection(ImageAugmentSection):
         return self
 
 
-class DetectionTrainSection(TrainSection):
+class DetectionTrainSection(ImageTrainSection):
     backbone_lr: PositiveFloat | None = None
     """Learning rate of the convolutional backbone, with the same schedule; `lr` unless given."""
 
@@ -144,16 +146,23 @@ class DetectionRecipe(Recipe):
     evaluate: EvaluateSection = EvaluateSection()
     features: FeaturesSection = Field(default=FeaturesSection(), exclude_if=is_default)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _selects(cls, values: Any) -> Any:
+        return with_selection(values)
+
     @model_validator(mode="after")
     def _fits_together(self) -> "DetectionRecipe":
         model, config = self.model, self.model.config()
+        if model.freeze == "backbone" and not isinstance(config, DNDETRConfig):
+            raise ValueError(
+                f"model.freeze is for a DN-DETR; {model.name} is none; a number freezes so many stages of its backbone"
+            )
+        if model.freeze != "none" and model.weights is None and not model.pretrained_backbone:
+            raise ValueError(
+                "model.freeze: a frozen backbone needs weights: model.pretrained_backbone or model.weights"
+            )
         if model.freeze == "backbone":
-            if not isinstance(config, DNDETRConfig):
-                raise ValueError(f"model.freeze is for a DN-DETR; {model.name} is none")
-            if model.weights is None and not model.pretrained_backbone:
-                raise ValueError(
-                    "model.freeze: a frozen backbone needs weights: model.pretrained_backbone or model.weights"
-                )
             for name in changed(self.augment):
                 if name not in _OF_VIEWS:
                     raise ValueError(
@@ -163,8 +172,10 @@ class DetectionRecipe(Recipe):
             if self.train.backbone_lr is not None:
                 raise ValueError("train.backbone_lr: with model.freeze the backbone does not learn")
         if model.learn_blocks is not None:
-            if model.freeze != "none":
+            if model.freeze == "backbone":
                 raise ValueError("model.learn_blocks: with model.freeze no block of the backbone learns")
+            if model.freeze != "none":
+                raise ValueError("model.learn_blocks and model.freeze both say which blocks learn; leave out one")
             if vit_stride(config.backbone) is None:
                 raise ValueError(f"model.learn_blocks is for a backbone that is a ViT; {config.backbone} is none")
         require_frozen(self.features, model.freeze)

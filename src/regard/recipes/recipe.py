@@ -60,9 +60,9 @@ def is_default(features: FeaturesSection) -> bool:
     return features == FeaturesSection()
 
 
-def require_frozen(features: FeaturesSection, freeze: str) -> None:
+def require_frozen(features: FeaturesSection, freeze: str | int) -> None:
     """ValueError for features that nobody computes."""
-    if freeze == "none" and changed(features):
+    if freeze != "backbone" and changed(features):
         raise ValueError(
             f"features.{changed(features)[0]}: features are kept of a frozen backbone; set model.freeze to backbone"
         )

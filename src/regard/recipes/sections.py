@@ -1,7 +1,7 @@
 """What the recipes of all tasks have in common: every key has one home, and one default."""
 
 import operator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Lt, MaxLen
 from pydantic import (
@@ -109,8 +109,13 @@ class ImageDataSection(DataSection):
     """Standard deviation of each channel, likewise."""
     strict: bool = False
     """Whether held-out files that are trained on too, in a split that the data bring, are an error or a warning."""
+    leave_out: str | None = Field(default=None, exclude_if=operator.not_)
+    """A file with the names of images, one a line, that are taken out of both parts after these are drawn; `regard data
+    check --leave-out FILE` writes one."""
     max_megapixels: Annotated[float, Interval(gt=0, le=1e6)] = 64.0
     """An image with more pixels is not decoded: it counts as one that cannot be read."""
+    selection: Annotated[float, Interval(ge=0, le=0.5)] = Field(default=0.0, exclude_if=operator.not_)
+    """Fraction of the training images that is held out of training to decide on it, as `train.patience` does."""
     cache: bool = True
     """Images are decoded once, brought near the size that the model sees, and kept in memory if all of them fit."""
 
@@ -142,6 +147,17 @@ class FeaturesSection(Section):
     max_views: Annotated[int, Interval(ge=1, le=10**9)] | None = None
     """The most views of all training images together: of many images each has fewer, and at least one."""
 
+    views_a_minute: Annotated[int, Interval(ge=1, le=10**9)] | None = None
+    """The most views of all training images together for each minute of `train.max_minutes`: a shorter training
+    computes fewer, so that time is left to learn from them."""
+
+    def within(self, minutes: float | int | None) -> "FeaturesSection":
+        """The section with the views that a training of so many minutes has."""
+        if self.views_a_minute is None or minutes is None:
+            return self
+        most = max(round(self.views_a_minute * minutes), 1)
+        return self.model_copy(update={"max_views": min(most, self.max_views or most)})
+
     def views_of_each(self, images: int) -> int:
         """The number of views of each of so many training images."""
         return self.views if self.max_views is None else min(self.views, max(self.max_views // images, 1))
@@ -154,8 +170,6 @@ class AugmentSection(Section):
 class ImageAugmentSection(AugmentSection):
     flip: bool = False
     """Exchanges left and right in every second image; with boxes, where the data allow it (digits do not)."""
-    flip_vertical: bool = Field(default=False, exclude_if=operator.not_)
-    """Likewise above and below: for images without an up and down, from a microscope or from the air."""
 
 
 class TrainSection(Section):
@@ -204,3 +218,18 @@ class TrainSection(Section):
         if self.epochs is None and self.max_steps is None and self.max_minutes is None:
             raise ValueError("no budget: set train.epochs, train.max_steps or train.max_minutes")
         return self
+
+
+class ImageTrainSection(TrainSection):
+    patience: Count | None = None
+    """After so many evaluations without a gain the training ends. It is measured on the images of `data.selection`, a
+    tenth of the training images unless given: never on those that are reported."""
+
+
+def with_selection(values: Any) -> Any:
+    """A recipe's values, with images for `train.patience` where it has none."""
+    if not isinstance(values, dict) or not isinstance(values.get("train"), dict):
+        return values
+    if values["train"].get("patience") is None or not isinstance(values.get("data"), dict):
+        return values
+    return {**values, "data": {"selection": 0.1, **values["data"]}}

@@ -10,8 +10,11 @@ The files, in the order in which a run meets them:
     predictor.py          the base of all predictors: device, `from_metadata`, one input or many
     image_predictor.py    the base of the two that take images: paths, Pillow images, arrays, tensors; class names
     text_metrics.py       bits per byte and perplexity
+    facts.py              what opened data are like, and which settings suit them, without decoding an image
     features/             features of frozen models, computed once and kept on the disk; compared (k-NN)
     classification/cached.py    a head that learns from them
+    labelling/            predictions as annotations, to be corrected and trained on
+    video.py              predictions on the frames of a video
     classification/multi_label.py    images with several classes: their evaluation; calibration.py: which classes count
     thresholds.py         from which score on an answer counts
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
@@ -31,9 +34,11 @@ from regard.tasks.classification.task import ClassificationTask, csv_options
 from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
+from regard.tasks.detection.operating_points import OperatingPoint, operating_points
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
+from regard.tasks.facts import Facts, first_words, quick_facts
 from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
@@ -65,11 +70,13 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
+    "Facts",
     "GroupFigures",
     "LabelFigures",
     "LabelThresholds",
     "MultiLabelEvaluation",
     "NextTokenTask",
+    "OperatingPoint",
     "PairEvaluation",
     "PrecisionRecall",
     "Prediction",
@@ -84,9 +91,12 @@ __all__ = [
     "create_task",
     "csv_options",
     "features_of",
+    "first_words",
     "nearest_neighbours",
+    "operating_points",
     "preprocessing_of",
     "pretrained_predictor",
+    "quick_facts",
     "splits_of",
 ]
 

@@ -68,6 +68,9 @@ class Task(Protocol):
     def details(self, shards: Sequence[Any]) -> dict[str, Any]:
         """What the summary holds beside the metrics: figures of each class, where there are any."""
 
+    def select(self, model: nn.Module) -> float:
+        """The main metric on the images that `data.selection` holds out of training, by which it is decided."""
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         """What is measured on the trained model once, for its metadata; the task's evaluations use it from then on.
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,57 @@ def train(
         with session.bar, session.log:
             session.model.train()
             while not session.over:
-                micro_batches = session.begin_step()
-                loss, norm = train_step(session, micro_batches)
-                session.end_step(sum(len(batch.names) for batch in micro_batches), loss, norm)
+                step(session)
             session.end()
         summary = session.finish()
         if then is not None and session.main:
             then()
     return summary
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a training stands that was stopped to be compared with others."""
+
+    step: int
+    seconds: float
+    """Of its training, with features and evaluations."""
+    score: float
+    """The task's main metric on the images of `data.selection`."""
+    over: bool
+    """Whether its budget was spent."""
+
+
+def train_until(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    steps: int | None = None,
+    seconds: float = math.inf,
+    resume: bool = False,
+    bar: Bar | None = None,
+) -> Standing:
+    """As `train`, but stops after so many `steps`, or `seconds` of steps, measures `data.selection`, and saves a state.
+
+    The schedule is that of the recipe's budget. `train` with `resume` goes on from there.
+    """
+    accelerator = create_accelerator(recipe.train.device)
+    with claimed(Run(folder), accelerator, new=not resume):
+        session = Session(recipe, folder, accelerator, resume=resume, bar=bar)
+        progress = session.progress
+        with session.bar, session.log:
+            session.model.train()
+            while not session.over and progress.training_seconds < seconds and (steps is None or progress.step < steps):
+                step(session)
+            score = session.select()
+            session.save()
+        return Standing(progress.step, progress.seconds, score, session.over)
+
+
+def step(session: Session) -> None:
+    micro_batches = session.begin_step()
+    loss, norm = train_step(session, micro_batches)
+    session.end_step(sum(len(batch.names) for batch in micro_batches), loss, norm)
 
 
 def train_step(session: Session, micro_batches: list[Any]) -> tuple[float, float]:

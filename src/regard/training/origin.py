@@ -29,6 +29,7 @@ CHANGEABLE = (
 # Where the data are: `--data` and these may change while the data stay the same.
 PLACES = (
     *("data.address", "data.train_annotations", "data.train_images", "data.val_annotations", "data.val_images"),
+    "data.leave_out",
     "data.image_folder",
 )
 # What trains nothing. The device is that of the moment.
@@ -88,6 +89,18 @@ class Origin:
                 f"{run}: the data of {printable(address)} are not those that it was trained on so far (then -> now): "
                 f"{'; '.join(found)}; bring those back, name them with --data if they were moved, or begin a new run"
             )
+
+
+def hand_over(run: Run, recipe: Recipe) -> None:
+    """From now on a run that stands at a state goes on with another recipe, which its training so far does not rule.
+
+    For the winner of a race: it was trained on fewer images and views.
+    """
+    state = newest_whole(run.path / "state", run.id())
+    assert state is not None
+    origin = Origin.read(state / ORIGIN, run.id())
+    Origin(recipe, origin.data, origin.run_id).write(state / ORIGIN)
+    run.write_recipe(recipe)
 
 
 def origin_of(run: Run) -> Origin | None:

@@ -21,6 +21,7 @@ from regard.training.whole_json import read_table, with_checksum
 from regard.weights.checksum import CHECKSUM, checksum, sort_notes
 from regard.weights.files import read_notes
 
+RACE = "race.json"  # may be there before the run is: see regard.choose
 RUN = "regard.run"  # the run's id in the header of its weights
 
 
@@ -58,7 +59,7 @@ class Run:
         return run
 
     def require_new(self) -> None:
-        if self.path.is_dir() and all(entry.name == LOCK for entry in self.path.iterdir()):
+        if self.path.is_dir() and all(entry.name in (LOCK, RACE) for entry in self.path.iterdir()):
             return
         if self.path.exists():
             hint = f"go on with `regard train --resume {self.path}`, or " if self.recipe_file.exists() else ""

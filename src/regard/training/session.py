@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
 
-from regard.data import fingerprint, seed_for
+from regard.data import Issue, fingerprint, seed_for
 from regard.errors import RegardError, first_few, first_of
 from regard.files import remove_leftovers, write_json
 from regard.mixers import redraw_features
 from regard.recipes import Recipe
-from regard.tasks import Task, create_task
+from regard.tasks import Task, create_task, first_words
 from regard.training.agreement import on_main
 from regard.training.budget import Budget, learning_rate, leaves_time_to_train
 from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
@@ -50,7 +51,7 @@ class Session:
         task.progress = self.bar
         self.recipe = recipe = task.recipe  # with the names of the weights, where it said `auto`
         _require_workers(recipe.data.num_workers)
-        _require_sound(task, self.bar)
+        issues = _require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)
         self.steps_per_epoch = order.steps_per_epoch
         self.half = options.precision == "bf16" or (options.precision == "auto" and has_bf16(accelerator.device))
@@ -71,12 +72,18 @@ class Session:
         if options.find_nonfinite:
             watch_finite(self.plain_model)
         self.progress = Progress() if found is None else self.state.load(found)
+        if bar is None and not resume:  # a comparison trains many times on the same data
+            for line in first_words(task, issues):
+                self.bar.tell(line)
         order.start_step = self.progress.step
         self._started = time.monotonic() - self.progress.seconds
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
-        if found is None and task.features_first:
-            self.progress.prepared_seconds = self.progress.seconds = self._agreed_seconds()
-            self._require_time_to_train()
+        if task.features_first:  # also those of more views, with which the winner of a race goes on
+            seconds = self._agreed_seconds()
+            self.progress.prepared_seconds += seconds - self.progress.seconds
+            self.progress.seconds = seconds
+            if found is None:
+                self._require_time_to_train()
         self._step_started, self.rate = 0.0, 0.0
         if main and not self.over:
             run.summary_file.unlink(missing_ok=True)  # of a shorter budget
@@ -135,8 +142,13 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether the budget is spent."""
-        return self._spent(self.progress.step) >= 1
+        """Whether the budget is spent, or `train.patience`."""
+        return self._spent(self.progress.step) >= 1 or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        patience = getattr(self.recipe.train, "patience", None)
+        return patience is not None and self.progress.without_gain >= patience
 
     def _require_time_to_train(self) -> None:
         """RegardError where the features took all of the time."""
@@ -220,15 +232,32 @@ class Session:
             progress.best, progress.best_step = score, progress.step
             if self.main:
                 self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
+        if getattr(self.recipe.train, "patience", None) is not None:
+            self._count_gain()
         progress.seconds = self._agreed_seconds()
         progress.last_evaluation_seconds = progress.seconds - began
         progress.evaluation_seconds += progress.last_evaluation_seconds
+
+    def select(self) -> float:
+        """The main metric of the kept weights on the images of `data.selection`. Each process measures all of them."""
+        self._agree_on_buffers()
+        return self.task.select(self.kept_model)
+
+    def _count_gain(self) -> None:
+        score, best = self.select(), self.progress.selected
+        if best is None or (score > best if self.task.larger_is_better else score < best):
+            self.progress.selected, self.progress.without_gain = score, 0
+        else:
+            self.progress.without_gain += 1
 
     def end(self) -> None:
         """After the last step: what the task measures on the trained model, and the last evaluation and state.
 
         Metadata that hold what was measured come last, so that a run that is killed meanwhile does all of this again.
         """
+        if self.gave_up:
+            times = f"{self.progress.without_gain} evaluations"
+            self.bar.tell(f"train.patience: no gain in {times}, so the training ends at step {self.progress.step}")
         self._agree_on_buffers()
         measured = self.task.finish(self.kept_model, self.bar.tell)
         known = on_main(self.accelerator, self.run.metadata) if measured else {}
@@ -314,7 +343,7 @@ def _require_workers(number: int) -> None:
         )
 
 
-def _require_sound(task: Task, bar: Bar) -> None:
+def _require_sound(task: Task, bar: Bar) -> Sequence[Issue]:
     """RegardError for data that would spoil the training; warnings are shown."""
     issues = task.check()
     errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
@@ -322,6 +351,7 @@ def _require_sound(task: Task, bar: Bar) -> None:
         raise RegardError(first_of(errors, "more: see `regard data check`"))
     for issue in issues:
         bar.tell(f"warning: {issue.where}: {issue.what}")
+    return issues
 
 
 def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:

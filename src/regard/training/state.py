@@ -56,6 +56,10 @@ class Progress:
     details: dict[str, Any] = field(default_factory=dict)
     """What the summary holds beside them, such as figures of each class."""
     evaluated_step: int = 0
+    selected: float | None = None
+    """The best so far on the images of `data.selection`."""
+    without_gain: int = 0
+    """Evaluations since."""
 
 
 class State:
@@ -226,9 +230,9 @@ def read_progress(state: Path, run_id: str | None, *, with_files: bool = True) -
 
 def _require_kinds(progress: Progress) -> None:
     """RegardError for a value that is no number, count or name where one belongs."""
-    counts = (progress.step, progress.samples, progress.best_step, progress.evaluated_step)
+    counts = (progress.step, progress.samples, progress.best_step, progress.evaluated_step, progress.without_gain)
     clock = [getattr(progress, name) for name in _CLOCK]
-    figures = [*clock, progress.best or 0.0, *progress.metrics.values()]
+    figures = [*clock, progress.best or 0.0, progress.selected or 0.0, *progress.metrics.values()]
     right = all(type(count) is int and count >= 0 for count in counts)
     right = right and all(type(figure) in (int, float) for figure in figures)
     right = right and isinstance(progress.details, dict)

@@ -17,7 +17,7 @@ The journey of weights, from a name to a model:
     convert.py        a source -> a file in another library's format
 """
 
-from regard.weights.auto import AUTO, Chosen, choose_weights, weights_hash
+from regard.weights.auto import AUTO, Chosen, choose_weights, is_at_hand, weights_hash
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained
 from regard.weights.files import read_npz, read_safetensors
@@ -46,6 +46,7 @@ __all__ = [
     "from_torch_transformer",
     "from_transformers_detr",
     "from_transformers_fnet",
+    "is_at_hand",
     "load_pretrained_backbone",
     "load_weights",
     "pretrained",

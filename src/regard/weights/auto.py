@@ -57,6 +57,11 @@ def choose_weights(model: str, *, key: str, model_key: str, otherwise: str | Non
     )
 
 
+def is_at_hand(model: str) -> bool:
+    """Whether weights of a preset, or of a backbone, can be read without a network."""
+    return any(_is_at_hand(entry) for entry in CATALOGUE.values() if entry.model == model)
+
+
 def _is_at_hand(entry: Pretrained) -> bool:
     source = entry.source
     readable = isinstance(source, HubFile) or not source.lacks

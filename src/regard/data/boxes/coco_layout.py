@@ -108,6 +108,16 @@ def other_files(path: Path, parts: Sequence[CocoPart]) -> list[Path]:
     )
 
 
+def annotation_files(path: Path) -> list[Path]:
+    """The JSON files in a folder that may be annotations of its images."""
+    of_parts = [file for part in PARTS for file in _usual(path, part)]
+    return list(
+        dict.fromkeys(
+            [*of_parts, *(path / name for name in _OF_ALL if (path / name).is_file()), *other_files(path, ())]
+        )
+    )
+
+
 def _usual(path: Path, part: str) -> Iterator[Path]:
     names = [f"annotations/instances_{name}.json" for name in PARTS[part]]
     names += [usual.format(*[name] * 2) for usual in _USUAL for name in PARTS[part]]

@@ -86,8 +86,7 @@ class DetectionPreprocessing:
 class DetectionAugmentation:
     """Random changes to training images and their boxes, each with a value that turns it off.
 
-    flip, flip_vertical: left and right, above and below, each half of the time. scales: shorter sides, of which one is
-    drawn (empty: `shortest`).
+    flip: left and right, half of the time. scales: shorter sides, of which one is drawn (empty: `shortest`).
     crop: half of the time, DETR's: resized to half to three quarters, then cut. colour: strength of changes to
     brightness, contrast, saturation and hue, 0 to 1 (0: off). What `MosaicAndJitter` does comes before.
     """
@@ -96,7 +95,6 @@ class DetectionAugmentation:
     scales: tuple[int, ...]
     crop: bool
     colour: float
-    flip_vertical: bool = False
 
 
 def resized(height: int, width: int, shortest: float | int, longest: float | int, divisor: int = 1) -> tuple[int, int]:
@@ -139,8 +137,6 @@ def detection_training_transform(
         steps = [v2.RandomChoice([whole, v2.Compose([smaller, cut, whole])])]
     if augmentation.flip:
         steps.insert(0, v2.RandomHorizontalFlip())
-    if augmentation.flip_vertical:
-        steps.insert(0, v2.RandomVerticalFlip())
     if augmentation.colour:
         strength = augmentation.colour
         steps.append(v2.ColorJitter(strength, strength, strength if pre.channels == 3 else None, strength / 4))

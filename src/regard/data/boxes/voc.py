@@ -193,6 +193,15 @@ def _layout(path: Path, address: str) -> tuple[Path, dict[str, Path]]:
     )
 
 
+def has_xml_files(path: Path) -> bool:
+    """Whether a folder has the XML files that `voc:PATH` reads."""
+    try:
+        _layout(path, "")
+    except RegardError:
+        return False
+    return True
+
+
 def _folder(parent: Path, names: tuple[str, ...]) -> Path | None:
     if not parent.is_dir():
         return None

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from regard.data.boxes.coco import CocoImages
 from regard.data.boxes.sources import DetectionSource, FileDetectionSource
-from regard.data.checks.issue import Issue, Severity
+from regard.data.checks.issue import Issue, Severity, group
 from regard.data.checks.suspect_images import DRAWN, Suspect
 from regard.errors import first_few
 
@@ -58,7 +58,7 @@ def check_boxes(where: str, source: DetectionSource, severity: Severity) -> tupl
         if chosen.any():
             images = [source.name(index) for index in np.unique(place[chosen]).tolist()]
             message = f"{chosen.sum()} of {len(chosen)} boxes are {what} ({means}), in {first_few(images)}"
-            issues.append(Issue(severity, message, where))
+            issues.append(group(severity, message, where, images, int(chosen.sum())))
             suspects += _suspects(source, corners, place, chosen, what)
     return issues, suspects
 

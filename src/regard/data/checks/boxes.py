@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,8 +11,9 @@ from regard.data.boxes.sources import DetectionData, DetectionSource
 from regard.data.checks.box_geometry import check_boxes
 from regard.data.checks.coco_ids import check_ids
 from regard.data.checks.image_files import check_files, origin, shared_files
-from regard.data.checks.issue import Issue, Severity, shared_images
+from regard.data.checks.issue import Issue, Severity, group, shared_images
 from regard.data.checks.repairs import check_repairs, check_unlisted
+from regard.data.checks.seen import See, see_nothing
 from regard.data.checks.suspect_images import Suspect
 from regard.data.images.files import OnBadImage
 from regard.data.images.pixels import Decoding
@@ -21,6 +22,11 @@ from regard.errors import first_few
 
 # DETR leaves most of its queries to "no object": the paper has 100 for at most 63 objects.
 QUERIES_AN_OBJECT = 1.5
+UNLABELLED = "where they are only not labelled yet, --set data.leave_out=FILE leaves out the images that FILE names"
+NOTHING = (
+    "label some fifty images, with any tool that writes COCO, YOLO or VOC, and train on them; `regard predict RUN "
+    "FOLDER -o OUT --as coco` then labels others, to be corrected"
+)
 
 
 def queries_for(objects: int) -> int:
@@ -59,6 +65,7 @@ def check_opened_detection(
     strict: bool = False,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
+    see: See = see_nothing,
 ) -> Checked:
     """The issues of opened data, errors first; a summary; and a few images to look at.
 
@@ -66,7 +73,7 @@ def check_opened_detection(
     only headers are read, which is quick enough before each training. strict: whether held-out files that are trained
     on too, in a split that the data bring, are an error. on_bad_image, on_bad_annotation: whether images and
     annotations that cannot be used are an error or a warning. All faults of one kind in a split are one issue, with the
-    first few examples.
+    first few examples. see: is given the part, the index and the pixels of each image that is decoded.
     """
     splits = {"train": data.train} if data.val is data.train else {"train": data.train, "val": data.val}
     severity: Severity = "error" if on_bad_annotation == "stop" else "warning"
@@ -80,7 +87,9 @@ def check_opened_detection(
         issues, suspects = issues + more_issues, suspects + more_suspects
     issues += check_unlisted([whole.file for _, whole in wholes.values() if isinstance(whole, CocoImages)])
     for split, source in splits.items():
-        more_issues, more_suspects = check_files(_where(data, split), source, pixels=pixels, on_bad_image=on_bad_image)
+        more_issues, more_suspects = check_files(
+            _where(data, split), source, pixels=pixels, on_bad_image=on_bad_image, part=split, see=see
+        )
         issues, suspects = issues + more_issues, suspects + more_suspects
     objects = {split: _Counts(source, len(data.class_names)) for split, source in splits.items()}
     for split, counts in objects.items():
@@ -120,8 +129,15 @@ class _Counts:
     def __len__(self) -> int:
         return sum(self.of_image)
 
+    @property
+    def with_crowds(self) -> list[int]:
+        return [index for index, objects in enumerate(self.source.objects) if objects.crowd.any()]
+
+    def names_of(self, indices: list[int]) -> list[str]:
+        return [self.source.name(index) for index in indices]
+
     def names(self, indices: list[int]) -> str:
-        return first_few([self.source.name(index) for index in indices])
+        return first_few(self.names_of(indices))
 
 
 def _check_objects(
@@ -132,25 +148,31 @@ def _check_objects(
     if not len(counts):
         use = "to train on" if split == "train" else "to evaluate on: no figure is defined"
         crowds = f" ({counts.crowds} crowds do not count)" if counts.crowds else ""
-        return [Issue("error", f"there is no box {use} in {total} images{crowds}", where)]
-    warnings = []
+        what = f"there is no box {use} in {total} images{crowds}"
+        return [Issue("error", what, where, count=total, way_on=NOTHING if split == "train" else "")]
+    warnings: list[tuple[str, list[str]]] = []
     absent = [name for name, number in zip(class_names, counts.of_class, strict=True) if not number]
     if absent:
-        warnings.append(f"{len(absent)} of {len(class_names)} classes are without examples: {first_few(absent)}")
+        what = f"{len(absent)} of {len(class_names)} classes are without examples: {first_few(absent)}"
+        warnings.append((what, absent))
     empty = [index for index, number in enumerate(counts.of_image) if not number]
     if empty:
-        warnings.append(f"{len(empty)} of {total} images are without objects: {counts.names(empty)}")
+        what = f"{len(empty)} of {total} images are without objects: {counts.names(empty)}"
+        warnings.append((what, counts.names_of(empty)))
     if counts.crowds:
-        warnings.append(f"{counts.crowds} boxes are crowds, which are not trained on, and ignored in evaluation")
+        what = f"{counts.crowds} boxes are crowds, which are not trained on, and ignored in evaluation"
+        warnings.append((what, counts.names_of(counts.with_crowds)))
     above = [index for index, number in enumerate(counts.of_image) if num_queries and number > num_queries]
     if above:
         most = max(counts.of_image)
         rest = "whose rest is not learned" if split == "train" else "whose rest cannot be found"
-        warnings.append(
+        what = (
             f"{len(above)} of {total} images have more objects than the {num_queries} queries, up to {most}, {rest}: "
             f"{counts.names(above)}; model.num_queries={queries_for(most)} would do"
         )
-    return [Issue("warning", what, where) for what in warnings]
+        warnings.append((what, counts.names_of(above)))
+    issues = [group("warning", what, where, names, int(what.split()[0])) for what, names in warnings]
+    return [replace(issue, way_on=UNLABELLED) if "without objects" in issue.what else issue for issue in issues]
 
 
 def _check_classes(class_names: tuple[str, ...], address: str) -> list[Issue]:

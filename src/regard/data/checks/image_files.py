@@ -1,12 +1,16 @@
 """The image files of a set with boxes: whether they exist, can be read, and have the stated size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from regard.data.boxes.coco import CocoImages, other_size
 from regard.data.boxes.sources import DetectionData, DetectionSource, FileDetectionSource, SelectedDetectionSource
-from regard.data.checks.issue import Issue, Severity
+from regard.data.checks.issue import Issue, Severity, group
+from regard.data.checks.seen import See, see_nothing
 from regard.data.checks.suspect_images import DRAWN, Suspect
 from regard.data.images.doubles import shared
 from regard.data.images.files import BadImage, OnBadImage, check_header, measure_decoding, read_header
@@ -75,12 +79,18 @@ def _readable(source: DetectionSource, otherwise: str) -> DetectionSource:
 
 
 def check_files(
-    where: str, source: DetectionSource, *, pixels: bool, on_bad_image: OnBadImage = "stop"
+    where: str,
+    source: DetectionSource,
+    *,
+    pixels: bool,
+    on_bad_image: OnBadImage = "stop",
+    part: str = "train",
+    see: See = see_nothing,
 ) -> tuple[list[Issue], list[Suspect]]:
     """Issues for images that are missing, unreadable, of another size than stated, or left out; images to look at.
 
-    pixels: whether every image is decoded; else only headers are read. on_bad_image: whether a fault is an error or a
-    warning.
+    pixels: whether every image is decoded, and given to `see` with its part and index; else only headers are read.
+    on_bad_image: whether a fault is an error or a warning.
     """
     severity: Severity = "error" if on_bad_image == "stop" else "warning"
     way_on = "; --set data.on_bad_image=skip takes the others" if severity == "error" else "; they are left out"
@@ -90,8 +100,8 @@ def check_files(
         few, count = first_few(source.skipped), len(source.skipped)
         left_out = f"{count} images are left out: {few}"
         what = left_out if severity == "warning" else f"{count} images cannot be used: {few}{way_on}"
-        issues.append(Issue(severity, what, where))
-    faults = list(_faults(source, pixels=pixels))
+        issues.append(group(severity, what, where, [message.partition(": ")[0] for message in source.skipped]))
+    faults = list(_faults(source, pixels=pixels, see=partial(see, part)))
     for kind in (MISSING, UNREADABLE, OTHER_SIZE):
         faulty = [(index, message) for index, of_kind, message in faults if of_kind == kind]
         if not faulty:
@@ -102,13 +112,15 @@ def check_files(
             if len(faulty) == len(source):
                 what += "; data.train_images and data.val_images say where they are"
             what += f"; {whole.file.hint(indices[faulty[0][0]])}"
-        issues.append(Issue(severity, what + way_on, where))
+        issues.append(group(severity, what + way_on, where, [source.name(index) for index, _ in faulty]))
         if kind == OTHER_SIZE:
             suspects += [Suspect(source, index, source.objects[index].boxes_xyxy, kind) for index, _ in faulty[:DRAWN]]
     return issues, suspects
 
 
-def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str, str]]:
+def _faults(
+    source: DetectionSource, *, pixels: bool, see: Callable[[int, Tensor], object] | None = None
+) -> Iterator[tuple[int, str, str]]:
     """(index, kind, message) of each image that cannot be used."""
     decoding = origin(source)[0].decoding
     for index, file in enumerate(files_of(source)):
@@ -117,7 +129,9 @@ def _faults(source: DetectionSource, *, pixels: bool) -> Iterator[tuple[int, str
             if size != stated:
                 yield index, OTHER_SIZE, f"{source.name(index)} {other_size(size, stated)}"
             elif pixels:
-                source.read(index)
+                image = source.read(index)
+                if see is not None:
+                    see(index, image)
         except BadImage as error:
             yield index, UNREADABLE if file.exists() else MISSING, str(error)
 

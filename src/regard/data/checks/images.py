@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
-from regard.data.checks.issue import Issue, issues_of_kind, shared_images, unreadable
+from regard.data.checks.issue import Issue, group, issues_of_kind, shared_images, unreadable
 from regard.data.checks.repairs import check_repairs
+from regard.data.checks.seen import See, see_nothing
 from regard.data.images.digests import digest_of_pixels
 from regard.data.images.doubles import shared
 from regard.data.images.files import BadImage, OnBadImage, has_deep_pixels
@@ -47,7 +48,7 @@ class _Split:
     bad: list[str] = field(default_factory=list)
 
 
-def _decode(source: ImageSource) -> _Split:
+def _decode(source: ImageSource, part: str, see: See) -> _Split:
     split = _Split(bad=list(source.skipped))
     for index in range(len(source)):
         try:
@@ -60,6 +61,7 @@ def _decode(source: ImageSource) -> _Split:
         split.sizes.append((image.shape[1], image.shape[2]))
         split.hashes.append(digest_of_pixels(image))
         split.deep.append(isinstance(source, FolderImages) and has_deep_pixels(source.paths[index]))
+        see(part, index, image)
     return split
 
 
@@ -91,11 +93,12 @@ def _doubles_within(address: str, split: _Split, part: str, trained_on: Containe
     for found, another, other in zip(
         pairs, ("another", "one of another class"), ("", " and another class"), strict=True
     ):
+        names = [name for name, _ in found]
         if len(found) == 1:
             issues.append(Issue("warning", f"same pixels{other} as {found[0][1]}, also in {part}", found[0][0]))
         elif found:
             what = f"{len(found)} images in {part} have the same pixels as {another}, for instance "
-            issues.append(Issue("warning", what + " and ".join(reversed(found[0])), address))
+            issues.append(group("warning", what + " and ".join(reversed(found[0])), address, names))
     return issues
 
 
@@ -143,7 +146,12 @@ def _unusual_images(train: _Split, val: _Split) -> list[Issue]:
         (mixed, "more than 8 bits, among images of 8 bits"),
     ]
     return [
-        Issue("warning", f"{len(indices)} images, this one first: {what}", names[indices[0]])
+        group(
+            "warning",
+            f"{len(indices)} images, this one first: {what}",
+            names[indices[0]],
+            [names[index] for index in indices],
+        )
         for indices, what in kinds
         if indices
     ]
@@ -169,14 +177,15 @@ def check_opened_images(
     strict: bool = False,
     on_bad_image: OnBadImage = "stop",
     on_bad_annotation: OnBadAnnotation = "stop",
+    see: See = see_nothing,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an opened set: unreadable and repeated images, unequal classes, unusual images.
 
     strict: whether held-out images that are trained on too, in a split that the data bring, are an error. on_bad_image:
     under "skip" unreadable images are warnings, since a training leaves them out. on_bad_annotation: likewise for rows
-    of a CSV file.
+    of a CSV file. see: is given the part, the index and the pixels of each image.
     """
-    train, val = _decode(images.train), _decode(images.val)
+    train, val = _decode(images.train, "train", see), _decode(images.val, "val", see)
     sizes = Counter(train.sizes + val.sizes)
     labels = _counted(train.labels + val.labels)
     summary = Summary(

@@ -79,6 +79,19 @@ class FolderImages(ImageSource):
     def digest(self, index: int) -> str:
         return digest_of_file(self.paths[index])
 
+    def only(self, indices: Sequence[int]) -> "FolderImages":
+        if len(indices) == len(self):
+            return self
+        return FolderImages(
+            tuple(self.paths[index] for index in indices),
+            tuple(self.labels[index] for index in indices),
+            self.channels,
+            self.folder_bytes,
+            self.skipped,
+            self.decoding,
+            None if self.sizes is None else [self.sizes[index] for index in indices],
+        )
+
     def __getstate__(self) -> dict[str, object]:
         # A worker process that is spawned gets the paths, not the decoded images.
         return {**self.__dict__, "_cached": Slabs()}
@@ -345,7 +358,10 @@ def _require_images(train: Scan, class_names: tuple[str, ...], address: str) -> 
     filled = set(train.labels)
     empty = [name for label, name in enumerate(class_names) if label not in filled]
     if empty:
-        raise RegardError(f"{address}: a class without images that can be read: {', '.join(empty)}")
+        raise RegardError(
+            f"{address}: a class without images that can be read: {', '.join(empty)}; put some there, or take the "
+            "folder away"
+        )
 
 
 def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path) -> Scan:

@@ -46,6 +46,14 @@ class ImageSource(ABC):
         """A hash of the bytes of image `index`'s file, or of its pixels where there is no file. Raises BadImage."""
         return digest_of_pixels(self.read(index))
 
+    def only(self, indices: Sequence[int]) -> "ImageSource":
+        """These images of it; itself where that is all of them."""
+        if len(indices) == len(self):
+            return self
+        chosen = Selected(self, indices)
+        chosen.skipped = self.skipped
+        return chosen
+
 
 class InMemoryImages(ImageSource):
     """Images of one size in one tensor; image i is called `name[i]`."""

@@ -102,8 +102,7 @@ class Preprocessing:
 class Augmentation:
     """Random changes to training images, each with a value that turns it off.
 
-    shift: by up to so many pixels along both axes (0: off).
-    flip, flip_vertical: left and right, above and below, each half of the time.
+    shift: by up to so many pixels along both axes (0: off). flip: left and right, half of the time.
     crop_scale: the smallest fraction of the area that a random crop keeps (1: off, the centre crop instead).
     rand_augment: how many operations of RandAugment (0: off), of magnitude 0 to 30.
     erase: how often a random box becomes the mean colour, 0 to 1 (0: off).
@@ -115,7 +114,6 @@ class Augmentation:
     rand_augment: int
     rand_augment_magnitude: int
     erase: float
-    flip_vertical: bool = False
 
     def __post_init__(self) -> None:
         _require(self.shift >= 0, "shift", self.shift, "at least 0 pixels")
@@ -143,8 +141,6 @@ def training_transform(pre: Preprocessing, augmentation: Augmentation) -> Transf
         steps.append(Shift(augmentation.shift))
     if augmentation.flip:
         steps.append(v2.RandomHorizontalFlip())
-    if augmentation.flip_vertical:
-        steps.append(v2.RandomVerticalFlip())
     if augmentation.rand_augment:
         steps.append(v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude))
     steps += [Normalise(pre.mean, pre.std), *_bars(pre)]

@@ -66,6 +66,7 @@ class ClassificationTask:
             on_bad_image=data.on_bad_image,
             root=None if data.root is None else Path(data.root),
             max_megapixels=data.max_megapixels,
+            leave_out=data.leave_out,
             on_bad_annotation=data.on_bad_annotation,
             csv=csv_options(data),
         )
@@ -97,7 +98,7 @@ class ClassificationTask:
             resize=data.resize,
         )
         self._train, self._val, self._not_cached = self.train, self.data.val, ""
-        if recipe.model.freeze == "none":  # else images are read once
+        if recipe.model.freeze != "backbone":  # else images are read once
             self._train, self._val, self._not_cached = prepared_once(
                 *(self.train, self.data.val, self.preprocessing),
                 random_crops=recipe.augment.crop_scale < 1,
@@ -150,6 +151,9 @@ class ClassificationTask:
         if options.weights is not None:
             with or_from_scratch(self.recipe):
                 load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
+        if isinstance(options.freeze, int):
+            assert isinstance(model, ViT | SASAResNet)
+            model.freeze_first(options.freeze)
         if options.freeze == "backbone":
             assert isinstance(model, ViT)  # the recipe allows no other model to be frozen
             sources = {"train": self.train, "val": self.data.val}

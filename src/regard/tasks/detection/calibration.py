@@ -131,8 +131,8 @@ def calibrated(found: DetectionEvaluation, nms: float | str, counted: int) -> Ca
         ap = replace(found, found=boxes, max_detections=counted).metrics()["ap"]
         if ap > best:
             best, chosen, kept = ap, overlap, boxes
-    matches = [_matches(one, objects) for one, objects in zip(kept, found.objects, strict=True)]
-    seen, scores, correct = (np.concatenate(column) for column in zip(*matches, strict=True))
+    matched = [matches(one, objects) for one, objects in zip(kept, found.objects, strict=True)]
+    seen, scores, correct = (np.concatenate(column) for column in zip(*matched, strict=True))
     threshold = best_threshold(scores, correct, len(labels), DEFAULT_THRESHOLD)
     thresholds, pooled = [], []
     for label, name in enumerate(found.class_names):
@@ -149,7 +149,7 @@ def _kept(found: Detections, overlap: float | None, most: int) -> Detections:
     return found.chosen(slice(most)) if overlap is None else suppressed(found, overlap, most)
 
 
-def _matches(found: Detections, objects: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def matches(found: Detections, objects: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(class, score, whether it is correct) of each detection, as COCO matches them: each in the order of the scores
     takes the free object of its class that it covers best. Those that find but a crowd count neither way."""
     same = found.labels[:, None] == objects.labels

@@ -37,7 +37,7 @@ from regard.data import (
     prepared_areas,
     too_small,
 )
-from regard.errors import first_few
+from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
 from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, config_values, vit_stride
@@ -75,14 +75,12 @@ class DetectionTask:
             on_bad_annotation=options.on_bad_annotation,
             annotations=annotations_of(options),
             max_megapixels=options.max_megapixels,
+            leave_out=options.leave_out,
         )
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         self.train, self.val = splits_of(self.data, options)
         grey = wanted.in_chans == 1
-        shortest, longest = options.shortest, options.longest
-        if not options.enlarge:
-            shortest = min(shortest, max(min(size) for size in self.train.sizes))
-            longest = min(longest, max(max(size) for size in self.train.sizes))
+        shortest, longest = sides_of_images(options, self.train)
         self.preprocessing = DetectionPreprocessing(
             shortest=shortest,
             longest=longest,
@@ -92,6 +90,7 @@ class DetectionTask:
             decoding=self.data.decoding,
             divisor=options.divisor,
         )
+        self.selection_images = self._selected()
         self.calibration_images, self.calibration = self._held_out()
         self._frozen: FrozenBackbone | None = None
         is_frozen = recipe.model.freeze == "backbone"
@@ -110,6 +109,20 @@ class DetectionTask:
         if isinstance(self.config, DNDETRConfig):
             self._loss = DNDETRLoss(len(self.data.class_names), label_loss=self.config.label_loss)
 
+    def _selected(self) -> DetectionSource | None:
+        """The images that are taken out of `train` for `data.selection`."""
+        fraction = self.recipe.data.selection
+        if not fraction:
+            return None
+        root = data_root(self.data.address)
+        self.train, held = held_for_calibration(self.train, fraction, self.recipe.data.split_seed, root)
+        if not objects_in(held):
+            raise RegardError(
+                f"data.selection: {fraction:g} of {len(held) + len(self.train)} images hold no object to measure on; "
+                "raise it, or take train.patience out"
+            )
+        return held
+
     def _held_out(self) -> tuple[DetectionSource | None, Calibration | None]:
         """The images that are taken out of `train` to measure on them at the end, and what holds until then.
 
@@ -120,8 +133,9 @@ class DetectionTask:
             return None, None
         if not options.calibration or self.recipe.data.validate_on == "train":
             return None, Calibration.default(options.nms, names)
-        root = data_root(self.data.address)
-        rest, held = held_for_calibration(self.train, options.calibration, self.recipe.data.split_seed, root)
+        root, rest, held = data_root(self.data.address), self.train, self.selection_images
+        if held is None:  # else the same images do for both
+            rest, held = held_for_calibration(self.train, options.calibration, self.recipe.data.split_seed, root)
         default = Calibration.default(options.nms, names, len(held), objects_in(held))
         if not enough(held):
             return None, default
@@ -173,11 +187,14 @@ class DetectionTask:
         if options.learn_blocks is not None:
             assert isinstance(model.backbone, ViTBackbone)  # the recipe allows no other
             model.backbone.freeze_but_last(options.learn_blocks)
+        elif isinstance(options.freeze, int):
+            model.backbone.freeze_first(options.freeze)
         elif self.config.frozen_norm and (options.pretrained_backbone or options.weights is not None):
             model.backbone.freeze_stem()
         if options.freeze == "backbone":
             views = Views(self.preprocessing, self.recipe.augment.scale_jitter, self.recipe.augment.colour)
-            features, bad = self.recipe.features, self.recipe.data.on_bad_image
+            features = self.recipe.features.within(self.recipe.train.max_minutes)
+            bad = self.recipe.data.on_bad_image
             self._frozen = FrozenBackbone(model.backbone, views, features, bad, self.progress)
             model.backbone = nn.Identity()  # type: ignore[assignment]
         return model
@@ -204,8 +221,8 @@ class DetectionTask:
         """Endless batches of augmented images; or of stored features, which are computed first."""
         recipe, augment = self.recipe, self.recipe.augment
         if self._frozen is not None:
-            held_out = [source for source in (self.val, self.calibration_images) if source is not None]
-            self._frozen.fill(self.train, held_out)
+            held_out = [self.val, self.calibration_images, self.selection_images]
+            self._frozen.fill(self.train, [source for source in held_out if source is not None])
             return self._frozen.batches(self.train, order, flip=augment.flip and self.data.can_flip)
         transform = detection_training_transform(
             self.preprocessing,
@@ -214,7 +231,6 @@ class DetectionTask:
                 scales=augment.scales,
                 crop=augment.crop,
                 colour=augment.colour,
-                flip_vertical=augment.flip_vertical and self.data.can_flip,
             ),
         )
         vary = None
@@ -273,6 +289,19 @@ class DetectionTask:
     def details(self, shards: Sequence[DetectionEvaluation]) -> dict[str, Any]:
         return {}
 
+    def select(self, model: nn.Module) -> float:
+        """The AP on the images of `data.selection`, without suppression."""
+        assert self.selection_images is not None
+        was_training = model.training
+        found = self.predictor(model).evaluate(
+            self.selection_images,
+            num_workers=self.recipe.data.num_workers,
+            on_bad_image=self.recipe.data.on_bad_image,
+            nms="off",
+        )
+        model.train(was_training)
+        return self.metrics([found])[self.main_metric]
+
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         """Chooses suppression and the least scores, on the images that were held out of training for this."""
         if self.calibration is None:
@@ -318,6 +347,14 @@ def annotations_of(options: DetectionDataSection) -> Annotations:
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     stated = (getattr(options, name) for name in names)
     return Annotations(*(None if value is None else expanded(value) for value in stated))
+
+
+def sides_of_images(options: DetectionDataSection, train: DetectionSource) -> tuple[int, int]:
+    """(shortest, longest) as a recipe says, or without `enlarge` those of the training images where these are less."""
+    if options.enlarge or not len(train):
+        return options.shortest, options.longest
+    shortest, longest = max(min(size) for size in train.sizes), max(max(size) for size in train.sizes)
+    return min(options.shortest, shortest), min(options.longest, longest)
 
 
 def splits_of(data: DetectionData, options: DetectionDataSection) -> tuple[DetectionSource, DetectionSource]:

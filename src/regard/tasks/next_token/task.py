@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import Issue, TrainingOrder, WindowBatch, create_tokenizer, num_windows, open_text, training_windows
+from regard.errors import RegardError
 from regard.models import LanguageModel, config_values
 from regard.recipes import NextTokenRecipe
 from regard.tasks.next_token.metrics import TextEvaluation
@@ -84,6 +85,9 @@ class NextTokenTask:
 
     def details(self, shards: Sequence[TextEvaluation]) -> dict[str, Any]:
         return {}
+
+    def select(self, model: nn.Module) -> float:
+        raise RegardError("data.selection is for tasks with images")
 
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         return {}

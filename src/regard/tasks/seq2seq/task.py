@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.data import PAD, Issue, PairBatch, TextPairs, TrainingOrder, create_tokenizer, open_pairs, training_pairs
+from regard.errors import RegardError
 from regard.models import RecurrentSeq2Seq, Transformer, TransformerConfig, build, config_values
 from regard.recipes import Seq2SeqRecipe
 from regard.tasks.seq2seq.metrics import PairEvaluation
@@ -115,6 +116,9 @@ class Seq2SeqTask:
 
     def details(self, shards: Sequence[PairEvaluation]) -> dict[str, Any]:
         return {}
+
+    def select(self, model: nn.Module) -> float:
+        raise RegardError("data.selection is for tasks with images")
 
     def finish(self, model: nn.Module, tell: Callable[[str], object]) -> dict[str, Any]:
         return {}
