@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from regard.data import (
     DetectionData,
     DetectionPreprocessing,
+    DetectionSource,
     ImageClasses,
     ImageSource,
     Issue,
@@ -174,7 +175,7 @@ def _of_boxes(data: DetectionData, recipe: DetectionRecipe) -> Facts:
     wanted = SEEN_WELL if token is None else max(TOKENS * token, SEEN_WELL)
     half = float(np.median(sides)) if len(sides) else float(wanted)
     if half < wanted:
-        suggested = enlarged(seen, wanted / max(half, 1e-3))
+        suggested = _size_that_does(train, seen, wanted, half)
         stored = max(max(size) for size in train.sizes)
         tokens = "" if token is None else f" ({TOKENS} tokens of {token})"
         what = (
@@ -214,6 +215,19 @@ def _of_boxes(data: DetectionData, recipe: DetectionRecipe) -> Facts:
         advice=tuple(advice),
         sides=tuple(sides.tolist()),
     )
+
+
+def _size_that_does(
+    source: DetectionSource, seen: DetectionPreprocessing, wanted: float, half: float
+) -> tuple[int, int]:
+    """`shortest` and `longest` at which half of the objects have `wanted` pixels, of which `half` is the median now."""
+    factor = wanted / max(half, 1e-3)
+    while True:
+        shortest, longest = enlarged(seen, factor)
+        larger = replace(seen, shortest=shortest, longest=longest)
+        if float(sides_of(source, larger).median()) >= wanted or factor > 1e3:
+            return shortest, longest
+        factor *= 1.03  # sides were rounded down
 
 
 def _imbalance(of_class: dict[str, int]) -> float:
