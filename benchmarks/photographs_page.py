@@ -235,13 +235,15 @@ regard train finetune-photos --data folder:PATH --out runs/mine
 regard train finetune-photos-all --data folder:PATH --out runs/mine-all
 ```
 
-`--set train.max_minutes=3` gives another budget; the schedule is fitted to it. Which recipe:
+`--minutes 3` gives another budget, from the command to the report; the schedule is fitted to it. `regard train --data PATH`
+without a recipe looks at the data and chooses, where it cannot know by a race. Which recipe:
 
 - **`detr-photos`**: photographs of things that vary, such as animals. A frozen DINOv2 computes features of a few views
   of each image once and keeps them; a small DN-DETR learns from these.
 - **`detr-small`**: things that look alike, such as cells, parts or digits, of which each image holds many. It learns
-  from random weights, at a finer resolution than a frozen ViT has. `detr-small-pretrained` begins with the weights of a
-  small convolutional network.
+  from random weights, at a finer resolution than a frozen ViT has; with photographs of 640 pixels,
+  `--set data.shortest=288 --set data.longest=384 --set augment.colour=0.3`, as in the tables. `detr-small-pretrained`
+  begins with the weights of a small convolutional network.
 - **`finetune-photos`**: classes of ordinary photographs. The backbone stays as it is, and a linear head learns.
 - **`finetune-photos-all`**: classes that lie far from what the backbone was taught, such as hands or cells, and small
   images. The whole network learns.

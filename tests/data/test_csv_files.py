@@ -90,6 +90,11 @@ def test_labels_with_semicolons_make_a_set_multi_label(folder):
         folder, *(f'{name};"{"cat;dog" if name == "3.png" else "cat"}"' for name in NAMES), head="file;label"
     )
     assert labels_of(opened(quoted))["3.png"] == ("cat", "dog")
+    loose = write(folder, *(f"{n};cat;dog" for n in NAMES), head="file;label", name="loose.csv")
+    with pytest.raises(
+        RegardError, match=r"12 rows have more cells .* \(a label that holds ';' must stand in quotes\)"
+    ):
+        opened(loose)
     bars = opened(write(folder, *(row.replace(";", "|") for row in rows)), csv=CsvOptions(label_separator="|"))
     assert labels_of(bars)["0.png"] == ("cat", "dog")
     one = opened(folder / "labels.csv", csv=CsvOptions(multi_label=False))

@@ -90,6 +90,9 @@ def _rows(table: Table, options: CsvOptions, repairs: Repairs) -> tuple[list[Row
     multi_label = options.multi_label
     if multi_label is None:
         multi_label = any(options.label_separator in _cell(cells, label_at) for _, cells in table.rows)
+    too_many = "rows have more cells than the first line has columns"
+    if table.separator == options.label_separator:
+        too_many += f" (a label that holds {table.separator!r} must stand in quotes)"
     found: list[Row] = []
     for line, cells in table.rows:
         where, stated, text = f"line {line}", _cell(cells, file_at), _cell(cells, label_at)
@@ -97,7 +100,7 @@ def _rows(table: Table, options: CsvOptions, repairs: Repairs) -> tuple[list[Row
         labels = tuple(sorted({normal(piece.strip()) for piece in pieces if piece.strip()}))
         part = "" if part_at is None else PARTS.get(_cell(cells, part_at).casefold())
         if any(cells[len(table.columns) :]):
-            repairs.leave_out("rows have more cells than the first line has columns", where)
+            repairs.leave_out(too_many, where)
         elif not stated:
             repairs.leave_out("rows have no file", where)
         elif not labels and options.multi_label is not True:

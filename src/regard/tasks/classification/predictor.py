@@ -55,15 +55,15 @@ class Classifier(ImagePredictor[Prediction]):
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is iterable as well
-        self, images: OneImage, batch_size: int = 64, *, threshold: float | str = "auto"
+        self, images: OneImage, batch_size: int = 64, *, threshold: float | int | str = "auto"
     ) -> Prediction: ...
     @overload
     def predict(
-        self, images: Iterable[OneImage], batch_size: int = 64, *, threshold: float | str = "auto"
+        self, images: Iterable[OneImage], batch_size: int = 64, *, threshold: float | int | str = "auto"
     ) -> list[Prediction]: ...
 
     def predict(
-        self, images: OneImage | Iterable[OneImage], batch_size: int = 64, *, threshold: float | str = "auto"
+        self, images: OneImage | Iterable[OneImage], batch_size: int = 64, *, threshold: float | int | str = "auto"
     ) -> Prediction | list[Prediction]:
         """One image -> its prediction; a list, tuple or generator of images -> a list of predictions.
 
@@ -80,12 +80,12 @@ class Classifier(ImagePredictor[Prediction]):
     __call__ = predict
 
     def predict_files(
-        self, files: Iterable[str | Path], batch_size: int = 64, *, threshold: float | str = "auto"
+        self, files: Iterable[str | Path], batch_size: int = 64, *, threshold: float | int | str = "auto"
     ) -> Iterator[Prediction | BadImage]:
         """For each file, in order: its prediction, or the error that names it where it cannot be read."""
         return self._predict_files(files, batch_size, partial(self._answers, self._thresholds(threshold)))
 
-    def _thresholds(self, threshold: float | str) -> tuple[float, ...] | None:
+    def _thresholds(self, threshold: float | int | str) -> tuple[float, ...] | None:
         """Those of all classes. RegardError for anything but "auto" and a number from 0 to 1."""
         if threshold == "auto":
             return None if self.calibration is None else self.calibration.thresholds
