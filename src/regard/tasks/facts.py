@@ -175,7 +175,7 @@ def _of_boxes(data: DetectionData, recipe: DetectionRecipe) -> Facts:
     wanted = SEEN_WELL if token is None else max(TOKENS * token, SEEN_WELL)
     half = float(np.median(sides)) if len(sides) else float(wanted)
     if half < wanted:
-        suggested = _size_that_does(train, seen, wanted, half)
+        suggested = _size_that_does(train, seen, float(wanted), half)
         stored = max(max(size) for size in train.sizes)
         tokens = "" if token is None else f" ({TOKENS} tokens of {token})"
         what = (
