@@ -240,7 +240,7 @@ def of_run(path: Path, data: str) -> dict[str, Any]:
     recipe.get("features", {}).pop("folder", None)
     model = recipe["model"]
     began = model.get("weights") or model.get("pretrained_backbone") or "random weights"
-    left_out = ("versions", "machine", "checksum", "processes", "peak_memory_mb", "seconds", "seed")
+    left_out = ("per_class", "versions", "machine", "checksum", "processes", "peak_memory_mb", "seconds", "seed")
     found = {key: value for key, value in summary.items() if key not in left_out}
     calibration = read_json(path / "metadata.json").get("calibration")
     own = {} if calibration is None else {"calibration": calibration, "nms": calibration.get("nms")}

@@ -235,8 +235,8 @@ regard train finetune-photos --data folder:PATH --out runs/mine
 regard train finetune-photos-all --data folder:PATH --out runs/mine-all
 ```
 
-`--minutes 3` gives another budget, from the command to the report; the schedule is fitted to it. `regard train --data PATH`
-without a recipe looks at the data and chooses, where it cannot know by a race. Which recipe:
+`--minutes 3` gives another budget, from the command to the report; the schedule is fitted to it. Without a recipe
+`regard train --data PATH` looks at the data and chooses, where it cannot know by a race. Which recipe:
 
 - **`detr-photos`**: photographs of things that vary, such as animals. A frozen DINOv2 computes features of a few views
   of each image once and keeps them; a small DN-DETR learns from these.

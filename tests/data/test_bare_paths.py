@@ -81,6 +81,14 @@ def test_two_readings_are_both_named(tmp_path):
     assert f"write one of coco:{tmp_path}, yolo:{tmp_path}" in str(error.value)
 
 
+def test_sets_inside_a_folder_are_not_the_folders(tmp_path):
+    image(tmp_path / "first" / "JPEGImages" / "a.jpg")
+    text(tmp_path / "first" / "Annotations" / "a.xml", XML)
+    image(tmp_path / "second" / "cat" / "b.jpg")
+    assert address_of(str(tmp_path)) == f"folder:{tmp_path}"
+    assert address_of(str(tmp_path / "first")) == f"voc:{tmp_path / 'first'}"
+
+
 def test_where_nothing_is_labelled_it_says_how_to_begin(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         image(tmp_path / "photos" / name)

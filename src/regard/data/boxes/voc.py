@@ -194,12 +194,12 @@ def _layout(path: Path, address: str) -> tuple[Path, dict[str, Path]]:
 
 
 def has_xml_files(path: Path) -> bool:
-    """Whether a folder has the XML files that `voc:PATH` reads."""
+    """Whether a folder has XML files in a place of its own for them, or beside its images."""
     try:
-        _layout(path, "")
+        _, folders = _layout(path, "")
     except RegardError:
         return False
-    return True
+    return folders != {"": path} or any(path.glob("*.xml"))
 
 
 def _folder(parent: Path, names: tuple[str, ...]) -> Path | None:
