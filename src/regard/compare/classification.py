@@ -202,7 +202,7 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
         per_class=per_class_table(details["per_class"]),
         mistakes=[picture(index) for index in mistakes[:NUM_MISTAKES]],
         shown=picture(0),
-        mixing=mixing_svg(one.classifier, one.image(0)),
+        mixing=_mixing_svg(one.classifier, one.image(0)),
     )
 
 
@@ -225,7 +225,7 @@ def most_frequent(
     return sorted(pairs, key=lambda pair: -pair[2])[:NUM_CONFUSIONS]
 
 
-def mixing_svg(classifier: Classifier, image: Tensor) -> str:
+def _mixing_svg(classifier: Classifier, image: Tensor) -> str:
     model = classifier.model
     if not isinstance(model, ViT):
         return ""

@@ -8,7 +8,7 @@ from regard.compare.classification import (
     Evaluated,
     PerClass,
     Picture,
-    mixing_svg,
+    _mixing_svg,
     per_class_table,
 )
 from regard.compare.contender import Contender
@@ -69,5 +69,5 @@ class MultiLabelView(ClassificationView):
             per_class=per_class_table(found.details()["per_class"]),
             mistakes=[picture(index) for index in mistakes[:NUM_MISTAKES]],
             shown=picture(0),
-            mixing=mixing_svg(one.classifier, one.image(0)),
+            mixing=_mixing_svg(one.classifier, one.image(0)),
         )

@@ -72,9 +72,10 @@ class Session:
         if options.find_nonfinite:
             watch_finite(self.plain_model)
         self.progress = Progress() if found is None else self.state.load(found)
-        if bar is None and not resume:  # a comparison trains many times on the same data
-            for line in first_words(task, issues):
-                self.bar.tell(line)
+        # A comparison trains many times on the same data.
+        self._first_words = first_words(task, issues) if bar is None and not resume else ()
+        if task.features_first:
+            self._say_first_words()
         order.start_step = self.progress.step
         self._started = time.monotonic() - self.progress.seconds
         self._batches = iter(task.training_loader(order))  # it computes features, which the budget covers
@@ -191,6 +192,7 @@ class Session:
         progress.seconds = self._agreed_seconds()
         epoch = progress.step / self.steps_per_epoch
         self.log.write("train", progress.step, epoch, loss=loss, lr=self.rate, grad_norm=norm)
+        self._say_first_words()
 
         ends_epoch = progress.step % self.steps_per_epoch == 0
         if _due(options.evaluate_every_steps, progress.step, ends_epoch and self._evaluates_epoch(round(epoch))):
@@ -202,6 +204,12 @@ class Session:
         spent = self._spent(progress.step)
         speed = f"{self.samples_per_second:.3g} {self.task.unit}/s"
         self.bar.update(spent, f"epoch {epoch:.1f}, loss {loss:.3f}{reported}, {speed}")
+
+    def _say_first_words(self) -> None:
+        """What the data are like: before features are computed, or when a step has shown that the model takes them."""
+        for line in self._first_words:
+            self.bar.tell(line)
+        self._first_words = ()
 
     @property
     def samples_per_second(self) -> float:
