@@ -108,7 +108,9 @@ def test_a_run_evaluates_as_it_was_evaluated(recipe, tmp_path):
 def test_training_on_features_resumes_to_the_bit(recipe, tmp_path, monkeypatch, store):
     from regard.training.metrics_log import MetricsLog
 
+    # An evaluation after each epoch: left open, the clock decides, and with it which weights are the best.
     settings = ("train.max_steps=12", "train.save_every_steps=3", "train.ema_decay=0.9", "train.accumulate=2")
+    settings += ("train.evaluate_every=1",)
     train(recipe(*settings), tmp_path / "never")
     write = MetricsLog.write
 
