@@ -83,7 +83,7 @@ def figure(found: Sequence[float]) -> str:
 
 
 def after_ten(cells: Cells, data: str) -> str:
-    """The table of a detection set, best first; then what is not measured yet."""
+    """The table of a detection set, best first; then, in a sentence, what is not measured yet."""
     rows = []
     for way in (*DETECTORS, *PEERS):
         found, own = cells.of(data, way, 10), lambda name, way=way: cells.values(data, way, 10, name)
@@ -96,8 +96,11 @@ def after_ten(cells: Cells, data: str) -> str:
         cost = [f"{median(own('wall_seconds')) / 60:.1f}", f"{max(own('peak_memory_mb')) / 1024:.1f}"]
         rows.append((median(own("ap")), [WAYS[way].label, found[0]["began"], *scores, *cost, str(len(found))]))
     rows.sort(key=lambda row: -row[0])
+    known = [row for row in rows if row[0] >= 0]
+    others = [row[0] for _, row in rows[len(known) :]]
+    rest = f"\n\n{MISSING.capitalize()}: {'; '.join(others)}." if known and others else ""
     head = ["", "begun from", "AP", "AP50", "AP without suppression", "minutes", "memory, GB", "seeds"]
-    return markdown(head, [row for _, row in rows])
+    return markdown(head, [row for _, row in known or rows]) + rest
 
 
 def target(cells: Cells, data: str) -> str:
@@ -198,12 +201,12 @@ def pictures(out: Path) -> str:
 # What is shown, the photographs' origin, their licence.
 PICTURES = {
     "bccd": (
-        "What `detr-photos` finds in a held-out image after ten minutes",
+        "What `detr-small` finds in a held-out image after ten minutes",
         "github.com/Shenggan/BCCD_Dataset",
         "MIT",
     ),
     "signdigits": (
-        "What `finetune-photos-all` says of images after ten minutes",
+        "What `finetune-photos-all` says of held-out images after three minutes",
         "github.com/ardamavi/Sign-Language-Digits-Dataset",
         "Apache-2.0",
     ),
@@ -306,7 +309,7 @@ it stands the curve of [digits in scenes](how-many-images.md): `detr-small` from
 
 ## What does not work
 
-- **From random weights on things that vary.** `detr-small` needs objects that look alike; the table of raccoons shows
+- **From random weights on things that vary.** `detr-small` needs objects that look alike; the tables of raccoons show
   what it reaches on photographs of animals. The same holds for every detector there that begins from random weights.
 - **Objects smaller than a token.** A frozen ViT-S/14 sees an image as squares of 14 pixels. Where your objects are
   smaller than that, raise `data.shortest` and `data.longest` (the training says which size would do), or use

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -10,7 +11,7 @@ from regard.data import open_detection, open_images
 
 WIDTH = 480  # pixels
 SHOWN = 10  # images of hands
-RUNS = {"bccd": "bccd-detr-photos-10-min-seed-0", "signdigits": "signdigits-finetune-photos-all-10-min-seed-0"}
+RUNS = {"bccd": "bccd-detr-small-10-min-seed-0", "signdigits": "signdigits-finetune-photos-all-3-min-seed-0"}
 
 
 def draw(runs: Path, photos: Path, out: Path, page: str) -> None:
@@ -41,5 +42,6 @@ def hands(run: Path, photos: Path) -> Image.Image:
         axes.imshow(source.read(index).permute(1, 2, 0).numpy())
         axes.set_title(f"{one.label} {one.score:.2f}", fontsize=8)
         axes.axis("off")
-    figure.canvas.draw()
-    return Image.frombuffer("RGBA", figure.canvas.get_width_height(), figure.canvas.buffer_rgba()).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
