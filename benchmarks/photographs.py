@@ -222,7 +222,9 @@ def run(
         is_ours = WAYS[cell.way].recipe is not None
         found = of_run(folder / "run", cell.data) if is_ours else read_json(folder / "figures.json")
         if keep_run is not None and (folder / "run").is_dir():
-            shutil.copytree(folder / "run", keep_run / cell.key.replace(", ", "-").replace(" ", "-"))
+            kept_run = keep_run / cell.key.replace(", ", "-").replace(" ", "-")
+            shutil.rmtree(kept_run, ignore_errors=True)  # of an earlier version
+            shutil.copytree(folder / "run", kept_run)
     own: dict[str, Any] = {"data": cell.data, "way": cell.way, "minutes": cell.minutes, "seed": cell.seed}
     if cell.data.startswith("raccoon-"):
         own["subset_seed"] = SUBSET_SEED
