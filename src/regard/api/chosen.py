@@ -55,6 +55,16 @@ def budgeted(recipe: "Recipe", seconds: float, settings: Sequence[str] = ()) -> 
     return recipe.model_copy(update={"train": train.model_copy(update=limits)})
 
 
+def within_minutes(
+    recipe: "Recipe", minutes: float | int, settings: Sequence[str] = (), spent: float = 0.0
+) -> "Recipe":
+    """A recipe whose report is there after so many minutes of wall time, `spent` seconds of which are gone."""
+    from regard.choose import require_minutes
+
+    require_minutes(minutes)
+    return budgeted(recipe, minutes * 60 - spent - REPORT_SECONDS, settings)
+
+
 def train_chosen(
     choice: "Choice",
     out: str | Path | None,
@@ -72,6 +82,7 @@ def train_chosen(
     """
     from regard.api.training import train_run
     from regard.choose import RACE_FRACTION, Entrant, Race
+    from regard.recipes import DetectionRecipe
     from regard.training import default_run_folder
 
     left = choice.minutes * 60 - (time.monotonic() - began) - REPORT_SECONDS
@@ -82,7 +93,8 @@ def train_chosen(
     entrants = []
     for number, one in enumerate(choice.candidates):
         going_on = choice.load(settings, number)
-        views = ["features.views=1"] if getattr(going_on, "task", "") == "detection" and _is_frozen(going_on) else []
+        is_frozen = isinstance(going_on, DetectionRecipe) and going_on.model.freeze == "backbone"
+        views = ["features.views=1"] if is_frozen else []
         racing = choice.load([*settings, "data.selection=0.1", *views], number)
         raced, whole = (budgeted(own, left, settings) for own in (racing, going_on))
         entrants.append(Entrant(one.recipe, raced, whole))
@@ -127,7 +139,3 @@ def unfinished_race(folder: Path) -> "Race | None":
         return None
     race = Race.open(folder)
     return None if race.settled else race
-
-
-def _is_frozen(recipe: "Recipe") -> bool:
-    return getattr(recipe.model, "freeze", "none") == "backbone"

@@ -59,8 +59,7 @@ def train(
     Raises RegardError for an unknown recipe or key (with the nearest one), a value that is not allowed, data that
     cannot be read, a folder that exists, and a device that is not there.
     """
-    from regard.api.chosen import REPORT_SECONDS, budgeted, choose_recipe, train_chosen
-    from regard.choose import require_minutes
+    from regard.api.chosen import choose_recipe, train_chosen, within_minutes
 
     began, limit = time.monotonic(), [] if minutes is None else ["--minutes", f"{minutes:g}"]
     if recipe is None:
@@ -69,16 +68,15 @@ def train(
             raise RegardError("train: name a recipe, or data for which one is chosen")
         choice = choose_recipe(address, 10.0 if minutes is None else minutes)
         given = {key: value for key, value in data.items() if key != "address"} if isinstance(data, Mapping) else None
-        _, options = _resolved(choice.recipe, given, device, settings)
+        _, options, chosen = _resolved(choice.recipe, given, device, settings)
         for line in choice.lines():
             _log.warning("%s", line)
         command = shlex.join(["regard", "train", "--data", choice.address, *options, *limit])
-        run, _ = train_chosen(choice, out, _settings(options), began=began, command=command)
+        run, _ = train_chosen(choice, out, chosen, began=began, command=command)
         return load(run.path, device=device)
-    resolved, options = _resolved(recipe, data, device, settings)
+    resolved, options, chosen = _resolved(recipe, data, device, settings)
     if minutes is not None:
-        require_minutes(minutes)
-        resolved = budgeted(resolved, minutes * 60 - REPORT_SECONDS, _settings(options))
+        resolved = within_minutes(resolved, minutes, chosen)
     command = shlex.join(["regard", "train", str(recipe), *options, *limit])
     run, _ = train_run(str(recipe), resolved, out, command=command)
     return load(run.path, device=device)
@@ -140,7 +138,7 @@ def compare_mixers(
 
     address = data.get("address") if isinstance(data, Mapping) else data
     name = str(recipe) if recipe is not None else recipe_for(None if address is None else address_of(str(address)))
-    resolved, options = _resolved(name, data, device, settings)
+    resolved, options, _ = _resolved(name, data, device, settings)
     names = mixers.split(",") if isinstance(mixers, str) and mixers != "all" else mixers
     comparison = Comparison(resolved, names, seeds, out)
     contenders = comparison.run(name, options)
@@ -271,8 +269,8 @@ def data_section(address: str | None, recipe: str | Path | None = None, settings
 
 def _resolved(
     recipe: str | Path, data: str | Path | Mapping[str, Any] | None, device: Any, settings: Mapping[str, Any]
-) -> "tuple[Recipe, list[str]]":
-    """A recipe with a function's arguments in it, and these arguments as options of the command line."""
+) -> "tuple[Recipe, list[str], list[str]]":
+    """A recipe with a function's arguments in it, these arguments as options of the command line, and its settings."""
     from regard.data import address_of
     from regard.recipes import load_recipe, takes_none
 
@@ -295,14 +293,9 @@ def _resolved(
     chosen = [*texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
     options = ([] if address is None else ["--data", address]) + [word for text in chosen for word in ("--set", text)]
     try:
-        return load_recipe(str(recipe), chosen, address=address), options
+        return load_recipe(str(recipe), chosen, address=address), options, chosen
     except RegardError as error:  # which speaks of the command line's --set
         raise RegardError(str(error).replace("--set: ", f"{recipe}: ", 1)) from None
-
-
-def _settings(options: Sequence[str]) -> list[str]:
-    """Of options of the command line, the values of --set."""
-    return [value for option, value in zip(options[::2], options[1::2], strict=True) if option == "--set"]
 
 
 def _placed(recipe: "Recipe", name: str, value: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from regard.data import SORTS, DetectionSource, OnBadImage, classes_of, open_detection, open_images, parse_address
 from regard.errors import RegardError
+from regard.tasks import sizes_of
 
 Quartiles = tuple[float, float, float]
 
@@ -62,11 +63,7 @@ def _of_classes(address: str, kind: str, val_fraction: float, on_bad: str) -> Fa
         address, channels=3, val_fraction=val_fraction, on_bad_image="skip" if on_bad == "skip" else "stop"
     )
     train = data.train
-    sizes = train.sizes
-    if sizes is None:  # of a set that comes without files: a hundred images do
-        shapes = [train.read(index).shape for index in range(min(len(train), 100))]
-        sizes = [(shape[1], shape[2]) for shape in shapes]
-    height, width, one_size = _typical(sizes)
+    height, width, one_size = _typical(sizes_of(train))
     counts = Counter(label for own in train.labels for label in classes_of(own))
     return Facts(
         address,

@@ -113,16 +113,14 @@ def _by_recipe(
     device: str | None,
     tell: Tell,
 ) -> Trained:
-    from regard.api.chosen import REPORT_SECONDS, budgeted
+    from regard.api.chosen import within_minutes
     from regard.api.training import train_run
-    from regard.choose import require_minutes
     from regard.recipes import load_recipe
 
     resolved = load_recipe(recipe, with_device(settings, device), address=data)
     command = words(["regard", "train", recipe], data, settings, device)
     if minutes is not None:
-        require_minutes(minutes)
-        resolved = budgeted(resolved, minutes * 60 - process_seconds() - REPORT_SECONDS, settings or ())
+        resolved = within_minutes(resolved, minutes, settings or (), process_seconds())
         command += f" --minutes {minutes:g}"
     return train_run(recipe, resolved, out, command=command, tell=tell)
 

@@ -59,28 +59,13 @@ def open_images(
     csv: the columns of a CSV file, where they are not called `file` and `label`.
     Raises RegardError.
     """
-    if leave_out is not None:
-        images = open_images(
-            address,
-            channels=channels,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            on_bad_image=on_bad_image,
-            root=root,
-            max_megapixels=max_megapixels,
-            decoding=decoding,
-            for_evaluation=for_evaluation,
-            on_bad_annotation=on_bad_annotation,
-            csv=csv,
-        )
-        return _images_without(images, LeaveOut.read(leave_out, place_of(address)))
     require_channels(channels)
     parsed = parse_address_of("images", address)
     path = Path(parsed.location)
     if csv not in (None, CsvOptions()) and parsed.kind != "csv":
         raise RegardError(f"{address}: data.file_column, data.multi_label and the like are for csv:PATH")
     if parsed.kind == "csv":
-        return open_csv(
+        images = open_csv(
             path,
             csv or CsvOptions(),
             channels=channels,
@@ -92,18 +77,19 @@ def open_images(
             decoding=decoding,
             for_evaluation=for_evaluation,
         )
-    if parsed.kind == "folder" and for_evaluation:
-        return open_folder_to_measure(path, channels, on_bad_image, max_megapixels, decoding)
-    if parsed.kind == "folder":
-        return open_folder(path, channels, val_fraction, split_seed, on_bad_image, max_megapixels, decoding)
-    if parsed.kind == "digits":
-        images = open_digits(channels, val_fraction, split_seed)
+    elif parsed.kind == "folder" and for_evaluation:
+        images = open_folder_to_measure(path, channels, on_bad_image, max_megapixels, decoding)
+    elif parsed.kind == "folder":
+        images = open_folder(path, channels, val_fraction, split_seed, on_bad_image, max_megapixels, decoding)
     else:
-        folder = root or default_root()
-        images = open_torchvision(parsed.location, channels, val_fraction, split_seed, folder, max_megapixels)
-    if for_evaluation and not images.has_val:
-        return replace(images, val=Joined([images.train, images.val]), has_val=True)
-    return images
+        if parsed.kind == "digits":
+            images = open_digits(channels, val_fraction, split_seed)
+        else:
+            folder = root or default_root()
+            images = open_torchvision(parsed.location, channels, val_fraction, split_seed, folder, max_megapixels)
+        if for_evaluation and not images.has_val:
+            images = replace(images, val=Joined([images.train, images.val]), has_val=True)
+    return images if leave_out is None else _images_without(images, LeaveOut.read(leave_out, place_of(address)))
 
 
 def open_pairs(

@@ -38,7 +38,7 @@ from regard.tasks.detection.operating_points import OperatingPoint, operating_po
 from regard.tasks.detection.predictor import NMS, Detector
 from regard.tasks.detection.result import BoxRefinement, Detections
 from regard.tasks.detection.task import DetectionTask, annotations_of, splits_of
-from regard.tasks.facts import Facts, first_words, quick_facts
+from regard.tasks.facts import Facts, first_words, quick_facts, sizes_of
 from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
@@ -97,6 +97,7 @@ __all__ = [
     "preprocessing_of",
     "pretrained_predictor",
     "quick_facts",
+    "sizes_of",
     "splits_of",
 ]
 

@@ -131,7 +131,7 @@ def _of_classes(data: ImageClasses, recipe: ClassificationRecipe) -> Facts:
         has_val=data.has_val,
         class_counts=of_class,
         imbalance=ratio,
-        image_sizes=_quartiles_of_sizes(_sizes(data.train)),
+        image_sizes=_quartiles_of_sizes(sizes_of(data.train)),
         seen_size=(size, size) if isinstance(size, int) else size,
         advice=tuple(advice),
     )
@@ -246,7 +246,7 @@ def _range(of_class: dict[str, int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _sizes(source: ImageSource) -> Sequence[tuple[int, int]]:
+def sizes_of(source: ImageSource) -> Sequence[tuple[int, int]]:
     """(height, width) of the images, or of some where they have no headers."""
     if source.sizes is not None:
         return source.sizes

@@ -147,9 +147,13 @@ class Session:
         return self._spent(self.progress.step) >= 1 or self.gave_up
 
     @property
+    def _patience(self) -> int | None:
+        """`train.patience`, which tasks with images have."""
+        return getattr(self.recipe.train, "patience", None)
+
+    @property
     def gave_up(self) -> bool:
-        patience = getattr(self.recipe.train, "patience", None)
-        return patience is not None and self.progress.without_gain >= patience
+        return self._patience is not None and self.progress.without_gain >= self._patience
 
     def _require_time_to_train(self) -> None:
         """RegardError where the features took all of the time."""
@@ -240,7 +244,7 @@ class Session:
             progress.best, progress.best_step = score, progress.step
             if self.main:
                 self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
-        if getattr(self.recipe.train, "patience", None) is not None:
+        if self._patience is not None:
             self._count_gain()
         progress.seconds = self._agreed_seconds()
         progress.last_evaluation_seconds = progress.seconds - began
