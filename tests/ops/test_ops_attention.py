@@ -226,3 +226,28 @@ def test_a_mask_that_is_not_bool():
         attention(*inputs(), mask=mask)
     with pytest.raises(RegardError, match=r"mask must be bool, True where a query may look; got torch\.float32"):
         inspect.unwrap(attention)(*inputs(), mask=mask)
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0])
+@pytest.mark.parametrize("keys", [5, 37])
+def test_a_scale_of_zero_or_below_with_a_causal_mask(scale, keys):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 2, 3, 7), torch.randn(1, 2, keys, 7), torch.randn(1, 2, keys, 5)
+    fused, exact = (attention(q, k, v, is_causal=True, scale=scale, impl=impl) for impl in ("sdpa", "math"))
+    assert_close(fused, exact)
+    assert fused.isfinite().all()
+
+
+@pytest.mark.parametrize("keys", [5, 16, 37])
+def test_nan_in_a_bias_reaches_who_looks_there_and_nobody_else(keys):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 1, 3, 7), torch.randn(1, 1, keys, 7), torch.randn(1, 1, keys, 5)
+    bias, mask = torch.zeros(3, keys), torch.ones(3, keys, dtype=torch.bool)
+    bias[0, 0] = bias[1, 0] = math.nan
+    mask[1] = False
+    for impl in ("sdpa", "math"):
+        given = bias.clone().requires_grad_()
+        out = attention(q, k, v, bias=given, mask=mask, impl=impl)
+        assert out[0, 0].isnan().all(-1).tolist() == [True, False, False]
+        out[0, 0, 1:].sum().backward()
+        assert given.grad[1:].isfinite().all()

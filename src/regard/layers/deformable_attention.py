@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from regard.errors import RegardError
@@ -68,10 +68,43 @@ class DeformableAttention(nn.Module):
         if key_mask is not None:
             value = value.masked_fill(~key_mask[..., None], 0.0)
         heads = value.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        weights = _precise(self.attention_weights(query)).unflatten(2, (self.num_heads, -1)).softmax(-1)
-        weights = weights.unflatten(3, (self.num_levels, self.num_points)).transpose(1, 2)
-        locations = self.locations(query, reference, shapes)
+        weights, locations = self.weights(query), self.locations(query, reference, shapes)
         return self.output_proj(deformable_attention(heads, shapes, locations, weights).transpose(1, 2).flatten(2))
+
+    def rows(
+        self,
+        query: Float[Tensor, "batch queries embed_dim"],
+        reference: Float[Tensor, "batch queries levels place"],
+        shapes: Sequence[tuple[int, int]],
+        queries: Int64[Tensor, " some_queries"],
+        *,
+        key_mask: Bool[Tensor, "batch tokens"] | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+    ) -> Float[Tensor, "batch heads some_queries tokens"]:
+        """What some queries take from each token of all maps: their points' weights, shared among the tokens beside.
+
+        Row i is ∂/∂m of Σ_k weights[k] · m(locations[k]) for a map m of one channel: sampling is linear in it. A row
+        sums to less than 1 where points lie outside the image.
+        """
+        query, reference = query[:, queries], reference[:, queries]
+        weights, places = self.weights(query), self.locations(query, reference, shapes)
+        if heads is not None:
+            weights, places = weights[:, heads], places[:, heads]
+        batch, count, num_tokens = len(query), weights.shape[1], sum(height * width for height, width in shapes)
+        # Each query has a map of its own: (batch, heads · queries, tokens, 1).
+        one_each = [part.detach().flatten(1, 2).unsqueeze(2) for part in (places, weights)]
+        with torch.enable_grad():
+            maps = one_each[1].new_zeros(batch, one_each[1].shape[1], num_tokens, 1, requires_grad=True)
+            (rows,) = torch.autograd.grad(deformable_attention(maps, shapes, *one_each).sum(), maps)
+        rows = rows.squeeze(-1).unflatten(1, (count, len(queries)))
+        return rows if key_mask is None else rows.masked_fill(~key_mask[:, None, None, :], 0.0)
+
+    def weights(
+        self, query: Float[Tensor, "batch queries embed_dim"]
+    ) -> Float[Tensor, "batch heads queries levels points"]:
+        """How much each point counts; the weights of a head's points sum to one, over all maps."""
+        weights = _precise(self.attention_weights(query)).unflatten(2, (self.num_heads, -1)).softmax(-1)
+        return weights.unflatten(3, (self.num_levels, self.num_points)).transpose(1, 2)
 
     def locations(
         self,

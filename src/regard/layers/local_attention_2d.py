@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from regard.errors import RegardError
-from regard.ops import local_attention, stem_attention
+from regard.ops import local_attention, local_attention_rows, stem_attention
 from regard.ops.arguments import require_whole
 from regard.ops.local.windows import check_geometry, check_table, num_offsets
 
@@ -63,6 +63,35 @@ class LocalAttention2d(nn.Module):
         assert isinstance(mixed, Tensor)  # without a prefix there is no pair
         out = mixed.permute(0, 1, 4, 2, 3).flatten(1, 2)
         return out if self.stride == 1 else pooled(out, self.stride)
+
+    def rows(
+        self,
+        x: Float[Tensor, "batch in_chans height width"],
+        queries: Int64[Tensor, " queries"],
+        *,
+        heads: Int64[Tensor, " some"] | None = None,
+    ) -> Float[Tensor, "batch heads queries pixels"]:
+        """What some pixels, counted row by row, take from the pixels of their windows; 0 beyond them."""
+        height, width = x.shape[2:]
+
+        def part(number: int, places: Tensor) -> Tensor:
+            weight = self.qkv.weight.chunk(3)[number].flatten(1)
+            found = F.linear(x.flatten(2)[:, :, places].transpose(1, 2), weight)
+            found = found.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            return found if heads is None else found[:, heads]
+
+        return local_attention_rows(
+            part(0, queries),
+            queries,
+            lambda places: part(1, places),
+            height=height,
+            width=width,
+            window=self.window,
+            dilation=self.dilation,
+            border=self.border,
+            rel_rows=self.rel_rows,
+            rel_cols=self.rel_cols,
+        )
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v, each (batch, heads, height, width, head_dim)."""

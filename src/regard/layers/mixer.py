@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from regard.errors import RegardError
@@ -23,6 +23,7 @@ class Mixer(nn.Module, ABC):
 
     `name` is its key in MIXERS.
     If the output is y_i = out(Σ_j A_ij(x) value(x)_j), the mixer also has `mixing_matrix`, `value` and `out`.
+    `rows` gives some rows of that matrix; of a mixer without one those of its influence, where a formula gives them.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,23 @@ class Mixer(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "batch new embed_dim"], Any]:
         """The causal output for new tokens, given the `state` of the tokens before them; and the new state."""
         raise RegardError(f"{self.name}: cannot be causal, so it cannot go step by step")
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch heads queries tokens"]:
+        """What each query takes from every token, and nothing of tokens × tokens: row i of A, or ‖∂y_i/∂x_j‖.
+
+        heads: some of them; a mixer whose rows are an influence has one. chunk: keys that are computed at a time.
+        """
+        raise RegardError(f"{self.name}: has no formula for its rows; `regard.explain.influence` measures them")
 
     def require_grid(self, x: Tensor, grid: Grid | None) -> Grid:
         if grid is None:

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from regard.errors import RegardError
-from regard.ops import attention, attention_weights
+from regard.ops import attention, attention_rows, attention_weights
 
 
 class KeyValueCache(NamedTuple):
@@ -83,6 +83,31 @@ class MultiHeadAttention(nn.Module):
         """The attention weights of each head; each row sums to one."""
         q, k = self._split(self.q(query)), self._split(self.k(key))
         return attention_weights(q, k, mask=_joined(attn_mask, key_mask))
+
+    def rows(
+        self,
+        query: Float[Tensor, "batch queries embed_dim"],
+        key: Float[Tensor, "batch keys embed_dim"],
+        queries: Int64[Tensor, " some_queries"],
+        *,
+        attn_mask: Bool[Tensor, "..."] | None = None,
+        key_mask: Bool[Tensor, "batch keys"] | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch heads some_queries keys"]:
+        """Some rows of `weights`, in some heads, the keys `chunk` at a time."""
+        if key_mask is not None:
+            key = key.masked_fill(~key_mask[..., None], 0)
+        if attn_mask is not None:
+            attn_mask = attn_mask.expand(query.shape[0], -1, query.shape[1], -1)[:, :, queries]
+
+        def of_heads(x: Tensor) -> Tensor:
+            return self._split(x) if heads is None else self._split(x)[:, heads]
+
+        q, allowed = of_heads(self.q(query[:, queries])), _joined(attn_mask, key_mask)
+        return attention_rows(
+            q, lambda some: of_heads(self.k(key[:, some])), key.shape[1], allowed=allowed, chunk=chunk
+        )
 
     def flops(self, num_queries: int, num_keys: int) -> int:
         """Operations for one sequence: four projections, and two products of queries with keys."""

@@ -1,14 +1,14 @@
 """Softmax self-attention."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from regard.layers.grid import Grid
 from regard.layers.mixer import TokenMask, Tokens
 from regard.layers.multi_head_attention import KeyValueCache
-from regard.mixers.base import HeadMixer
-from regard.ops import attention, attention_weights
+from regard.mixers.base import HeadMixer, visible
+from regard.ops import attention, attention_rows, attention_weights
 
 
 class Attention(HeadMixer):
@@ -35,6 +35,23 @@ class Attention(HeadMixer):
         self.check_grid(x, grid)
         q, k, _ = self.heads(self.harmless(x, mask), positions)
         return attention_weights(q, k, mask=_keys(mask), is_causal=self.causal)
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch heads queries tokens"]:
+        self.check_grid(x, grid)
+        x = self.harmless(x, mask)
+        q = self._reader("q", x, positions, heads)(queries)
+        allowed = visible(queries, x.shape[1], mask, causal=self.causal)
+        return attention_rows(q, self._reader("k", x, positions, heads), x.shape[1], allowed=allowed, chunk=chunk)
 
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: KeyValueCache | None = None

@@ -1,7 +1,10 @@
 """The base of the mixers with the projections of attention."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -57,6 +60,28 @@ class HeadMixer(Mixer):
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
+    def project(
+        self, part: Literal["q", "k"], x: Tensor, positions: Tensor | None = None
+    ) -> Float[Tensor, "batch heads tokens head_dim"]:
+        """q or k alone, of some tokens and their positions."""
+        placed = x if positions is None else x + positions
+        if not self.fused_qkv:
+            return self._split(getattr(self, part)(placed))
+        number, bias = "qk".index(part), self.qkv.bias
+        own = None if bias is None else bias.chunk(3)[number]
+        return self._split(nn.functional.linear(placed, self.qkv.weight.chunk(3)[number], own))
+
+    def _reader(
+        self, part: Literal["q", "k"], x: Tensor, positions: Tensor | None, heads: Tensor | None
+    ) -> Callable[[Any], Float[Tensor, "batch heads some head_dim"]]:
+        """Gives q or k of some tokens, named by a slice or by their numbers, in some heads."""
+
+        def read(some: Any) -> Tensor:
+            found = self.project(part, x[:, some], None if positions is None else positions[:, some])
+            return found if heads is None else found[:, heads]
+
+        return read
+
     def value(self, x: Tokens) -> Float[Tensor, "batch heads tokens head_dim"]:
         return self.heads(x)[2]
 
@@ -69,3 +94,12 @@ class HeadMixer(Mixer):
     def projection_flops(self, grid: Grid) -> int:
         """Four maps of embed_dim × embed_dim on each token."""
         return 2 * grid.num_tokens * 4 * (self.num_heads * self.head_dim) ** 2
+
+
+def visible(queries: Tensor, num_tokens: int, mask: Tensor | None, *, causal: bool = False) -> Tensor | None:
+    """Which tokens some queries may look at, as it broadcasts to (batch, heads, queries, tokens); None for all."""
+    allowed = None if mask is None else mask[:, None, None, :]
+    if not causal:
+        return allowed
+    past = torch.arange(num_tokens, device=queries.device) <= queries[:, None]
+    return past[None, None] if allowed is None else past & allowed

@@ -1,7 +1,8 @@
 """A depthwise convolution, as a baseline."""
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
@@ -44,6 +45,39 @@ class Conv(Mixer):
         count = grid.num_patches if mask is None else mask[:, grid.prefix :].sum(1)[:, None, None].clamp(min=1)
         mean = pixels.sum((1, 2)).unsqueeze(1) / count
         return torch.cat([self.prefix_self * prefix + self.prefix_mean * mean, convolved], dim=1)
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch 1 queries tokens"]:
+        """A pixel's row is the norm over channels of the kernel, where its window has a real pixel."""
+        self.require_no(positions=positions)
+        grid = self.require_grid(x, grid)
+        kernel = self.depthwise.weight.squeeze(1)
+        radius, sizes = kernel.shape[-1] // 2, kernel.norm(dim=0)
+        rows = x.new_zeros(x.shape[0], 1, len(queries), grid.num_tokens)
+        maps = rows[..., grid.prefix :].unflatten(-1, (grid.height, grid.width))
+        real = None if mask is None else mask[:, grid.prefix :]
+        for number, query in enumerate(queries.tolist()):
+            if query < grid.prefix:
+                rows[:, :, number, query] = self.prefix_self.norm()
+                count = grid.num_patches if real is None else real.sum(1)[:, None, None, None].clamp(min=1)
+                maps[:, :, number] = self.prefix_mean.norm() / count
+                continue
+            row, col = divmod(query - grid.prefix, grid.width)
+            top, left = max(row - radius, 0), max(col - radius, 0)
+            bottom, right = min(row + radius + 1, grid.height), min(col + radius + 1, grid.width)
+            down, across = top - row + radius, left - col + radius
+            part = sizes[down : down + bottom - top, across : across + right - left]
+            maps[:, :, number, top:bottom, left:right] = part
+        return rows if mask is None else rows.masked_fill(~mask[:, None, None, :], 0)
 
     def flops(self, grid: Grid) -> int:
         """kernel_size² multiply-adds a pixel and channel; for each prefix token its weighting, and the mean once."""

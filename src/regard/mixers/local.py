@@ -1,14 +1,14 @@
 """Local window attention."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.layers.grid import Grid
 from regard.layers.mixer import TokenMask, Tokens
-from regard.mixers.base import HeadMixer
-from regard.ops import local_attention, local_attention_weights
+from regard.mixers.base import HeadMixer, visible
+from regard.ops import attention_rows, local_attention, local_attention_rows, local_attention_weights
 from regard.ops.local.attention import can_be_compiled
 from regard.ops.local.windows import check_table
 
@@ -62,6 +62,41 @@ class Local(HeadMixer):
     ) -> Float[Tensor, "batch heads tokens tokens"]:
         q, k, _ = self.heads(self.harmless(x, mask), positions)
         return self._weights(q, k, self.require_grid(x, grid), mask)
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch heads queries tokens"]:
+        """A pixel's row is its window and the prefix; the prefix looks at all tokens, `chunk` at a time."""
+        grid, x = self.require_grid(x, grid), self.harmless(x, mask)
+        q, keys = self._reader("q", x, positions, heads)(queries), self._reader("k", x, positions, heads)
+        pixel = queries >= grid.prefix
+        of_pixels = local_attention_rows(
+            q[:, :, pixel],
+            queries[pixel] - grid.prefix,
+            keys,
+            height=grid.height,
+            width=grid.width,
+            window=self.window,
+            rel_rows=self.rel_rows,
+            rel_cols=self.rel_cols,
+            prefix=grid.prefix,
+            mask=mask,
+        )
+        if bool(pixel.all()):
+            return of_pixels
+        allowed = visible(queries, x.shape[1], mask)
+        rows = of_pixels.new_empty(*of_pixels.shape[:2], len(queries), x.shape[1])
+        rows[:, :, pixel] = of_pixels
+        rows[:, :, ~pixel] = attention_rows(q[:, :, ~pixel], keys, x.shape[1], allowed=allowed, chunk=chunk)
+        return rows
 
     def _weights(self, q: Tensor, k: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:
         return local_attention_weights(

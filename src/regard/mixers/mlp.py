@@ -1,6 +1,9 @@
 """MLP-Mixer's mixer."""
 
+import torch
+from jaxtyping import Float, Int64
 from pydantic import PositiveInt
+from torch import Tensor
 
 from regard.errors import RegardError
 from regard.layers.block import MLP
@@ -34,6 +37,27 @@ class TokenMLP(Mixer):
                 "token indices, so the image size cannot change (attention, local, performer and conv can)"
             )
         return self.mlp(x.transpose(1, 2)).transpose(1, 2)
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch 1 queries tokens"]:
+        """Channel c has the matrix W_2 diag(gelu'(W_1 x_c + b_1)) W_1; a row is its norm over the channels."""
+        self.require_no(mask=mask, positions=positions)
+        self.check_grid(x, grid)
+        first, second = self.mlp.fc1, self.mlp.fc2
+        with torch.enable_grad():
+            hidden = first(x.transpose(1, 2)).detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.mlp.act(hidden).sum(), hidden)
+        rows = [((slope * second.weight[query]) @ first.weight).norm(dim=1) for query in queries.tolist()]
+        return torch.stack(rows, dim=1)[:, None].detach()
 
     def flops(self, grid: Grid) -> int:
         """Two maps, tokens × hidden and back, on each channel."""

@@ -1,7 +1,7 @@
 """No mixing, as a baseline."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from regard.layers.grid import Grid
@@ -33,6 +33,22 @@ class NoMixing(Mixer):
         self.require_no(positions=positions)
         self.check_grid(x, grid)
         return torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(x.shape[0], 1, -1, -1)
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch 1 queries tokens"]:
+        self.require_no(positions=positions)
+        self.check_grid(x, grid)
+        own = queries[:, None] == torch.arange(x.shape[1], device=x.device)
+        return own.to(x.dtype).expand(x.shape[0], 1, -1, -1)
 
     def value(self, x: Tokens) -> Float[Tensor, "batch 1 tokens embed_dim"]:
         return x.unsqueeze(1)

@@ -1,14 +1,14 @@
 """Attention in linear time, estimated with random features."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from regard.layers.grid import Grid
 from regard.layers.mixer import TokenMask, Tokens
-from regard.mixers.base import HeadMixer
-from regard.ops import FavorState, favor_attention, favor_step, favor_weights, orthogonal_projection
+from regard.mixers.base import HeadMixer, visible
+from regard.ops import FavorState, favor_attention, favor_rows, favor_step, favor_weights, orthogonal_projection
 from regard.ops.favor.features import check_kind
 
 
@@ -64,6 +64,29 @@ class Performer(HeadMixer):
         self.check_grid(x, grid)
         q, k, _ = self.heads(self.harmless(x, mask), positions)
         return favor_weights(q, k, projection=self.projection, kind=self.kind, is_causal=self.causal, mask=mask)
+
+    def rows(
+        self,
+        x: Tokens,
+        queries: Int64[Tensor, " queries"],
+        *,
+        grid: Grid | None = None,
+        mask: TokenMask | None = None,
+        positions: Tokens | None = None,
+        heads: Int64[Tensor, " some"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch heads queries tokens"]:
+        self.check_grid(x, grid)
+        x = self.harmless(x, mask)
+        return favor_rows(
+            self._reader("q", x, positions, heads)(queries),
+            self._reader("k", x, positions, heads),
+            x.shape[1],
+            projection=self.projection,
+            kind=self.kind,
+            allowed=visible(queries, x.shape[1], mask, causal=self.causal),
+            chunk=chunk,
+        )
 
     def step(
         self, x: Float[Tensor, "batch new embed_dim"], state: FavorState | None = None

@@ -174,11 +174,12 @@ class ViTBackbone(nn.Module):
         padded = nn.functional.pad(images, (0, -width % self.reduction, 0, -height % self.reduction))
         rows, columns = (side // self.reduction for side in padded.shape[-2:])
         if self.blocks:
-            indices = [block - 1 for block in self.blocks]
-            maps = self.body.forward_intermediates(padded, indices, norm=True, intermediates_only=True)
-            return torch.cat(maps, dim=1)
-        patches = self.body.forward_features(padded)[:, self.body.grid.prefix :]
-        return patches.transpose(1, 2).unflatten(2, (rows, columns))
+            found = self.body.after_blocks(padded, [block - 1 for block in self.blocks])
+            tokens = torch.cat([self.body.norm(one) for one in found], dim=2)
+        else:
+            tokens = self.body.forward_features(padded)
+        patches = tokens[:, self.body.grid.prefix :].transpose(1, 2).unflatten(2, (rows, columns))
+        return patches.contiguous() if self.blocks else patches
 
     def every_level(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
         """The only map."""

@@ -166,6 +166,26 @@ class ViT(TokenModel):
 
     def _encode(self, images: Tensor, *, first: int | None) -> Tensor:
         """The `first` tokens after the last norm, or all of them."""
+        x, grid = self._embedded(images)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = checkpointed(self.gradient_checkpointing, block, x, grid=grid)
+        return self.norm(checkpointed(self.gradient_checkpointing, last, x, grid=grid, first=first))
+
+    def after_blocks(
+        self, images: Float[Tensor, "batch in_chans height width"], indices: Sequence[int]
+    ) -> list[Float[Tensor, "batch tokens embed_dim"]]:
+        """All tokens after each of these blocks, in the order of computation; without hooks, so that it exports."""
+        x, grid = self._embedded(images)
+        found = []
+        for number in range(max(indices) + 1):
+            x = checkpointed(self.gradient_checkpointing, self.blocks[number], x, grid=grid)
+            if number in indices:
+                found.append(x)
+        return found
+
+    def _embedded(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """The tokens before the first block, and their grid."""
         height, width = images.shape[-2:]
         grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
         x = self.patch_embed(images)
@@ -173,10 +193,7 @@ class ViT(TokenModel):
         x = torch.cat([*prefix, x], dim=1) if prefix else x
         if self.pos_embed is not None:
             x = x + self.pos_embed(grid)
-        *blocks, last = self.blocks
-        for block in blocks:
-            x = checkpointed(self.gradient_checkpointing, block, x, grid=grid)
-        return self.norm(checkpointed(self.gradient_checkpointing, last, x, grid=grid, first=first))
+        return x, grid
 
     def _prefix_tokens(self) -> list[Tensor]:
         return [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]

@@ -5,13 +5,16 @@ prefix tokens (class token, registers).
 """
 
 from regard.ops.attention import attention, attention_weights
+from regard.ops.attention_rows import attention_rows
 from regard.ops.deformable_attention import deformable_attention
 from regard.ops.favor.attention import FavorState, favor_attention, favor_step, favor_weights
 from regard.ops.favor.features import favor_features, orthogonal_projection
+from regard.ops.favor.rows import favor_rows
 from regard.ops.fourier import fourier_mixing
 from regard.ops.local.attention import LocalImpl, local_attention
 from regard.ops.local.dense_weights import local_attention_weights, relative_logits, window_mask
 from regard.ops.local.native import native_state
+from regard.ops.local.rows import local_attention_rows
 from regard.ops.local.stem import stem_attention
 from regard.ops.position import masked_sine_positions, resample_positions, sine_boxes, sine_positions, sine_positions_2d
 
@@ -19,14 +22,17 @@ __all__ = [
     "FavorState",
     "LocalImpl",
     "attention",
+    "attention_rows",
     "attention_weights",
     "deformable_attention",
     "favor_attention",
     "favor_features",
+    "favor_rows",
     "favor_step",
     "favor_weights",
     "fourier_mixing",
     "local_attention",
+    "local_attention_rows",
     "local_attention_weights",
     "masked_sine_positions",
     "native_state",

@@ -68,9 +68,9 @@ def attention(
     A query that may look nowhere gets zeros, and finite gradients. A bias of -inf is a mask.
 
     q, k, v and bias have one dtype and one device, as in `regard.ops.arguments`. A NaN in a query, in the scale, or in
-    a key or value that a query may look at makes the query's output NaN; what it may not look at does not count, in
-    values and gradients. On a GPU the fused kernel may carry it to other queries of its head, but not from keys that no
-    query looks at.
+    a key, value or bias that a query may look at makes the query's output NaN; what it may not look at does not count,
+    in values and gradients. On a GPU the fused kernel may carry it to other queries of its head, but not from keys that
+    no query looks at.
 
     `impl`: "math" is the definition, "sdpa" is PyTorch's fused kernel, "auto" the faster one.
     Raises RegardError for shapes, dtypes and devices that do not fit together, and for an unknown `impl`.
@@ -88,7 +88,7 @@ def attention(
         if not looks_at_values(q) or not (few or some_masked or is_causal):
             return fused(q, k, v, mask, bias, is_causal, scale)
         if few or some_masked or q.shape[2] < k.shape[2]:
-            if _is_sound(q, k, v, some_masked or is_causal):
+            if _is_sound(q, k, v, some_masked or is_causal) and not _has_nan(bias):
                 return fused(q, k, v, mask, bias, is_causal, scale)
         elif is_sound(out := fused(q, k, v, None, None, True, scale)):  # every key is seen by the last query
             return out
@@ -102,6 +102,14 @@ def _is_sound(q: Tensor, k: Tensor, v: Tensor, some_masked: bool) -> bool:
         return is_sound(q, k)
     # A query that is NaN spoils its own output, as it should; but the gradients of keys that it may not look at.
     return is_sound(k, v, q if torch.is_grad_enabled() or k.shape[2] < FEW else None)
+
+
+def _has_nan(bias: Tensor | None) -> bool:
+    """As far as the sum tells: -inf is a mask, so that it need not be finite."""
+    try:
+        return bias is not None and bool(bias.detach().sum().isnan())
+    except RuntimeError:  # vmap cannot look at values
+        return False
 
 
 def _weights(q: Tensor, k: Tensor, allowed: Tensor | None, bias: Tensor | None, scale: float) -> Tensor:
@@ -126,6 +134,8 @@ def fused(
         with torch.autocast("cpu", enabled=False):  # autocast would cast them to bfloat16 again
             wide = None if bias is None else bias.float()
             return fused(q.float(), k.float(), v.float(), mask, wide, is_causal, scale).to(q.dtype)
+    if scale <= 0:  # PyTorch's CPU kernel multiplies the -inf of causal pairs by it
+        q, scale = q * scale, 1.0
     # With a last stride other than one the kernel falls back to a path that is quadratic in memory.
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     if mask is None and bias is None:
@@ -138,9 +148,9 @@ def fused(
     # Kernels differ in what a query without any key gets: here it looks everywhere, and is set to zero afterwards.
     somewhere = mask.any(-1, keepdim=True)
     all_look = looks_at_values(q) and holds_everywhere(somewhere)
-    if not all_look:
-        mask = mask | ~somewhere
     logit_mask = mask if bias is None else bias.masked_fill(~mask, float("-inf"))
+    if not all_look:
+        logit_mask = mask | ~somewhere if bias is None else logit_mask.masked_fill(~somewhere, 0)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=_expanded(logit_mask, q, k), scale=scale)
     return out if all_look else out.masked_fill(~somewhere, 0)
 

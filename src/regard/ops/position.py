@@ -119,8 +119,18 @@ def resample_positions(
         require_whole("positions", "a side of a grid", value, 1)
     if table.shape[1] != prefix + old[0] * old[1]:
         raise RegardError(f"positions: a table of {table.shape[1]} tokens is not {prefix} + {old[0]} × {old[1]}")
-    if old == new:
-        return table
+    return table if old == new else resampled(table, old, new, prefix=prefix, antialias=antialias)
+
+
+def resampled(
+    table: Float[Tensor, "1 tokens embed_dim"],
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    prefix: int,
+    antialias: bool,
+) -> Float[Tensor, "1 new_tokens embed_dim"]:
+    """`resample_positions` without a branch for equal grids, so that a program of free sides can hold it."""
     image = table[:, prefix:].unflatten(1, old).permute(0, 3, 1, 2)
     resized = F.interpolate(image.float(), size=new, mode="bicubic", antialias=antialias, align_corners=False)
     patches = resized.to(table.dtype).permute(0, 2, 3, 1).flatten(1, 2)

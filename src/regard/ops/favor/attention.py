@@ -172,7 +172,7 @@ def _stepped(
         if mask is not None:
             exponents_k = exponents_k.masked_fill(~mask[:, None, :, None], float("-inf"))
         # tops[i] is the largest exponent among the keys up to token i: the past alone decides it.
-        tops = torch.maximum(exponents_k.detach().amax(-1).cummax(-1).values, state.top.unsqueeze(-1))
+        tops = torch.maximum(_running_max(exponents_k.detach().amax(-1)), state.top.unsqueeze(-1))
         safe = finite(tops)
         features_q = (exponents_q - exponents_q.detach().amax(-1, keepdim=True)).exp()
         features_k = (exponents_k - safe.unsqueeze(-1)).exp()
@@ -193,6 +193,14 @@ def _stepped(
         tops[..., -1],
     )
     return divided(mixed, total).to(v.dtype), state
+
+
+def _running_max(x: Tensor) -> Tensor:
+    """The largest number up to each place along the last dimension."""
+    if not torch.compiler.is_exporting():
+        return x.cummax(-1).values
+    past = torch.ones(x.shape[-1], x.shape[-1], dtype=torch.bool, device=x.device).tril()  # ONNX has no cummax
+    return x.unsqueeze(-2).masked_fill(~past, float("-inf")).amax(-1)
 
 
 def _empty_state(values: Tensor, num_features: int) -> FavorState:

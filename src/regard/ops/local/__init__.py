@@ -9,5 +9,6 @@ flex.py            FlexAttention, for CUDA
 natten.py          the package NATTEN, for CUDA and windows that are moved inside the image
 merge_softmax.py   the prefix tokens of the C++ path: two softmaxes as one
 dense_weights.py   the weights of all pairs of tokens, to explain and to compile
+rows.py            the windows of some pixels, to explain
 stem.py            the attention of a network's first layer, whose values depend on their place in the window
 """

@@ -17,6 +17,7 @@ from regard.ops.local.definition import by_definition
 from regard.ops.local.flex import flex, flex_serves
 from regard.ops.local.native import native, native_serves
 from regard.ops.local.natten import natten, natten_serves
+from regard.ops.local.tiles import tiled, tiles_serve
 
 LocalImpl = Literal["auto", "math", "blocked", "native", "flex", "natten"]
 IMPLS = get_args(LocalImpl)
@@ -79,7 +80,8 @@ def local_attention(
         require_alike("local attention", **dict(zip(NAMES, tensors, strict=False)))
     if impl not in IMPLS:
         raise unknown("impl", impl, IMPLS, where="local attention")
-    case = cut_to_grid(case, *q.shape[2:4])
+    if not torch.compiler.is_exporting():  # the grid's sides may be free there
+        case = cut_to_grid(case, *q.shape[2:4])
     chosen = _fastest(q, case) if impl == "auto" else IMPLEMENTATIONS[impl]
     run = chosen.run if is_usable(scale) else by_definition
     seen_by_all = extra if extra is not None and extra.k.shape[2] else None
@@ -134,7 +136,7 @@ IMPLEMENTATIONS = {
 
 def _fastest(q: Tensor, case: Case) -> Implementation:
     if torch.compiler.is_exporting():  # a file holds plain operations only
-        return IMPLEMENTATIONS["math"]
+        return Implementation(_always, tiled if tiles_serve(case) else by_definition)
     return next(known for known in IMPLEMENTATIONS.values() if known.serves(q, case))
 
 
@@ -142,7 +144,7 @@ def can_be_compiled(q: Tensor) -> bool:
     """Whether torch.compile can trace `local_attention` with impl "auto".
 
     It can trace the native path only, which is a registered op of PyTorch; the other paths make index tables in Python.
-    An export cannot hold the registered op. Where this is False, call `local_attention_weights`: it gives the same
-    result from all pairs of pixels, in plain operations.
+    Where this is False, call `local_attention_weights`: it gives the same result from all pairs of pixels, in plain
+    operations. An export, which cannot hold the registered op, takes tiles in plain operations.
     """
-    return native_serves(q) and not torch.compiler.is_exporting()
+    return torch.compiler.is_exporting() or native_serves(q)

@@ -65,8 +65,10 @@ def native(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     # The library reads memory, which a lazy minus has not changed.
     q, k, v = q.resolve_neg(), k.resolve_neg(), v.resolve_neg()
     options = (case.rows, case.cols, case.dilation, case.border == "shift", case.scale, prefix is not None)
-    # A registered op costs more time for autograd than a small grid takes, so it is used for compilers only.
-    run: Any = _compiled_op if torch.compiler.is_compiling() else _Native.apply
+    # A registered op costs more time for autograd than a small grid takes, so it is used where somebody looks at ops:
+    # in a compiler, or within a mode such as PyTorch's counter of operations.
+    is_watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+    run: Any = _compiled_op if is_watched else _Native.apply
     out, lse = run(q, k, v, mask, *shared, *options)
     return out if prefix is None else merged(out, lse, q, prefix, case.scale)
 
