@@ -18,7 +18,7 @@ from regard.draw import plots
 from regard.draw.boxes import draw_boxes
 from regard.draw.figure import Figure
 from regard.draw.names import in_one_line, readable
-from regard.draw.plots import Point, Series, curves_figure, points_figure
+from regard.draw.plots import Growth, Point, Series, curves_figure, growth_figure, points_figure
 from regard.draw.png import png_bytes
 from regard.draw.svg import inline_svg
 from regard.explain import (
@@ -79,7 +79,7 @@ FIGURES: dict[str, Callable[[tuple[str, ...]], object]] = {
     "alignment_figure": lambda names: alignment_figure(
         names, names[:2], torch.rand(1, 2, 2, len(names)), title=" ".join(names)
     ),
-    "queries_figure": lambda names: queries_figure([torch.rand(3, 2)], [torch.rand(3)]),
+    "queries_figure": lambda names: queries_figure([torch.rand(3, 4)]),
     "mixing_figure": lambda names: mixing_figure(IMAGE, [a_mixing()], title=" ".join(names)),
     "matrix_figure": lambda names: matrix_figure(a_mixing(), title=" ".join(names)),
     "heads_figure": lambda names: heads_figure(
@@ -100,6 +100,9 @@ FIGURES: dict[str, Callable[[tuple[str, ...]], object]] = {
         x_label=names[0],
         y_label=names[-1],
         percent=True,
+    ),
+    "growth_figure": lambda names: growth_figure(
+        [Growth(name, ((49.0, 1.0 + i, 0.9, 1.2 + i),)) for i, name in enumerate(names)], x_label=names[0], y_label="s"
     ),
 }
 

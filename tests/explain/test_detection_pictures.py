@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from regard.explain import confusion_figure, pr_figure, queries_figure, save_png
+from regard.explain.detection_pictures import KINDS, kinds_of
 from regard.tasks import PrecisionRecall
 
 
@@ -46,13 +47,27 @@ def test_the_ground_of_a_panel_is_the_pages():
     for figure in (
         confusion_figure(one, ("ant", "bee")),
         pr_figure(PrecisionRecall(recall, {"ant": 1 - recall})),
-        queries_figure([torch.rand(5, 2)], [torch.rand(5)]),
+        queries_figure([torch.rand(5, 4)]),
     ):
         assert [axes.patch.get_alpha() for axes in figure.axes] == [0]
 
 
 def test_a_panel_a_query(tmp_path):
-    figure = queries_figure([torch.rand(17, 2) for _ in range(11)], [torch.rand(17) for _ in range(11)])
+    figure = queries_figure([torch.rand(17, 4) for _ in range(11)])
     assert [axes.get_title() for axes in figure.axes] == [f"query {number}" for number in range(11)]
     assert all(len(axes.collections[0].get_offsets()) == 17 for axes in figure.axes)
     save_png(figure, tmp_path / "a.png")
+
+
+def test_the_colours_of_boxes_are_those_of_detrs_figure():
+    boxes = torch.tensor([[0.1, 0.2, 0.1, 0.1], [0.5, 0.5, 0.6, 0.3], [0.7, 0.4, 0.2, 0.9], [0.5, 0.5, 0.4, 0.4]])
+    assert [KINDS[kind] for kind in kinds_of(boxes)] == [
+        "small",
+        "large horizontal",
+        "large vertical",
+        "large horizontal",
+    ]
+    (points,) = queries_figure([boxes]).axes[0].collections
+    assert points.get_offsets().data == pytest.approx(boxes[:, :2].numpy())
+    green, red, blue, as_red = points.get_facecolors()[:, :3].argmax(1)
+    assert (red, green, blue, as_red) == (0, 1, 2, 0)

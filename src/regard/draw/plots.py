@@ -47,6 +47,18 @@ class Point:
     """Both are y if no interval is known."""
 
 
+@dataclass(frozen=True)
+class Growth:
+    """How something grows: points with their intervals, a fitted line, and that line beyond them with its band."""
+
+    name: str
+    points: tuple[tuple[float, float, float, float], ...]
+    """x, y, and the interval around y."""
+    fitted: Curve = ()
+    beyond: tuple[tuple[float, float, float, float], ...] = ()
+    """x, y, and the band around y."""
+
+
 def color_of(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
@@ -90,6 +102,35 @@ def points_figure(points: Sequence[Point], *, x_label: str, y_label: str, percen
     return figure
 
 
+def growth_figure(growths: Sequence[Growth], *, x_label: str, y_label: str) -> "Figure":
+    """Logarithmic axes: points with their intervals, lines through them, and dashed lines with bands beyond them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure, axes = _plot(x_label, y_label, False, [one.name for one in growths], height=4.2)
+    axes.set(xscale="log", yscale="log")
+    ends = []
+    for number, one in enumerate(growths):
+        color = color_of(number)
+        for x, y, low, high in one.points:
+            axes.plot([x, x], [low, high], color=color, linewidth=1.0)
+            axes.plot(x, y, color=color, marker="o", ms=3.5)
+        if one.fitted:
+            axes.plot(*zip(*one.fitted, strict=True), color=color, linewidth=1.4)
+        if one.beyond:
+            x_beyond, y_beyond, lows, highs = zip(*one.beyond, strict=True)
+            axes.plot(x_beyond, y_beyond, color=color, linewidth=1.2, linestyle=(0, (4.0, 2.5)))
+            axes.fill_between(x_beyond, lows, highs, color=color, alpha=0.16, linewidth=0)
+        last = [(x, y) for x, y, *_ in (one.beyond or one.points)][-1:]
+        ends += [(number, one.name, x, y) for x, y in last]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.tick_params(which="minor", length=0)
+    _name_ends(axes, ends)
+    return figure
+
+
 def smooth(curve: Curve) -> Curve:
     """At most `POINTS` points: each is the mean over the same number of neighbours."""
     size = -(-len(curve) // POINTS)
@@ -99,7 +140,7 @@ def smooth(curve: Curve) -> Curve:
     )
 
 
-def human(value: float) -> str:
+def human(value: float | int) -> str:
     """A count in three digits: 950, 151 k, 4.93 M, 17.6 G."""
     for unit in ("", " k", " M", " G"):
         if abs(value) < 999.5:
@@ -108,12 +149,12 @@ def human(value: float) -> str:
     return f"{three_digits(value)} T"
 
 
-def three_digits(value: float) -> str:
+def three_digits(value: float | int) -> str:
     """0.0214, 3.1, 92.8, 1234: three significant digits, or all digits before the point."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
-def spread(values: Sequence[float], gap: float, high: float = 1.0) -> list[float]:
+def spread(values: Sequence[float], gap: float | int, high: float | int = 1.0) -> list[float]:
     """Values moved apart, so that neighbours are at least `gap` apart and none is above `high`; their order stays."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     moved = list(values)
@@ -125,14 +166,16 @@ def spread(values: Sequence[float], gap: float, high: float = 1.0) -> list[float
     return moved
 
 
-def _plot(x_label: str, y_label: str, percent: bool, names: Sequence[str]) -> "tuple[Figure, matplotlib.axes.Axes]":
-    """An empty plot with room for names at its right edge."""
+def _plot(
+    x_label: str, y_label: str, percent: bool, names: Sequence[str], height: float = 3.0
+) -> "tuple[Figure, matplotlib.axes.Axes]":
+    """An empty plot, so many inches high, with room for names at its right edge."""
     from matplotlib.ticker import FuncFormatter
 
     from regard.draw.figure import Figure
 
     # Inches: the figure, and the margins around the plot.
-    width, height, left, bottom, top = 4.1, 3.0, 0.45, 0.5, 0.4
+    width, left, bottom, top = 4.1, 0.45, 0.5, 0.4
     right = 0.15 + (0.3 + LETTER * max(len(in_one_line(name, LONGEST_NAME)) for name in names) if names else 0)
     figure = Figure(figsize=(width, height))
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
@@ -207,7 +250,7 @@ def _placed(points: Sequence[Point]) -> list[tuple[int, Point]]:
     return [(number, point) for number, point in enumerate(points) if math.isfinite(point.y)]
 
 
-def _around(x: float, y: float, width: float, height: float) -> Box:
+def _around(x: float | int, y: float | int, width: float | int, height: float | int) -> Box:
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 

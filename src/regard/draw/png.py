@@ -50,6 +50,13 @@ def image_uri(image: UInt8[Tensor, "channels height width"]) -> str:
     return picture_uri(picture, "jpeg")
 
 
+def small_uri(picture: "Image.Image", side: int) -> str:
+    """A data: address that holds the picture as JPEG, its longer side at most so many pixels."""
+    picture = picture.convert("RGB")
+    picture.thumbnail((side, side))
+    return picture_uri(picture, "jpeg")
+
+
 def picture_uri(picture: "Image.Image", kind: Literal["png", "jpeg"]) -> str:
     """A data: address that holds the picture as it is."""
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 import io
 import re
 from hashlib import sha256
+from html import escape
 from typing import TYPE_CHECKING
 
 from regard.draw.colours import INK
@@ -41,3 +42,12 @@ def inline_svg(figure: "matplotlib.figure.Figure", dpi: int = 110) -> str:
         return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", words)
 
     return TAG.sub(of_page, text).strip()
+
+
+def described(svg: str, title: str, description: str) -> str:
+    """An `<svg>` element with a title, and a description that says in words what it shows."""
+    name = sha256(svg.encode()).hexdigest()[:8]
+    head, _, rest = svg.partition(">")
+    labels = f' role="img" aria-labelledby="{name}-title {name}-about">'
+    words = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-about">{escape(description)}</desc>'
+    return f"{head}{labels}{words}{rest}"

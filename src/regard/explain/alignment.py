@@ -30,6 +30,7 @@ def alignment_figure(
     weights: Float[Tensor, "layers heads target_tokens source_tokens"],
     *,
     title: str = "",
+    caption: str = CAPTION,
 ) -> "Figure":
     """A heat map for each layer of the decoder: a row for each token of `target`, a column for each of `source`.
 
@@ -50,7 +51,7 @@ def alignment_figure(
     figure = Figure(figsize=(width, height))
     title = in_one_line(title, int(TITLE_LETTERS * (width - LEFT)))
     figure.text(LEFT / width, 1 - 0.25 / height, title, fontsize=11, weight="bold", color=INK, va="center")
-    figure.text(LEFT / width, 0.16 / height, CAPTION, fontsize=7.5, color=INK, va="center")
+    figure.text(LEFT / width, 0.16 / height, caption, fontsize=7.5, color=INK, va="center")
     for layer in range(layers):
         bottom = height - TOP - (layer + 1) * panel_height - layer * BETWEEN
         panel = figure.add_axes((LEFT / width, bottom / height, panel_width / width, panel_height / height))

@@ -20,6 +20,10 @@ DASHES: tuple[str, ...] = ("-", "--", ":", "-.")
 # With more classes than this, the confusion matrix shows colours alone, and the curves only so many of them.
 MOST_NAMES = 24
 LONGEST_NAME = 24
+# A box is small if the square root of its fraction of the image is below this; the colours are those of DETR's figure.
+SMALL = 0.2
+KINDS = ("small", "large horizontal", "large vertical")
+KIND_COLOURS = ("#3f9b3a", "#d0342c", "#2f66c9")
 
 
 def confusion_figure(confusion: Int64[Tensor, "classes classes"], class_names: Sequence[str]) -> "Figure":
@@ -76,24 +80,38 @@ def pr_figure(curves: "PrecisionRecall", points: Sequence["OperatingPoint"] = ()
     return figure
 
 
-def queries_figure(centres: Sequence[Float[Tensor, "boxes 2"]], sizes: Sequence[Float[Tensor, " boxes"]]) -> "Figure":
-    """Where each object query puts its boxes: a panel for each query, with a point for each box, as large as the box.
+def kinds_of(boxes_cxcywh: Float[Tensor, "boxes 4"]) -> Int64[Tensor, " boxes"]:
+    """The place in `KINDS` of each box, given in fractions of its image: small, else horizontal or vertical."""
+    width, height = boxes_cxcywh[:, 2], boxes_cxcywh[:, 3]
+    kinds = 1 + (height > width).long()
+    return kinds.where((width * height).clamp(min=0).sqrt() >= SMALL, 0)
 
-    centres: (x, y) in [0, 1] of the image, one tensor for each query; sizes: the square root of each box's area.
+
+def queries_figure(
+    boxes_cxcywh: Sequence[Float[Tensor, "boxes 4"]], *, numbers: Sequence[int] | None = None
+) -> "Figure":
+    """Where each object query puts its boxes: a panel for each query, with a point at the centre of each box.
+
+    boxes_cxcywh: in fractions of their images, one tensor for each query; numbers: of the queries. Small boxes are
+    green, large horizontal ones red, large vertical ones blue (Carion et al. 2020, figure 7); a point grows with its
+    box.
     """
+    from matplotlib.lines import Line2D
+
     from regard.draw.figure import Figure
 
-    columns = min(len(centres), 8)
-    rows = -(-len(centres) // columns)
-    figure = Figure(figsize=(0.95 * columns + 0.1, 1.12 * rows + 0.1), layout="constrained")
-    for number, (places, extents) in enumerate(zip(centres, sizes, strict=True)):
+    columns = min(len(boxes_cxcywh), 8)
+    rows = -(-len(boxes_cxcywh) // columns)
+    size = max(0.95 * columns + 0.1, 3.4), 1.12 * rows + 0.36
+    figure = Figure(figsize=size, layout="constrained")
+    for number, boxes in enumerate(boxes_cxcywh):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.scatter(
-            places[:, 0].numpy(),
-            places[:, 1].numpy(),
-            s=(2 + 60 * extents.numpy()),
-            c=PALETTE[0],
-            alpha=0.35,
+            boxes[:, 0].numpy(),
+            boxes[:, 1].numpy(),
+            s=(2 + 30 * boxes[:, 2:].prod(1).clamp(min=0).sqrt().numpy()),
+            c=[KIND_COLOURS[kind] for kind in kinds_of(boxes).tolist()],
+            alpha=0.45,
             linewidths=0,
             rasterized=True,  # thousands of circles would be megabytes of SVG
         )
@@ -102,11 +120,15 @@ def queries_figure(centres: Sequence[Float[Tensor, "boxes 2"]], sizes: Sequence[
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_aspect("equal")
-        axes.set_title(f"query {number}", fontsize=7, color=INK, pad=2)
+        axes.set_title(f"query {number if numbers is None else numbers[number]}", fontsize=7, color=INK, pad=2)
         axes.patch.set_alpha(0)
         for spine in axes.spines.values():
             spine.set_color(INK)
             spine.set_alpha(0.4)
+    dots = [Line2D([], [], marker="o", markersize=4, linestyle="", color=colour) for colour in KIND_COLOURS]
+    figure.legend(
+        dots, KINDS, loc="outside lower center", ncols=3, fontsize=7, frameon=False, labelcolor=INK, handletextpad=0.1
+    )
     figure.patch.set_alpha(0)
     return figure
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regard.errors import RegardError, unknown
 from regard.explain.local_layers import LocalLayer, local_layers, pick_layer
 from regard.explain.local_pictures import embeddings_figure, windows_figure
-from regard.explain.mixing import mixing
+from regard.explain.mixing import mixings
 from regard.explain.mixing_pictures import mixing_figure
 from regard.explain.tokens import parse_token, representative_tokens
 from regard.models import ViT
@@ -43,11 +43,10 @@ def model_figure(
     if kind == "window" or kind == "embeddings":
         return _local_figure(_local_layers(model, image, layer), seen, tokens, kind, title)
     if isinstance(model, ViT):
-        chosen = (
-            [parse_token(text, model.grid) for text in tokens] if tokens else representative_tokens(seen, model.grid)
-        )
+        grid = model.patch_embed.grid(image.shape[1], image.shape[2], prefix=model.grid.prefix)
+        chosen = [parse_token(text, grid) for text in tokens] if tokens else representative_tokens(seen, grid)
         layers = range(len(model.blocks)) if layer is None else [layer]
-        found = [mixing(model, image, layer=number, tokens=chosen, kind=kind) for number in layers]
+        found = mixings(model, image, layers=list(layers), tokens=chosen, kind=kind)
         return mixing_figure(seen, found, tokens=chosen, title=title)
     if kind is not None:
         raise RegardError(f"{type(model).__name__} has no token mixers; `{kind}` shows those of a ViT")

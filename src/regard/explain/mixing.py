@@ -11,16 +11,13 @@ from torch import Tensor
 from regard.draw.png import png_bytes
 from regard.errors import RegardError
 from regard.explain.influence import influence, influence_error
+from regard.explain.row_engine import EXACT_UP_TO, NUM_PROBES, rows
 from regard.explain.tokens import token_name
 from regard.layers import Grid
 from regard.mixers import Mixer
 from regard.models import ViT
 
 Kind = Literal["matrix", "influence"]
-
-# Influence is exact for a mixer's input of up to so many values; for a larger one it is estimated from random probes.
-EXACT_UP_TO = 64 * 256
-NUM_PROBES = 64
 
 
 @dataclass(frozen=True)
@@ -76,28 +73,55 @@ def mixing(
     """What the query `tokens` (all unless given) take from every token in block `layer`, for a preprocessed image.
 
     Unless `kind` is given, it is the mixing matrix if the mixer has one, and else the influence. Influence is exact for
-    small inputs, and an estimate with its error for large ones.
+    small inputs and where a formula gives it, and otherwise an estimate with its error.
     RegardError for a layer or token that does not exist, and for `matrix` if the mixer has none.
     """
-    depth = len(model.blocks)
-    if not -depth <= layer < depth:
-        raise RegardError(f"layer {layer} is not there: the model has blocks 0 to {depth - 1} (-1 is the last)")
-    layer %= depth
-    mixer = model.blocks[layer].mixer
-    if not isinstance(mixer, Mixer):
-        raise RegardError(f"block {layer} has no token mixer but a {type(mixer).__name__}")
-    matrix_of = getattr(mixer, "mixing_matrix", None)
-    if kind == "matrix" and matrix_of is None:
-        raise RegardError(f"{mixer.name}: has no mixing matrix; ask for its influence")
+    return mixings(model, image, layers=[layer], tokens=tokens, kind=kind)[0]
+
+
+def mixings(
+    model: ViT,
+    image: Float[Tensor, "in_chans height width"],
+    *,
+    layers: Sequence[int],
+    tokens: Sequence[int] | None = None,
+    kind: Kind | None = None,
+) -> list[Mixing]:
+    """`mixing` for several blocks, from one forward pass. The rows of `tokens` alone are computed."""
+    numbers = [_block_number(model, layer, kind) for layer in layers]
     grid = model.patch_embed.grid(image.shape[1], image.shape[2], prefix=model.grid.prefix)
     chosen = tuple(range(grid.num_tokens) if tokens is None else tokens)
     for token in chosen:
         token_name(grid, token)  # raises for one that is not there
-    with torch.no_grad():
-        x = model.intermediates(image.unsqueeze(0), [f"blocks.{layer}.mixer_input"])[f"blocks.{layer}.mixer_input"]
-        if matrix_of is not None and kind != "influence":
-            heads = matrix_of(x, grid=grid)[0][:, list(chosen)]
-            return Mixing("matrix", chosen, heads.mean(0), heads, grid, layer, mixer.name)
+    found: dict[int, Mixing] = {}
+    own = [number for number in numbers if kind == "influence" and hasattr(model.blocks[number].mixer, "mixing_matrix")]
+    if own:  # a mixer that has a matrix has an influence, too, for which there is no formula
+        names = [f"blocks.{number}.mixer_input" for number in own]
+        with torch.no_grad():
+            inputs = model.intermediates(image.unsqueeze(0), names)
+        for number, name in zip(own, names, strict=True):
+            found[number] = _measured(model.blocks[number].mixer, inputs[name], grid, chosen, number)
+    others = [f"blocks.{number}" for number in numbers if number not in found]
+    for one in rows(model, image.unsqueeze(0), queries=list(chosen), layers=others) if others else ():
+        heads = one.weights[0] if one.kind == "matrix" else None
+        number = int(one.name.rpartition(".")[2])
+        found[number] = Mixing(one.kind, chosen, one.mean[0], heads, grid, number, one.mixer, one.error)
+    return [found[number] for number in numbers]
+
+
+def _block_number(model: ViT, layer: int, kind: Kind | None) -> int:
+    depth = len(model.blocks)
+    if not -depth <= layer < depth:
+        raise RegardError(f"layer {layer} is not there: the model has blocks 0 to {depth - 1} (-1 is the last)")
+    mixer = model.blocks[layer % depth].mixer
+    if not isinstance(mixer, Mixer):
+        raise RegardError(f"block {layer % depth} has no token mixer but a {type(mixer).__name__}")
+    if kind == "matrix" and not hasattr(mixer, "mixing_matrix"):
+        raise RegardError(f"{mixer.name}: has no mixing matrix; ask for its influence")
+    return layer % depth
+
+
+def _measured(mixer: Mixer, x: Tensor, grid: Grid, chosen: tuple[int, ...], layer: int) -> Mixing:
     num_probes = None if x.numel() <= EXACT_UP_TO else NUM_PROBES
     weights = influence(mixer, x, grid=grid, tokens=list(chosen), num_probes=num_probes)[0]
     error = 0.0 if num_probes is None else influence_error(num_probes)

@@ -25,6 +25,14 @@ def token_name(grid: Grid, token: int) -> str:
     return "class token" if token == 0 else f"register {token}"
 
 
+def prefix_name(grid: Grid) -> str:
+    """What stands before the patches: "the class token", "the class token and 4 registers"."""
+    registers = grid.prefix - 1
+    if registers < 1:
+        return "the class token"
+    return f"the class token and {registers} register{'s' if registers > 1 else ''}"
+
+
 def parse_token(text: str, grid: Grid) -> int:
     """The number of the token that "ROW,COLUMN" or "class" names. RegardError if the grid has no such token."""
     if text == "class":
