@@ -13,7 +13,9 @@ from regard.training import Run
 @pytest.fixture
 def free(monkeypatch):
     """Without the cost, which takes a process for each contender."""
-    monkeypatch.setattr("regard.compare.experiment.measure", lambda run: Cost(1e-6, 2.0, 7))
+    monkeypatch.setattr(
+        "regard.compare.experiment.measure_all", lambda runs, **_: {name: Cost(1e-6, 2.0, 7) for name in runs}
+    )
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from regard.api.training import Comparison
 from regard.cli.main import main
 from regard.compare import Contender, Cost, Failure, compare
 from regard.compare.contender import reason_of
+from regard.compare.plan import order_of
 from regard.errors import RegardError
 from regard.recipes import load_recipe
 from regard.tasks import ClassificationTask
@@ -28,7 +29,9 @@ def recipe():
 @pytest.fixture(autouse=True)
 def free(monkeypatch):
     """Without the cost, which takes a process for each mixer, and without pictures, which take longer than all else."""
-    monkeypatch.setattr("regard.compare.experiment.measure", lambda run: Cost(1e-6, 2.0, 64))
+    monkeypatch.setattr(
+        "regard.compare.experiment.measure_all", lambda runs, **_: {name: Cost(1e-6, 2.0, 64) for name in runs}
+    )
     monkeypatch.setattr("regard.compare.classification._mixing_svg", lambda *_: "")
     monkeypatch.setattr("regard.compare.report._plots", lambda *_: [])
 
@@ -55,8 +58,15 @@ def command(monkeypatch, capsys, tmp_path):
     for name, value in {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
 
-    def run(*arguments):
-        given = ["regard", "compare", "--out", str(tmp_path / "out"), *map(str, arguments), *SETTINGS]
+    def run(*arguments, again=False):
+        given = [
+            "regard",
+            "compare",
+            "--out",
+            str(tmp_path / "out"),
+            *map(str, arguments),
+            *([] if again else SETTINGS),
+        ]
         monkeypatch.setattr(sys, "argv", given)
         status = 0
         try:
@@ -122,70 +132,85 @@ def test_what_fails_in_an_unforeseen_way_when_tried_is_trained_and_fails_alone(m
 
 
 def test_a_cost_that_cannot_be_measured_is_missing_and_not_zero(monkeypatch, tmp_path):
-    def measure(run):
-        raise RegardError(f"{run.name}: no compiler")
+    def measure_all(runs, *, failed, **_):
+        for name, run in runs.items():
+            failed(name, RegardError(f"{run.name}: no compiler"))
+        return {}
 
-    monkeypatch.setattr("regard.compare.experiment.measure", measure)
+    monkeypatch.setattr("regard.compare.experiment.measure_all", measure_all)
     (none,) = compare(recipe(), ["none"], 1, tmp_path / "out")
     assert none.cost is None
     assert none.failures == (Failure("none, cost", "none-seed-0: no compiler"),)
 
 
-def test_the_command_reports_the_rest_and_ends_with_a_status(fails, command, tmp_path):
+def test_the_command_reports_the_rest(fails, command, tmp_path):
     fails({"conv-seed-0": MemoryError("<b>no</b> room"), "conv-seed-1": RegardError("x"), "fourier-seed-1": OSError()})
     status, out, err = command(
         *("--mixers", "conv,none,fourier", "--seeds", 2, "--json", tmp_path / "found.json"),
     )
-    assert status == 1
+    assert status == 0
     lines = err.splitlines()
     assert "failed: conv, seed 0: MemoryError: <b>no</b> room" in lines
-    assert lines[-1] == (
-        f"error: conv, seed 0: MemoryError: <b>no</b> room (and 2 more failures); the rest is in "
-        f"{tmp_path / 'out' / 'report.html'}"
-    )
     assert "Traceback" not in err
     named = [line.split()[1] for line in out.splitlines() if line.startswith("│")]
     assert named == ["none", "fourier"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "<li><strong>conv, seed 0</strong>: MemoryError: &lt;b&gt;no&lt;/b&gt; room</li>" in page
-    assert "<li><strong>fourier, seed 1</strong>: OSError: OSError</li>" in page
-    row = re.search(r'<th scope="row">conv</th>(.*?)</tr>', page, re.DOTALL).group(1)
-    assert set(re.findall(r"<td[^>]*>([^<]*)</td>", row)) == {"–"}
-    assert "has not ended" not in page
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert "MemoryError: &lt;b&gt;no&lt;/b&gt; room" in page
+    assert "OSError: OSError" in page
+    assert "is not over" not in page
+    text = (tmp_path / "found.json").read_text(encoding="utf-8")
+    assert text.strip() in page
+    found = json.loads(text)
     assert found["over"] is True
-    assert [(one["name"], len(one["scores"])) for one in found["contenders"]] == [
-        *(("conv", 0), ("none", 2), ("fourier", 1)),
-    ]
+    status_of = {(one["contender"], one["seed"]): one["status"] for one in found["cells"]}
+    assert status_of == {
+        ("conv", 0): "cannot_run",
+        ("conv", 1): "cannot_run",
+        ("none", 0): "done",
+        ("none", 1): "done",
+        ("fourier", 0): "done",
+        ("fourier", 1): "missing",
+    }
     conv = found["contenders"][0]
-    assert [conv[key] for key in ("parameters", "flops", "training_seconds", "cost")] == [None] * 4
-    assert [one["what"] for one in found["failures"]] == ["conv, seed 0", "conv, seed 1", "fourier, seed 1"]
+    assert [conv[key] for key in ("name", "mean", "low", "parameters")] == ["conv", None, None, None]
+    assert conv["cost"]["images_per_s"] is None
+    # What an error of the system ended is tried again.
+    fails({})
+    assert command("--json", tmp_path / "again.json", again=True)[0] == 0
+    again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert {one["status"] for one in again["cells"] if one["contender"] == "fourier"} == {"done"}
 
 
 def test_where_all_fail_there_is_one_line(fails, command, tmp_path):
     fails({"conv-seed-0": RegardError("no"), "none-seed-0": RegardError("none either")})
     status, out, err = command("--mixers", "conv,none", "--seeds", 1)
-    assert (status, out) == (1, "")
+    assert (status, out) == (3, "")
     assert err.splitlines()[-1] == f"error: {tmp_path / 'out'}: no training ended well: conv, seed 0: no (and 1 more)"
     assert not (tmp_path / "out" / "report.html").exists()
 
 
-def test_the_page_holds_what_has_ended_at_any_moment(fails, tmp_path):
+def test_the_page_holds_what_has_ended_at_any_moment(fails, tmp_path, monkeypatch):
     """So that a kill leaves it."""
+    monkeypatch.setattr("regard.api.comparing.REPORTING", float("inf"))
     page, seen = tmp_path / "out" / "report.html", []
 
     def look(path: Path) -> None:
         text = page.read_text(encoding="utf-8") if page.exists() else ""
-        seen.append(re.findall(r"this page holds (\d of \d) trainings|<li><strong>([^<]*)</strong>", text))
+        seen.append((re.findall(r"(\d) of (?:at most )?4 trainings (?:is|are) done", text), "is not over" in text))
 
-    fails({"none-seed-0": RegardError("x")}, look)
+    failing = [f"{name}-seed-{seed}" for name, seed in order_of(["conv", "none"], {}, 0, 2)][2]
+    fails({failing: RegardError("x")}, look)
     comparison = Comparison(recipe(), ["conv", "none"], 2, tmp_path / "out")
     comparison.run("vit-digits", [])
-    held = [("1 of 4", ""), ("2 of 4", ""), ("2 of 4", "")]
-    assert seen == [[], held[:1], held[1:2], [held[2], ("", "none, seed 0")]]
+    assert [(found[:1], going) for found, going in seen] == [
+        ([], False),
+        (["1"], True),
+        (["2"], True),
+        (["2"], True),
+    ]
     text = page.read_text(encoding="utf-8")
-    assert "this page holds" not in text
-    assert text.count('<section class="contender"') == 2
+    assert "is not over" not in text
+    assert text.count('<details class="folded" id="contender-') == 2
 
 
 def test_each_contender_is_looked_at_once(monkeypatch, tmp_path):
@@ -200,7 +225,7 @@ def test_each_contender_is_looked_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(ClassificationView, "section", counted)
     Comparison(recipe(), ["conv", "none"], 2, tmp_path / "out").run("vit-digits", [])
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert looked_at == ["conv", "none"]
+    assert sorted(looked_at) == ["conv", "none"]
     assert page.count("(the run with seed 0, as in all that follows)") == 2
 
 
@@ -211,7 +236,8 @@ def test_interrupted_it_reports_what_has_ended(fails, command, tmp_path):
     assert [line.split()[1] for line in out.splitlines() if line.startswith("│")] == ["conv", "none"]
     assert out.splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     assert err.splitlines()[-1].startswith("error: interrupted")
-    assert "this page holds 3 of 4 trainings" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    ended = [f"{name}-seed-{seed}" for name, seed in order_of(["conv", "none"], {}, 0, 2)].index("none-seed-1")
+    assert f"{ended} of 4 trainings" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_report_that_cannot_be_made_ends_no_comparison(monkeypatch, command, tmp_path):
@@ -231,7 +257,7 @@ def test_a_report_that_cannot_be_made_ends_no_comparison(monkeypatch, command, t
     assert "What it does cannot be shown: ValueError: no picture" in page
     assert "<h3>Confusion matrix</h3>" in page  # of the other
 
-    monkeypatch.setattr("regard.compare.report.columns_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("regard.compare.report.values_of", lambda *_: 1 / 0)
     again = Comparison(recipe(), ["none"], 1, tmp_path / "again")
     assert [one.name for one in again.run("vit-digits", [])] == ["none"]
     assert [str(failure) for failure in again.failures] == ["report: ZeroDivisionError: division by zero"]
@@ -240,26 +266,26 @@ def test_a_report_that_cannot_be_made_ends_no_comparison(monkeypatch, command, t
 def test_from_python(fails, tmp_path, caplog):
     fails({"conv-seed-1": RegardError("no")})
     found = regard.compare_mixers(
-        ["conv", "none"], out=tmp_path / "out", epochs=1, depth=1, max_steps=1, batch_size=64, device="cpu"
+        ["conv", "none"], seeds=3, out=tmp_path / "out", epochs=1, depth=1, max_steps=1, batch_size=64, device="cpu"
     )
-    assert [(one.name, len(one.runs)) for one in found] == [("conv", 2), ("none", 3)]  # three seeds unless said
+    assert [(one.name, len(one.runs)) for one in found] == [("conv", 2), ("none", 3)]
     assert [str(failure) for failure in found[0].failures] == ["conv, seed 1: no"]
     fails({f"none-seed-{seed}": RegardError("no") for seed in range(3)})
     with pytest.raises(RegardError, match=r"no training ended well: none, seed 0: no \(and 2 more\)"):
-        regard.compare_mixers(["none"], out=tmp_path / "all", max_steps=1, device="cpu")
+        regard.compare_mixers(["none"], seeds=3, out=tmp_path / "all", max_steps=1, device="cpu")
 
 
 def test_two_comparisons_do_not_share_a_folder(monkeypatch, tmp_path):
     """The folder is taken before the first training, and not only looked at before the trials."""
-    from regard.compare import experiment
+    from regard.compare import planning
 
-    out, try_out = tmp_path / "out", experiment.try_out
+    out, try_out = tmp_path / "out", planning.try_out
 
     def another_begins(one):
         out.mkdir(exist_ok=True)
-        try_out(one)
+        return try_out(one)
 
-    monkeypatch.setattr(experiment, "try_out", another_begins)
+    monkeypatch.setattr(planning, "try_out", another_begins)
     with pytest.raises(RegardError, match="exists already; choose another folder with --out"):
         compare(recipe(), ["none"], 1, out)
     assert list(out.iterdir()) == []

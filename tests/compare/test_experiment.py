@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import regard.compare.cost
 from regard.compare import Cost, Metric, compare, contender
 from regard.compare.cost import measure, measure_here
+from regard.compare.plan import order_of
 from regard.errors import RegardError
 from regard.mixers import MIXERS
 from regard.recipes import load_recipe
@@ -24,7 +25,9 @@ def recipe(*settings: str, name: str = "vit-digits"):
 @pytest.fixture
 def free(monkeypatch):
     """Without the cost, which takes a process for each mixer."""
-    monkeypatch.setattr("regard.compare.experiment.measure", lambda run: Cost(1e-6, 2.0, 64))
+    monkeypatch.setattr(
+        "regard.compare.experiment.measure_all", lambda runs, **_: {name: Cost(1e-6, 2.0, 64) for name in runs}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_one_bar_for_all(free, tmp_path):
     bar = Noted()
     compare(recipe("train.max_steps=1"), ["none", "conv"], 2, tmp_path / "out", bar=bar)
     assert bar.labels == [
-        *("0 none, seed 0", "1 none, seed 1", "2 conv, seed 0", "3 conv, seed 1"),
+        *(f"{number} {name}, seed {seed}" for number, (name, seed) in enumerate(order_of(["none", "conv"], {}, 0, 2))),
         "4 cost",
     ]
 

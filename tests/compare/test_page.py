@@ -5,19 +5,14 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -31,85 +26,6 @@ from regard.files import printable, write_json
 from regard.recipes import load_recipe
 from regard.training import Run, load_classifier
 from regard.training.push_to_hub import model_card
-
-
-class Tab:
-    """One page. `evaluate` runs JavaScript in it that is no part of the page, whatever the page's policy."""
-
-    def __init__(self, to_browser: int, answers: BinaryIO) -> None:
-        self._to, self._from = to_browser, answers
-        self._number = 0
-        self.log: list[str] = []
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._ask("Page.enable")
-        self._ask("Log.enable")
-
-    def open(self, file: Path) -> list[str]:
-        """Loads the file, and returns what the browser complains about."""
-        self.log = []
-        self._ask("Page.navigate", url=file.as_uri())
-        while self._read().get("method") != "Page.loadEventFired":
-            pass
-        self.evaluate("document.title")  # whatever was logged while it was loaded has come by now
-        return self.log
-
-    def evaluate(self, expression: str) -> Any:
-        result = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def _ask(self, method: str, **params: Any) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
-        if hasattr(self, "_session"):
-            message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        while (answer := self._read()).get("id") != self._number:
-            pass
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def _read(self) -> dict[str, Any]:
-        letters = bytearray()
-        while (letter := self._from.read(1)) != b"\0":
-            assert letter, "the browser is gone"
-            letters += letter
-        message = json.loads(letters)
-        if message.get("method") == "Log.entryAdded":
-            self.log.append(message["params"]["entry"]["text"])
-        return message
-
-
-@contextmanager
-def browser(profile: Path) -> Iterator[Tab]:
-    """Skips the test where there is no Chromium."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no Chromium")
-    # It reads commands from its file 3 and writes answers to 4, where a start through Python can put them.
-    (read_3, to_browser), (from_browser, write_4) = os.pipe(), os.pipe()
-    launcher = (
-        "import os, sys; from fcntl import F_DUPFD, fcntl; read, write = (fcntl(int(end), F_DUPFD, 10) for end in "
-        "sys.argv[1:3]); os.dup2(read, 3); os.dup2(write, 4); os.execv(sys.argv[3], sys.argv[3:])"
-    )
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
-    process = subprocess.Popen(
-        [sys.executable, "-c", launcher, str(read_3), str(write_4), program, *options, f"--user-data-dir={profile}"],
-        pass_fds=(read_3, write_4),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(read_3)
-    os.close(write_4)
-    try:
-        with os.fdopen(from_browser, "rb") as answers:
-            yield Tab(to_browser, answers)
-    finally:
-        os.close(to_browser)
-        process.kill()
-        process.wait()
-
 
 SIZE, EACH = 12, 4
 # Names that a file system takes: of classes, of one file each, and of what is not UTF-8.
@@ -284,7 +200,7 @@ def test_figures_that_are_not_finite_are_told_as_they_are(hostile_run, tmp_path)
 
 
 @pytest.mark.slow
-def test_in_a_browser_the_pages_script_runs_and_no_other(hostile_run, tmp_path):
+def test_in_a_browser_the_pages_script_runs_and_no_other(hostile_run, tmp_path, browser):
     one = contender("first", [hostile_run], with_cost=False)
     others = [replace(one, name=name, parameters=size) for name, size in (("second", 10), ("third", 30))]
     write_report(tmp_path / "page.html", title="A", contenders=[replace(one, parameters=20), *others])

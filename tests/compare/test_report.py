@@ -340,17 +340,3 @@ def test_labels_are_spread_in_their_order():
     assert all(b - a >= 0.1 - 1e-12 for a, b in pairwise(ordered))
     assert max(moved) <= 1
     assert moved[2] == 0.1
-
-
-@pytest.mark.slow
-def test_a_real_vit_looks_at_a_photograph(monkeypatch):
-    from regard.compare import dinov2_figure, dinov2_picture
-
-    source = dinov2_figure.CATALOGUE[dinov2_figure.ENTRY].source
-    if source.is_there:
-        picture = dinov2_picture()
-        assert picture.uri.startswith("data:image/png;base64,")
-        assert len(picture.uri) > 50_000
-        assert "DINOv2" in picture.text
-    monkeypatch.setattr("regard.weights.package_file.find_spec", lambda name: None)
-    assert dinov2_picture() is None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import ValidationError
 
+from regard.compare.aliases import COPY_SEEDS, Alias
 from regard.compare.contender import reason_of
 from regard.errors import RegardError
 from regard.mixers import MIXERS, options_for
@@ -19,9 +20,14 @@ TRIAL_SIZE = 8
 def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
     """The recipe with another seed, and with the mixer `name` in its model or the preset `name` as its model.
 
+    A name may be an alias, such as conv@labels=0.1; a copy has seeds of its own.
     RegardError for a name that is neither, and for a model of another task.
     """
-    values = {**recipe.to_dict(), "seed": seed}
+    alias = require_known(recipe, name)
+    values = {**recipe.to_dict(), "seed": seed + alias.copy * COPY_SEEDS}
+    if alias.labels:
+        values["data"] = {**values["data"], "shuffled_labels": alias.labels}
+    name = alias.base
     config = recipe.model.config()
     if name in MIXERS:
         if not hasattr(config, "mixer"):
@@ -29,8 +35,6 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         values["model"] = {**values["model"], "mixer": name}
         if not hasattr(config, "decoder_mixer"):
             values["model"]["mixer_options"] = dict(options_for(name, values["model"].get("mixer_options", {})))
-    elif name not in PRESETS:
-        raise unknown_model("mixer", name, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
     elif name != recipe.model.name:
         # The other model gets the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}
@@ -41,8 +45,19 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         raise RegardError(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
-def try_out(recipe: Recipe) -> None:
-    """Builds the recipe's model and computes its loss on a few training samples.
+def require_known(recipe: Recipe, name: str) -> Alias:
+    """What a name says. RegardError for one that is neither a mixer nor a preset, and for labels of other tasks."""
+    alias = Alias.of(name)
+    if alias.base not in MIXERS and alias.base not in PRESETS:
+        raise unknown_model("mixer", alias.base, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
+    if alias.labels and recipe.task != "classification":
+        raise RegardError(f"{name}: labels are exchanged in classification alone, not in {recipe.task}")
+    return alias
+
+
+def try_out(recipe: Recipe) -> tuple[int, int]:
+    """Builds the recipe's model and computes its loss on a few training samples. Returns its parameters, and the
+    operations for one sample, by formula.
 
     RegardError if that fails: a mixer without a causal form or without support for padding, an option out of range.
     """
@@ -58,6 +73,8 @@ def try_out(recipe: Recipe) -> None:
                 task.loss(model, batch)
         except RegardError as error:
             raise RegardError(f"{error} (tried on a batch of {len(batch)} {task.unit})") from None
+    whole = task.whole(model)
+    return sum(parameter.numel() for parameter in whole.parameters()), task.flops(whole)
 
 
 def all_candidates(recipe: Recipe) -> tuple[list[str], dict[str, str]]:

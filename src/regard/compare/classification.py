@@ -20,6 +20,7 @@ from regard.tasks import ClassificationTask, Classifier, Evaluation
 from regard.training import Run, load_classifier
 
 NUM_MISTAKES = 12
+NUM_ONLY_RIGHT = 6
 # With more classes than this a confusion matrix cannot be read; the most frequent confusions are listed instead.
 LARGEST_TABLE = 30
 NUM_CONFUSIONS = 20
@@ -78,6 +79,8 @@ class Section:
     shown: Picture
     mixing: str
     """SVG; empty if the model has no token mixers."""
+    right: frozenset[str]
+    """The names of the images that it classified correctly."""
 
 
 class ClassificationView:
@@ -203,7 +206,28 @@ def _section_of(contender: Contender, source: ImageSource, recipe: Recipe) -> Se
         mistakes=[picture(index) for index in mistakes[:NUM_MISTAKES]],
         shown=picture(0),
         mixing=_mixing_svg(one.classifier, one.image(0)),
+        right=frozenset(found.names) - {found.names[index] for index in mistakes},
     )
+
+
+def only_right(
+    contenders: Sequence[Contender], sections: Sequence[Any], source: ImageSource
+) -> list[list[tuple[str, str]]]:
+    """(name, a data: address) of images that a contender's first run alone classified correctly; at most a row each."""
+    rights = [section.right if isinstance(section, Section) else frozenset() for section in sections]
+    numbers = {source.name(number): number for number in range(len(source))}
+    found = []
+    for place, (contender, right) in enumerate(zip(contenders, rights, strict=True)):
+        others: frozenset[str] = frozenset().union(*rights[:place], *rights[place + 1 :])
+        names = sorted(right - others, key=numbers.__getitem__)[:NUM_ONLY_RIGHT] if len(rights) > 1 else []
+        pictures = []
+        if names:
+            classifier = load_classifier(contender.runs[0], device="cpu")
+            for name in names:
+                prepared = classifier.prepare(source.read(numbers[name]))
+                pictures.append((short_name(name), image_uri(classifier.preprocessing.seen(prepared))))
+        found.append(pictures)
+    return found
 
 
 def _confusion_table(confusion: Int[Tensor, "num_classes num_classes"]) -> list[ConfusionRow]:

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regard.compare.operations import Operations
+from regard.compare.spread import Latency, Spread
 from regard.errors import RegardError, one_line
 
 # Metrics that are the proportion of held-out samples for which something is true.
 PROPORTIONS = ("accuracy", "exact_match")
 WORDS = {"ap": "AP", "map": "mAP"}
+BUSY = 0.5
+"""Cores; above that, times say as much of the other programs as of the contenders."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a trained model costs, measured in a process of its own."""
+    """What a trained model costs, measured in a process of its own. None is not measured."""
 
     seconds_per_sample: float
     """Time of inference in batches, the median of several. A sample is an image, a pair with its target, a window."""
@@ -43,6 +47,26 @@ class Cost:
     """Peak memory of a training step, above the level before it."""
     batch_size: int
     """The batch size of both measurements."""
+    latency: Latency | None = None
+    """Of one sample alone."""
+    throughput: Spread | None = None
+    """Samples per second of inference, in batches."""
+    training: Spread | None = None
+    """Samples per second of training steps alone, in batches."""
+    inference_memory_mb: float | None = None
+    """Peak memory of inference in batches, above the level before it."""
+    energy_joules: float | None = None
+    """For one sample of inference in batches, where the processor counts it."""
+    flops: Operations | None = None
+    """For one sample."""
+    rounds: int = 0
+    load: float | None = None
+    """Cores that other programs kept busy just before."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the machine had other work: then only ratios between contenders mean something."""
+        return self.load is not None and self.load > BUSY
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from regard.compare.classification import most_frequent
@@ -13,7 +12,14 @@ from regard.data import DetectionSource
 from regard.draw.boxes import draw_boxes
 from regard.draw.png import picture_uri
 from regard.draw.svg import inline_svg
-from regard.explain import box_refinement_figure, confident_queries, confusion_figure, pr_figure, queries_figure
+from regard.explain import (
+    box_refinement_figure,
+    confident_queries,
+    confusion_figure,
+    pr_figure,
+    queries_figure,
+    query_boxes,
+)
 from regard.models import DETR
 from regard.recipes import Recipe
 from regard.tasks import FIGURES, ClassAP, DetectionEvaluation, DetectionTask, Detector, operating_points
@@ -277,19 +283,9 @@ def _queries_svg(detector: Detector, source: DetectionSource, indices: Sequence[
     model = detector.model
     if not isinstance(model, DETR):
         return ""
-    boxes: list[Tensor] = []
-
-    def note(_: torch.nn.Module, __: object, output: Tensor) -> None:
-        boxes.append(output[-1].detach().cpu())
-
-    handle = model.box_head.register_forward_hook(note)
-    try:
-        few = [source.read(index) for index in indices[:: max(len(indices) // 100, 1)][:100]]
-        detector.predict(few, threshold=1.0)
-    finally:
-        handle.remove()
-    every = torch.cat(boxes).transpose(0, 1)[:NUM_QUERIES]  # (queries, images, 4)
-    return inline_svg(queries_figure(list(every[..., :2]), list(every[..., 2:].prod(-1).clamp(min=0).sqrt())), dpi=150)
+    few = [source.read(index) for index in indices[:: max(len(indices) // 100, 1)][:100]]
+    found = query_boxes(model, (detector.prepare(image).to(detector.device) for image in few))
+    return inline_svg(queries_figure(list(found.boxes_cxcywh[:NUM_QUERIES])), dpi=150)
 
 
 def _drawn(image: Tensor, boxes_xyxy: Tensor, labels: Tensor, captions: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from regard.draw.chart import STYLE_FILE as CHARTS
 from regard.draw.names import readable
 from regard.files import printable
 
@@ -14,8 +15,8 @@ HERE = Path(__file__).parent
 def render(template: str, *, script: bool, **values: Any) -> str:
     """The page. Text in it is escaped, and what cannot be seen is written so that it can.
 
-    Its policy allows the style report.css and the script report.js by their hashes, and nothing else: a script that a
-    name brought into the page would not run. Attributes may hold styles, since those of SVG do.
+    Its policy allows the style (report.css and chart.css) and the script report.js by their hashes, and nothing else: a
+    script that a name brought into the page would not run. Attributes may hold styles, since those of SVG do.
     """
     import jinja2
     from markupsafe import Markup
@@ -28,7 +29,10 @@ def render(template: str, *, script: bool, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, code = ((HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, marks, code = (
+        file.read_text(encoding="utf-8") for file in (HERE / "report.css", CHARTS, HERE / "report.js")
+    )
+    style += marks
     policy = {
         "default-src": "'none'",
         "img-src": "data:",

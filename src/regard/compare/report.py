@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from regard import __version__
+from regard.compare.classification import ClassificationView, only_right
+from regard.compare.comparison_page import values_of
 from regard.compare.contender import Contender, Failure, number, reason_of
-from regard.compare.dinov2_figure import Picture
+from regard.compare.lighter import lighter
+from regard.compare.opening import Opening
 from regard.compare.page import render
+from regard.compare.schema import Record
 from regard.compare.table import columns_of, interval_words, listed, score_interval
 from regard.compare.task_view import TaskView
 from regard.compare.task_views import task_view_of
@@ -22,6 +27,9 @@ from regard.files import write_whole
 from regard.recipes import Recipe, TrainSection
 from regard.tasks import create_task
 from regard.training import Run
+
+LARGEST_PAGE = 1_950_000
+"""Bytes of a page of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +57,17 @@ def write_report(
     contenders: Sequence[Contender],
     command: str = "",
     notes: Sequence[str] = (),
-    picture: Picture | None = None,
     second: SecondPart | None = None,
 ) -> None:
     """Writes the report of one run or of a comparison: one HTML file that needs no other file and no network.
 
-    `command` is the command that repeats it, `notes` are paragraphs below the first one, `picture` stands at the end of
-    the comparison, and `second` at the end of the page. Everything else is read from the run folders; errors, pictures
+    `command` is the command that repeats it, `notes` are paragraphs below the first one, and `second` stands at the end
+    of the page. Everything else is read from the run folders; errors, pictures
     and samples are computed again from each contender's first run and the held-out data.
     RegardError if a run has not ended, if its data cannot be read, if contenders have different data, or if the file
     cannot be written.
     """
-    Report(path, title=title, command=command, picture=picture).write(contenders, notes=notes, second=second)
+    Report(path, title=title, command=command).write(contenders, notes=notes, second=second)
 
 
 class Report:
@@ -70,10 +77,18 @@ class Report:
     """
 
     def __init__(
-        self, path: Path, *, title: str, command: str = "", picture: Picture | None = None, whole: bool = True
+        self,
+        path: Path,
+        *,
+        title: str,
+        command: str = "",
+        whole: bool = True,
+        task_view: TaskView | None = None,
     ) -> None:
-        self.path, self.title, self.command, self.picture, self.whole = path, title, command, picture, whole
-        self._task_view: TaskView | None = None
+        self.path, self.title, self.command, self.whole = path, title, command, whole
+        self.opening: Opening | None = None
+        """The head of a page that holds more than a comparison, as that of the demo."""
+        self._task_view = task_view
         self._sections: dict[Path, Any] = {}
 
     def write(
@@ -107,7 +122,6 @@ class Report:
             title=self.title,
             lead=_lead(shown, recipes, task_view),
             notes=[*notes, *_not_finite(shown)],
-            picture=self.picture,
             facts=_facts(recipes, summaries, task_view),
             command=self.command,
             several=several,
@@ -129,6 +143,37 @@ class Report:
         write_whole(self.path, lambda beside: beside.write_text(html, encoding="utf-8"))
         return not_shown
 
+    def write_comparison(
+        self, record: Record, contenders: Sequence[Contender] = (), *, second: SecondPart | None = None
+    ) -> list[Failure]:
+        """Writes the page of a comparison, from its record alone but for a section on each contender with a run.
+
+        Returns what could not be shown. RegardError if a run's data cannot be read, or if the file cannot be written.
+        """
+        if not self.path.parent.is_dir():
+            raise RegardError(f"{self.path}: cannot be written: {self.path.parent} is not a folder")
+        shown = [contender for contender in contenders if contender.runs]
+        sections: list[Any] = []
+        only: list[list[tuple[str, str]]] = []
+        if shown:
+            self._task_view = self._task_view or task_view_of(create_task(Run.open(shown[0].runs[0]).recipe()))
+            sections = [self._section(contender, self._task_view) for contender in shown]
+            if type(self._task_view) is ClassificationView:
+                only = only_right(shown, sections, self._task_view.data.val)
+        values = {
+            **values_of(record),
+            "about": record.metric.about,
+            "task_view": self._task_view,
+            "only_right": only or [[]] * len(sections),
+            "opening": self.opening,
+            "second": None if second is None else _second(second, self.path.parent),
+            "colors": [color_of(0)],
+            "version": record.versions.get("regard", __version__),
+        }
+        html = _at_most(LARGEST_PAGE, values, sections)
+        write_whole(self.path, lambda beside: beside.write_text(html, encoding="utf-8"))
+        return [Failure(f"{one.name}, report", one.not_shown) for one in sections if isinstance(one, NotShown)]
+
     def _section(self, contender: Contender, task_view: TaskView) -> Any:
         """What the task's template shows of a contender's first run."""
         run = contender.runs[0]
@@ -141,6 +186,21 @@ class Report:
                 self._sections[run] = NotShown(contender.name, reason_of(error))
         section = self._sections[run]
         return section if isinstance(section, NotShown) else replace(section, seeds=len(contender.runs))
+
+
+def _at_most(size: int, values: dict[str, Any], sections: Sequence[Any]) -> str:
+    """The page of a comparison in at most so many bytes: pictures are made smaller, then sections left out."""
+    shown, opening = list(sections), values.get("opening")
+    first_look = opening.picture.uri if opening is not None and opening.picture is not None else ""
+    html = render("comparison.html.j2", script=True, **values, sections=shown)
+    for place in range(len(shown), -1, -1):
+        if len(html.encode()) > size:
+            html = lighter(html, keep=first_look)
+        if len(html.encode()) <= size or not place:
+            break
+        shown[place - 1] = NotShown(shown[place - 1].name, f"this page would be larger than {size / 1e6:g} MB")
+        html = render("comparison.html.j2", script=True, **values, sections=shown)
+    return html
 
 
 def _not_finite(contenders: Sequence[Contender]) -> list[str]:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from regard.data.images.near_doubles import look_of as look_of
     from regard.data.images.near_doubles import near_doubles as near_doubles
     from regard.data.images.pixels import *
+    from regard.data.images.shuffled import *
     from regard.data.images.sources import *
     from regard.data.images.stratify import *
     from regard.data.images.transforms import *
@@ -100,6 +101,7 @@ _OFFERED = {
     "images.labels": "Label balancing_weights classes_of label_tensor label_text",
     "images.names": "normal told_alike",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
+    "images.shuffled": "ShuffledLabels",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.stratify": "split_label_sets",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",

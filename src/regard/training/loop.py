@@ -23,6 +23,7 @@ def train(
     resume: bool = False,
     bar: Bar | None = None,
     then: Callable[[], object] | None = None,
+    tested: Callable[[Session], object] | None = None,
 ) -> dict[str, Any]:
     """Trains what `recipe` says in the run folder `folder`, and returns what its summary.json then holds.
 
@@ -30,18 +31,25 @@ def train(
     of the seed and the step, so that a resumed run ends with the same weights, to the bit, as one that was never
     interrupted (for budgets in steps or epochs, on one device). From before the data are opened until the end the
     folder belongs to this training alone; `then` is done last, by the main process: a report.
+
+    `tested` makes it a training that is compared with others. Minutes are then of steps alone: compiling, features,
+    evaluating and saving are off the clock. The held-out part is evaluated once, at the end, unless the recipe says how
+    often; `train.patience` looks at `data.selection` alone. At the end `tested` gets the session, with the `shards` of
+    that evaluation and its progress.
     Raises RegardError for data that cannot be read, a folder that exists or that another process writes into, data or
     a recipe that are not those of the run to resume, a loss that is not finite, a full disk.
     """
     accelerator = create_accelerator(recipe.train.device)
     with claimed(Run(folder), accelerator, new=not resume):
-        session = Session(recipe, folder, accelerator, resume=resume, bar=bar)
+        session = Session(recipe, folder, accelerator, resume=resume, bar=bar, compared=tested is not None)
         with session.bar, session.log:
             session.model.train()
             while not session.over:
                 step(session)
             session.end()
         summary = session.finish()
+        if tested is not None and session.main:
+            tested(session)
         if then is not None and session.main:
             then()
     return summary
@@ -54,6 +62,8 @@ class Standing:
     step: int
     seconds: float
     """Of its training, with features and evaluations."""
+    step_seconds: float
+    """Of its steps alone."""
     score: float
     """The task's main metric on the images of `data.selection`."""
     over: bool
@@ -67,11 +77,13 @@ def train_until(
     steps: int | None = None,
     seconds: float = math.inf,
     resume: bool = False,
+    halfway: Callable[[float], object] | None = None,
     bar: Bar | None = None,
 ) -> Standing:
     """As `train`, but stops after so many `steps`, or `seconds` of steps, measures `data.selection`, and saves a state.
 
-    The schedule is that of the recipe's budget. `train` with `resume` goes on from there.
+    The schedule is that of the recipe's budget. `train` with `resume` goes on from there. `halfway` gets what is
+    measured in the middle, once a state is saved.
     """
     accelerator = create_accelerator(recipe.train.device)
     with claimed(Run(folder), accelerator, new=not resume):
@@ -81,9 +93,15 @@ def train_until(
             session.model.train()
             while not session.over and progress.training_seconds < seconds and (steps is None or progress.step < steps):
                 step(session)
+                is_half = 2 * progress.training_seconds >= seconds or (steps is not None and 2 * progress.step >= steps)
+                if is_half and halfway is not None:
+                    session.save()
+                    halfway(session.select())
+                    session.model.train()
+                    halfway = None
             score = session.select()
             session.save()
-        return Standing(progress.step, progress.seconds, score, session.over)
+        return Standing(progress.step, progress.seconds, progress.training_seconds, score, session.over)
 
 
 def step(session: Session) -> None:

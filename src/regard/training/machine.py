@@ -5,6 +5,7 @@ import gc
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +14,12 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from regard.errors import RegardError
+from regard.layers.local_attention_2d import LocalAttention2d
+from regard.mixers.local import Local
+from regard.ops.local.native import native_state
 from regard.ops.precision import has_bf16 as has_bf16
 
 PACKAGES = ("regard", "torch", "torchvision", "accelerate", "safetensors", "numpy")
@@ -50,6 +55,26 @@ def machine() -> dict[str, str | int]:
 def most_workers() -> int:
     """The most processes that read data beside a training: four for each core, or 8."""
     return max(8, 4 * (os.cpu_count() or 1))
+
+
+def require_workers(number: int) -> None:
+    """RegardError for more worker processes than the machine has use for: each takes the memory of a program."""
+    if number > most_workers():
+        raise RegardError(
+            f"data.num_workers is {number}; on this machine it is at most {most_workers()}, four for each core"
+        )
+
+
+def compile_native(model: nn.Module) -> None:
+    """Compiles what is compiled on first use, if the model has local attention: so that no step pays for it."""
+    if any(isinstance(module, Local | LocalAttention2d) for module in model.modules()):
+        native_state()
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def create_accelerator(device: str) -> Accelerator:

@@ -1,10 +1,18 @@
-"""Where numbers stop being finite: a debugging aid, off unless asked for."""
+"""Where numbers stop being finite: the error that says it, and a debugging aid, off unless asked for."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 from regard.errors import RegardError
+
+
+class Diverged(RegardError):  # noqa: N818 (a caller reads: except Diverged)
+    """A training whose loss or gradient was not finite at `step`."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(f"step {step}: {message}")
+        self.step = step
 
 
 def watch_finite(model: nn.Module) -> None:

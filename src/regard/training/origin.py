@@ -9,10 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from regard.data import Fingerprint, differences
-from regard.errors import RegardError, one_line
+from regard.data import Fingerprint, Issue, differences
+from regard.errors import RegardError, first_of, one_line
 from regard.files import printable, write_json
 from regard.recipes import Recipe, dotted, parse_recipe, parse_settings
+from regard.tasks import Task
+from regard.training.progress import Bar
 from regard.training.run import Run
 from regard.training.state import DAMAGED, ORIGIN, named_latest, newest_whole
 from regard.training.whole_json import read_table, with_checksum
@@ -140,6 +142,17 @@ def resumed_recipe(run: Run, settings: Sequence[str] = (), address: str | None =
 
 def _as_option(key: str, value: Any) -> str:
     return shlex.join(["--data", value] if key == "data.address" else ["--set", f"{key}={_shown(value)}"])
+
+
+def require_sound(task: Task, bar: Bar) -> Sequence[Issue]:
+    """RegardError for data that would spoil the training; warnings are shown."""
+    issues = task.check()
+    errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
+    if errors:
+        raise RegardError(first_of(errors, "more: see `regard data check`"))
+    for issue in issues:
+        bar.tell(f"warning: {issue.where}: {issue.what}")
+    return issues
 
 
 def listed(changes: Changes) -> str:

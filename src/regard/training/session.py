@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,27 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
 
-from regard.data import Issue, fingerprint, seed_for
-from regard.errors import RegardError, first_few, first_of
+from regard.data import fingerprint, seed_for
+from regard.errors import RegardError, first_few
 from regard.files import remove_leftovers, write_json
 from regard.mixers import redraw_features
 from regard.recipes import Recipe
-from regard.tasks import Task, create_task, first_words
+from regard.tasks import create_task, first_words
 from regard.training.agreement import on_main
 from regard.training.budget import Budget, learning_rate, leaves_time_to_train
-from regard.training.machine import has_bf16, machine, most_workers, peak_memory_mb, versions
+from regard.training.machine import (
+    compile_native,
+    has_bf16,
+    machine,
+    peak_memory_mb,
+    require_workers,
+    seconds_of,
+    versions,
+)
 from regard.training.metrics_log import MetricsLog
-from regard.training.nan_watch import watch_finite
+from regard.training.nan_watch import Diverged, watch_finite
 from regard.training.optim import create_average, create_optimizer, set_learning_rate
-from regard.training.origin import Origin, listed
+from regard.training.origin import Origin, listed, require_sound
 from regard.training.progress import Bar
 from regard.training.run import Run
 from regard.training.state import ORIGIN, Progress, State, read_progress
@@ -34,13 +41,24 @@ from regard.weights import read_safetensors
 class Session:
     """The accelerator, run folder, task, model, average, optimiser, budget, state and log of one training.
 
-    Opening it reads the data, builds the model, and makes the run folder or loads its last state.
+    Opening it reads the data, builds the model, and makes the run folder or loads its last state. `compared`: as
+    `train` with `tested`.
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, accelerator: Accelerator, *, resume: bool, bar: Bar | None
+        self,
+        recipe: Recipe,
+        folder: Path,
+        accelerator: Accelerator,
+        *,
+        resume: bool,
+        bar: Bar | None,
+        compared: bool = False,
     ) -> None:
         self.recipe, options = recipe, recipe.train
+        self.compared = compared
+        self.shards: list[Any] | None = None
+        """Of the last evaluation."""
         self.accelerator = accelerator
         self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
         self.main = main = accelerator.is_main_process
@@ -50,8 +68,8 @@ class Session:
         self.task = task = create_task(recipe)
         task.progress = self.bar
         self.recipe = recipe = task.recipe  # with the names of the weights, where it said `auto`
-        _require_workers(recipe.data.num_workers)
-        issues = _require_sound(task, self.bar)
+        require_workers(recipe.data.num_workers)
+        issues = require_sound(task, self.bar)
         order = task.order(rank=self.rank, world_size=self.world_size)
         self.steps_per_epoch = order.steps_per_epoch
         self.half = options.precision == "bf16" or (options.precision == "auto" and has_bf16(accelerator.device))
@@ -83,8 +101,10 @@ class Session:
             seconds = self._agreed_seconds()
             self.progress.prepared_seconds += seconds - self.progress.seconds
             self.progress.seconds = seconds
-            if found is None:
+            if found is None and not compared:
                 self._require_time_to_train()
+        if compared:
+            self.progress.compile_seconds += seconds_of(lambda: compile_native(self.plain_model))
         self._step_started, self.rate = 0.0, 0.0
         if main and not self.over:
             run.summary_file.unlink(missing_ok=True)  # of a shorter budget
@@ -165,7 +185,9 @@ class Session:
             )
 
     def _spent(self, step: float | int, *, since: float = 0.0) -> float:
-        """The spent fraction of the budget; its time has to do for the evaluation at the end, too."""
+        """The spent fraction of the budget; its time has to do for the evaluation at the end, too, if not compared."""
+        if self.compared:
+            return self.budget.spent(step, self.progress.training_seconds)
         reserved = self.progress.last_evaluation_seconds
         return self.budget.spent(step, self.progress.seconds + reserved, since=since)
 
@@ -200,7 +222,7 @@ class Session:
 
         ends_epoch = progress.step % self.steps_per_epoch == 0
         if _due(options.evaluate_every_steps, progress.step, ends_epoch and self._evaluates_epoch(round(epoch))):
-            self.evaluate()
+            self.validate() if self.compared and self._patience is not None else self.evaluate()
         if _due(options.save_every_steps, progress.step, ends_epoch):
             self.save()
         score = progress.metrics.get(self.task.main_metric)
@@ -225,6 +247,8 @@ class Session:
         every, progress = self.recipe.train.evaluate_every, self.progress
         if every is not None:
             return number % every == 0
+        if self.compared:  # what is reported is looked at once
+            return self._patience is not None and self.recipe.train.evaluate_every_steps is None
         return leaves_time_to_train(progress.seconds, progress.evaluation_seconds, progress.last_evaluation_seconds)
 
     def evaluate(self) -> None:
@@ -233,6 +257,7 @@ class Session:
         began = self._agreed_seconds()
         self._agree_on_buffers()
         shards = gather_object([task.evaluate(self.kept_model, rank=self.rank, world_size=self.world_size)])
+        self.shards = shards
         progress.metrics, progress.details = task.metrics(shards), task.details(shards)
         for shard in shards:
             progress.skipped += [name for name in shard.skipped if name not in progress.skipped]
@@ -246,6 +271,18 @@ class Session:
                 self.run.save_weights(task.whole(self.kept_model), self.run.best_file)
         if self._patience is not None:
             self._count_gain()
+        self._end_evaluation(began)
+
+    def validate(self) -> None:
+        """Measures `data.selection` alone, for `train.patience`: the held-out part is for the end."""
+        began = self._agreed_seconds()
+        score = self._count_gain()
+        figures = {self.task.main_metric: score, "loss": math.nan}
+        self.log.write("val", self.progress.step, self.progress.step / self.steps_per_epoch, **figures)
+        self._end_evaluation(began)
+
+    def _end_evaluation(self, began: float) -> None:
+        progress = self.progress
         progress.seconds = self._agreed_seconds()
         progress.last_evaluation_seconds = progress.seconds - began
         progress.evaluation_seconds += progress.last_evaluation_seconds
@@ -255,12 +292,13 @@ class Session:
         self._agree_on_buffers()
         return self.task.select(self.kept_model)
 
-    def _count_gain(self) -> None:
+    def _count_gain(self) -> float:
         score, best = self.select(), self.progress.selected
         if best is None or (score > best if self.task.larger_is_better else score < best):
             self.progress.selected, self.progress.without_gain = score, 0
         else:
             self.progress.without_gain += 1
+        return score
 
     def end(self) -> None:
         """After the last step: what the task measures on the trained model, and the last evaluation and state.
@@ -274,7 +312,8 @@ class Session:
         measured = self.task.finish(self.kept_model, self.bar.tell)
         known = on_main(self.accelerator, self.run.metadata) if measured else {}
         is_new = any(known.get(key) != value for key, value in measured.items())
-        if is_new or self.progress.evaluated_step != self.progress.step:
+        unseen = self.compared and self.shards is None  # evaluated before the run was interrupted
+        if is_new or unseen or self.progress.evaluated_step != self.progress.step:
             self.evaluate()
         self.save()
         if is_new and self.main:
@@ -288,6 +327,9 @@ class Session:
 
     def save(self) -> None:
         """Writes the kept weights, and a state to resume from."""
+        self.progress.saving_seconds += seconds_of(self._save)
+
+    def _save(self) -> None:
         if self.main:
             self.state.make_folder()  # first: weights without it mean that the states are gone
             self.run.save_weights(self.task.whole(self.kept_model), self.run.weights_file)
@@ -312,9 +354,10 @@ class Session:
         """The error for the coming step, whose loss or gradient is not finite; `names` are its samples."""
         state = self.state
         kept = f"the last good checkpoint is {state.latest}" if state.latest else "there is no checkpoint yet"
-        return RegardError(
-            f"step {self.progress.step + 1}: the loss is {loss} and the gradient's norm {norm}, so the run stops; "
-            f"{kept}; a lower train.lr often helps; {self.task.unit} of the batch: {first_few(names, 8)}"
+        return Diverged(
+            self.progress.step + 1,
+            f"the loss is {loss} and the gradient's norm {norm}, so the run stops; {kept}; a lower train.lr often "
+            f"helps; {self.task.unit} of the batch: {first_few(names, 8)}",
         )
 
     def _agreed_seconds(self) -> float:
@@ -345,25 +388,6 @@ class Session:
             "machine": machine(),
             **progress.details,
         }
-
-
-def _require_workers(number: int) -> None:
-    """RegardError for more worker processes than the machine has use for: each takes the memory of a program."""
-    if number > most_workers():
-        raise RegardError(
-            f"data.num_workers is {number}; on this machine it is at most {most_workers()}, four for each core"
-        )
-
-
-def _require_sound(task: Task, bar: Bar) -> Sequence[Issue]:
-    """RegardError for data that would spoil the training; warnings are shown."""
-    issues = task.check()
-    errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
-    if errors:
-        raise RegardError(first_of(errors, "more: see `regard data check`"))
-    for issue in issues:
-        bar.tell(f"warning: {issue.where}: {issue.what}")
-    return issues
 
 
 def _due(every_steps: int | None, step: int, otherwise: bool) -> bool:

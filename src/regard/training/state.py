@@ -30,7 +30,10 @@ from regard.training.agreement import on_main
 ORIGIN = "origin.json"
 DAMAGED = "is cut short or damaged, or does not match this model"
 # Of progress.json, what its checksum leaves out: nothing that is trained follows from the clock.
-_CLOCK = ("seconds", "training_seconds", "prepared_seconds", "evaluation_seconds", "last_evaluation_seconds")
+_CLOCK = (
+    *("seconds", "training_seconds", "prepared_seconds", "evaluation_seconds", "last_evaluation_seconds"),
+    *("saving_seconds", "compile_seconds"),
+)
 
 
 @dataclass
@@ -45,6 +48,9 @@ class Progress:
     """Before the first step, in which features were computed: the schedule begins after them."""
     evaluation_seconds: float = 0.0
     last_evaluation_seconds: float = 0.0
+    saving_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    """Of local attention in C++, before the first step of a training that is compared."""
     samples: int = 0
     """Images, or sequences."""
     skipped: list[str] = field(default_factory=list)

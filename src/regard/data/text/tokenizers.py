@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from regard.errors import RegardError, one_line, shown, unknown
 
-PAD, BOS, EOS = 0, 1, 2
+PAD = 0
+BOS = 1
+EOS = 2
 NUM_SPECIALS = 3
 NUM_BYTES = 256
 
