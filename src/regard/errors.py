@@ -34,10 +34,12 @@ NOT_FINITE = "the model answers with numbers that are not finite (NaN or infinit
 
 
 class RegardError(ValueError):
-    """What the user gave cannot be served. The command line prints the message alone and exits with status 1.
+    """What the user gave cannot be served. The command line prints the message alone and exits with `status`.
 
     The message is one line: control characters, which come with names out of files, are written as \\x1b.
     """
+
+    status = 1
 
     def __init__(self, message: str) -> None:
         super().__init__(_NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], str(message)))

@@ -21,6 +21,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 LOCK = ".lock"
 
 
+class Taken(RegardError):  # noqa: N818 (a caller reads: except Taken)
+    """A folder that another process writes into."""
+
+
 def write_whole(path: Path, write: Callable[[Path], object], *, flushed: bool = True) -> None:
     """Lets `write` make a file beside `path`, flushes it to the disk, and puts it in the place of `path` at once.
 
@@ -143,7 +147,7 @@ def locked(folder: Path) -> Iterator[None]:
         holder = ""
         with suppress(OSError, UnicodeDecodeError):
             holder = file.read_text(encoding="utf-8").strip()
-        raise RegardError(
+        raise Taken(
             f"{folder}: another process{f' ({holder})' if holder else ''} is writing into this folder; "
             "wait until it ends, or choose another folder"
         ) from None

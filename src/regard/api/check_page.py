@@ -14,7 +14,7 @@ from regard.api.check import Examination
 from regard.compare.page import render
 from regard.data import BadImage, DetectionData, Issue, Suspect, classes_of
 from regard.draw.boxes import draw_boxes
-from regard.draw.png import picture_uri
+from regard.draw.png import small_uri
 from regard.files import write_whole
 from regard.tasks import Facts
 
@@ -107,13 +107,13 @@ def _examples(found: Examination, label: int) -> Iterator[str]:
         for index, (left, top, right, bottom) in _spaced(boxes):
             image = _picture(data.train.read, index)
             if image is not None:
-                yield _uri(image.crop((int(left), int(top), int(right) + 1, int(bottom) + 1)), SMALL)
+                yield small_uri(image.crop((int(left), int(top), int(right) + 1, int(bottom) + 1)), SMALL)
         return
     chosen = [index for index, own in enumerate(data.train.labels) if label in classes_of(own)]
     for index in _spaced(chosen):
         image = _picture(data.train.read, index)
         if image is not None:
-            yield _uri(image, SMALL)
+            yield small_uri(image, SMALL)
 
 
 def _spaced(values: Sequence[Any], number: int = EXAMPLES) -> list[Any]:
@@ -152,7 +152,7 @@ def _annotated(found: Examination) -> Iterator[dict[str, str]]:
             continue
         names = [data.class_names[label] for label in objects.labels.tolist()]
         drawn = draw_boxes(image.expand(3, -1, -1), objects.boxes_xyxy, objects.labels.tolist(), names)
-        yield {"uri": _uri(drawn, SIDE), "name": found.short(data.train.name(index))}
+        yield {"uri": small_uri(drawn, SIDE), "name": found.short(data.train.name(index))}
 
 
 def _pairs(found: Examination) -> Iterator[dict[str, Any]]:
@@ -178,7 +178,7 @@ def _at(found: Examination, place: tuple[str, int]) -> str:
     """The picture at (part, index); "" where it cannot be read."""
     assert found.data is not None
     picture = _picture((found.data.train if place[0] == "train" else found.data.val).read, place[1])
-    return "" if picture is None else _uri(picture, SIDE)
+    return "" if picture is None else small_uri(picture, SIDE)
 
 
 def _picture(read: Callable[[int], Any], index: int) -> Image.Image | None:
@@ -189,11 +189,4 @@ def _picture(read: Callable[[int], Any], index: int) -> Image.Image | None:
 
 
 def _suspect(found: Examination, suspect: Suspect) -> dict[str, str]:
-    return {"uri": _uri(suspect.draw(), SIDE), "name": found.short(suspect.name), "why": suspect.why}
-
-
-def _uri(picture: Image.Image, side: int) -> str:
-    picture = picture.convert("RGB")
-    if max(picture.size) > side:
-        picture.thumbnail((side, side))
-    return picture_uri(picture, "jpeg")
+    return {"uri": small_uri(suspect.draw(), SIDE), "name": found.short(suspect.name), "why": suspect.why}

@@ -81,7 +81,7 @@ def train_chosen(
     count. steps: so many of each candidate in a race, in the place of an equal time. RegardError as `train_run`.
     """
     from regard.api.training import train_run
-    from regard.choose import RACE_FRACTION, Entrant, Race
+    from regard.choose import RACE_FRACTION, Entrant, Race, selection_of
     from regard.recipes import DetectionRecipe
     from regard.training import default_run_folder
 
@@ -95,7 +95,7 @@ def train_chosen(
         going_on = choice.load(settings, number)
         is_frozen = isinstance(going_on, DetectionRecipe) and going_on.model.freeze == "backbone"
         views = ["features.views=1"] if is_frozen else []
-        racing = choice.load([*settings, "data.selection=0.1", *views], number)
+        racing = choice.load([*settings, f"data.selection={selection_of(choice.images)}", *views], number)
         raced, whole = (budgeted(own, left, settings) for own in (racing, going_on))
         entrants.append(Entrant(one.recipe, raced, whole))
     name = Path(choice.address.partition(":")[2]).stem or choice.recipe

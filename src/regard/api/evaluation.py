@@ -14,7 +14,7 @@ from regard.errors import RegardError
 from regard.models import PRESETS, ViTConfig
 
 if TYPE_CHECKING:
-    from regard.data import Decoding
+    from regard.data import Decoding, DetectionData, DetectionSource, ImageClasses, ImageSource
     from regard.recipes import DataSection
     from regard.tasks import (
         NMS,
@@ -39,6 +39,8 @@ def evaluate(
     device: Device = None,
     max_detections: int | None = None,
     nms: "NMS | None" = None,
+    engine: str | None = None,
+    precision: str | None = None,
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
     """Measures a run on what it held out in its training, or on another data set.
 
@@ -48,17 +50,23 @@ def evaluate(
     settings: how the data are opened, as `--set` of a training says it (["data.val_annotations=FILE"]), over what the
     run's recipe says, or another `recipe`.
     max_detections, nms: of a detector, how many objects of an image count, and which boxes are suppressed, "auto"
-    unless given; see `Detector.evaluate`. RegardError also where the model's numbers are not finite.
+    unless given; see `Detector.evaluate`. engine, precision: what answers; see `load`.
+    RegardError also where the model's numbers are not finite.
     """
     from regard.tasks import Detector
     from regard.tasks.predictor import with_figures
 
-    predictor = load(run, weights=weights, device=device)
+    predictor = load(run, weights=weights, device=device, engine=engine, precision=precision)
     of_boxes = {"max_detections": max_detections, "nms": "auto" if nms is None else nms}
     for name, value in (("max_detections", max_detections), ("nms", nms)):
         if value is not None and not isinstance(predictor, Detector):
             raise RegardError(f"{run}: {name} is for runs of detection")
     return with_figures(_evaluated(predictor, run, data, recipe, settings, of_boxes), run)
+
+
+def evaluated(predictor: "Classifier | Detector", run: str | Path, data: str | None = None) -> Any:
+    """What `evaluate(run, data)` measures, of another predictor than the run's own."""
+    return _evaluated(predictor, run, data, None, (), {"max_detections": None, "nms": "auto"})
 
 
 def _evaluated(
@@ -69,8 +77,8 @@ def _evaluated(
     settings: Sequence[str],
     of_boxes: Mapping[str, Any],
 ) -> "Evaluation | DetectionEvaluation | PairEvaluation | TextEvaluation":
-    from regard.data import address_of, open_images, open_pairs, open_text, sentences
-    from regard.tasks import Classifier, Detector, Translator, csv_options
+    from regard.data import address_of, open_pairs, open_text
+    from regard.tasks import Classifier, Detector, Translator
 
     data = None if data is None else address_of(data)
     options = data_options(run, data, recipe, settings)
@@ -90,6 +98,19 @@ def _evaluated(
         text = open_text(address, val_fraction=fraction)
         chosen_text = text.val if address == options.address else text.train + text.val
         return predictor.evaluate(chosen_text if own is None else held_out_text(own, text))
+    images, source = _images_of(predictor, run, options, address, own)
+    return predictor.evaluate(
+        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
+    )
+
+
+def _images_of(
+    predictor: "Classifier", run: str | Path, options: "DataSection", address: str, own: "Run | None"
+) -> "tuple[ImageClasses, ImageSource]":
+    """The data, and the part of them that is measured."""
+    from regard.data import open_images, sentences
+    from regard.tasks import csv_options
+
     images = open_images(
         address,
         channels=predictor.preprocessing.channels,
@@ -104,11 +125,8 @@ def _evaluated(
         csv=csv_options(options) if address.startswith("csv:") else None,
     )
     for sentence in sentences(images.repairs.left_out):
-        warnings.warn(f"{images.address}: {sentence}", stacklevel=3)
-    source = images.val if own is None else held_out_images(own, images)
-    return predictor.evaluate(
-        source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names
-    )
+        warnings.warn(f"{images.address}: {sentence}", stacklevel=4)
+    return images, images.val if own is None else held_out_images(own, images)
 
 
 def evaluate_knn(
@@ -174,6 +192,27 @@ def _evaluate_boxes(
     given: recipe and settings of this evaluation. of_boxes: what only `Detector.evaluate` takes. What was mended in the
     annotations or left out is a warning.
     """
+    found, source = _boxes_of(detector, options, data, run, given, pretrained_name=pretrained_name)
+    return detector.evaluate(
+        source,
+        num_workers=options.num_workers,
+        on_bad_image=options.on_bad_image,
+        class_names=found.class_names,
+        category_ids=found.category_ids,
+        **of_boxes,
+    )
+
+
+def _boxes_of(
+    detector: "Detector",
+    options: "DataSection",
+    data: str | None,
+    run: "Run | None",
+    given: tuple[str | Path | None, Sequence[str]],
+    *,
+    pretrained_name: bool,
+) -> "tuple[DetectionData, DetectionSource]":
+    """The data, and the part of them that is measured."""
     from regard.api.training import data_section
     from regard.data import open_detection, sentences
     from regard.recipes import DetectionDataSection
@@ -196,21 +235,42 @@ def _evaluate_boxes(
     )
     repairs = found.repairs
     for sentence in sentences({**repairs.healed, **repairs.left_out, **repairs.unused}):
-        warnings.warn(f"{found.address}: {sentence}", stacklevel=4)
+        warnings.warn(f"{found.address}: {sentence}", stacklevel=5)
     if own is not None and run is not None:
         source = held_out_boxes(run, found, own)
     elif own is not None:
         _, source = splits_of(found, own)
     else:
         source = found.val if found.has_val else found.train
-    return detector.evaluate(
-        source,
-        num_workers=options.num_workers,
-        on_bad_image=options.on_bad_image,
-        class_names=found.class_names,
-        category_ids=found.category_ids,
-        **of_boxes,
-    )
+    return found, source
+
+
+def training_images(
+    predictor: "Classifier | Detector", run: str | Path, data: str | None = None
+) -> "tuple[ImageSource | DetectionSource, list[int]]":
+    """The images that a run was trained on, and which of them `evaluated` does not measure it on.
+
+    Of a run that held out none: all of them.
+    """
+    from regard.data import address_of
+    from regard.tasks import Classifier
+
+    data = None if data is None else address_of(data)
+    options = data_options(run, data)
+    address = data or options.address
+    own = own_run(run, address, None, ())
+    found: Any
+    held_out: Any
+    if isinstance(predictor, Classifier):
+        found, held_out = _images_of(predictor, run, options, address, own)
+    else:
+        named = _is_pretrained(run)
+        found, held_out = _boxes_of(predictor, options, data, own, (None, ()), pretrained_name=named)
+    train = found.train
+    if getattr(options, "validate_on", "val") == "train":
+        return train, list(range(len(train)))
+    measured = {held_out.name(index) for index in range(len(held_out))}
+    return train, [index for index in range(len(train)) if train.name(index) not in measured]
 
 
 def _decoding(predictor: "Classifier | Detector", options: "DataSection") -> "Decoding":

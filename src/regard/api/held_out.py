@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.api.names import find, unknown_source
 from regard.errors import RegardError, first_few
-from regard.files import printable
+from regard.files import expanded, printable
 
 if TYPE_CHECKING:
     from regard.data import DetectionData, DetectionSource, ImageClasses, ImageSource, PairSource, TextData, TextPairs
@@ -34,11 +34,16 @@ def data_options(
 ) -> "DataSection":
     """How a run's data are opened; a pretrained model, or one that was saved, has none of its own."""
     from regard.api.training import data_section
+    from regard.export import is_exported
     from regard.recipes import parse_settings
     from regard.training import Run, most_workers
 
     named = find(run)
-    if named.entry is None and recipe is None:
+    if is_exported(run) and recipe is None:
+        own = _exported_data(Path(run), settings)
+        if own is not None:
+            return own
+    elif named.entry is None and recipe is None:
         if named.folder is None or not named.folder.is_dir():
             raise unknown_source(named.name)
         opened = Run(named.folder)
@@ -48,6 +53,27 @@ def data_options(
     if data is None and recipe is None:
         raise RegardError(f"{run}: is no run and has no data of its own; name some with --data")
     return data_section(data, recipe, settings)
+
+
+def _exported_data(file: Path, settings: Sequence[str]) -> "DataSection | None":
+    """How a file's run opened its data, by the recipe in the file; None for a file without one."""
+    from tempfile import TemporaryDirectory
+
+    from regard.export import open_file
+    from regard.recipes import parse_settings, read_recipe
+    from regard.training import most_workers
+
+    text = open_file(expanded(file)).contract.get("recipe")
+    if not isinstance(text, str):
+        return None
+    with TemporaryDirectory() as folder:
+        beside = Path(folder) / "recipe.toml"
+        beside.write_text(text, encoding="utf-8")
+        try:
+            options = read_recipe(beside, parse_settings(settings), of_run=True).data
+        except RegardError as error:
+            raise RegardError(f"{file}: its recipe: {error}") from None
+    return options.model_copy(update={"num_workers": min(options.num_workers, most_workers())})
 
 
 def held_out_images(run: "Run", images: "ImageClasses") -> "ImageSource":

@@ -1,11 +1,10 @@
-"""What is done with a trained model: load and save it, predict, evaluate, look into it, give it to others."""
+"""What is done with a trained model: load and save it, predict, give it to others."""
 
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,33 +16,46 @@ from regard.files import expanded
 from regard.models import PRESETS, ImageModel, build, config_values, configure
 
 if TYPE_CHECKING:
-    import matplotlib.figure
-
-    from regard.explain import FavorError
-    from regard.tasks import (
-        Classifier,
-        Predictor,
-    )
+    from regard.tasks import Predictor
 
 # What only runs need is imported where it is used: `create_model` does not wait for data, metrics and Accelerate.
 
 Device = str | torch.device | None
 
 
-def load(run: str | Path, *, weights: str = "model", device: Device = None) -> "Predictor":
+def load(
+    run: str | Path,
+    *,
+    weights: str = "model",
+    device: Device = None,
+    engine: str | None = None,
+    precision: str | None = None,
+) -> "Predictor":
     """The trained model of a run folder, or of a folder that `save` made, ready for use.
 
-    run: a folder, `local-dir:FOLDER`, `hf-hub:OWNER/NAME` for a run that was pushed to the hub, or a name of the
-    catalogue (with the preprocessing and the classes that its weights came with).
+    run: a folder, a file that `export_model` wrote (.onnx, or OpenVINO's .xml), `local-dir:FOLDER`,
+    `hf-hub:OWNER/NAME` for a run that was pushed to the hub, or a name of the catalogue (with the preprocessing and
+    the classes that its weights came with).
     A run of classification gives a `Classifier` (`predict(images)`), one of detection a `Detector`
     (`predict(images)`, which gives `Detections`), one of seq2seq a `Translator` (`predict(texts)`),
     one of next-token a `Writer` (`generate(prompt)`).
     weights: "best" takes those of the best evaluation. device: "cpu", "cuda", "cuda:0", "mps"; a GPU where there is one
-    unless given. Raises RegardError where the folder holds no run, or weights that are cut short or do not match the
-    model, for an unknown name (with runs that are near), and for a device that is not there.
+    unless given.
+    engine: what answers for a run of images, on the CPU: "torch", "optimize", "onnx", "openvino", or "auto", the
+    fastest here. Its file is written once, verified, and kept below the run's folder, or in the user's cache folder.
+    precision: of an engine, "fp32" or "bf16"; see `regard.api.engine_cache.with_engine`.
+    Raises RegardError where the folder holds no run, or weights that are cut short or do not match the model, for an
+    unknown name (with runs that are near), and for a device that is not there.
     """
+    from regard.export import is_exported, load_exported
     from regard.training import load_predictor
 
+    if engine is not None or precision is not None:
+        return _with_engine(run, weights, device, engine or "torch", precision)
+    if is_exported(run):
+        if weights != "model" or str(device or "auto") not in ("auto", "cpu"):
+            raise RegardError(f"{run}: an exported file has one set of weights, and runs on the CPU")
+        return load_exported(expanded(run))
     chosen, named = device_named(device), find(run)
     if named.entry is not None:
         from regard.tasks import pretrained_predictor
@@ -54,6 +66,21 @@ def load(run: str | Path, *, weights: str = "model", device: Device = None) -> "
         predictor = load_predictor(_folder(named), weights=weights, device=chosen)
     predictor.source = str(run)
     return predictor
+
+
+def _with_engine(run: str | Path, weights: str, device: Device, engine: str, precision: str | None) -> "Predictor":
+    from regard.api.engine_cache import with_engine
+    from regard.export import is_exported
+    from regard.tasks import Classifier, Detector
+
+    if is_exported(run):
+        raise RegardError(f"{run}: is a file of one engine and precision; leave out --engine and --precision")
+    if str(device or "auto") not in ("auto", "cpu"):
+        raise RegardError(f"--engine {engine}: answers on the CPU; leave out --device")
+    predictor = load(run, weights=weights, device="cpu")
+    if not isinstance(predictor, Classifier | Detector):
+        raise RegardError(f"{run}: reads texts; --engine and --precision are for runs that read images")
+    return with_engine(predictor, run, engine, precision)
 
 
 def save(model: "nn.Module | Predictor", folder: str | Path, *, class_names: Sequence[str] | None = None) -> Path:
@@ -179,83 +206,3 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
     from regard.training.push_to_hub import push_run
 
     return push_run(Path(run), repo, private=private)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A picture of what tokens take from each other; a notebook shows it."""
-
-    figure: "matplotlib.figure.Figure"
-
-    def save(self, path: str | Path) -> None:
-        """Writes it as PNG."""
-        from regard.draw.png import save_png
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_png(self.figure, Path(path))
-
-    def _repr_png_(self) -> bytes:
-        from regard.draw.png import png_bytes
-
-        return png_bytes(self.figure)
-
-
-def explain_image(
-    run: "str | Path | Classifier",
-    image: Any,
-    path: str | Path | None = None,
-    *,
-    layer: int | None = None,
-    tokens: Sequence[str] | None = None,
-    kind: Literal["matrix", "influence", "window", "embeddings"] | None = None,
-    weights: str = "model",
-    device: Device = None,
-) -> Explanation:
-    """What tokens take from each other in one layer of a run's model, or in all, for an image; `path` gets a PNG.
-
-    run: a run, or the classifier that `load` gives. image: a path, a Pillow image, an array or a tensor, as it takes.
-    `tokens` are "ROW,COLUMN" of patches, or "class". `kind` is "matrix" or "influence" of a ViT's mixers, "window" or
-    "embeddings" of local attention; unless said, the matrix where there is one, the windows of a model without mixers.
-    Raises RegardError for a layer, token or kind that the model does not have.
-    """
-    from regard.explain import model_figure
-
-    classifier = _classifier(run, weights, device)
-    prepared = classifier.prepare(image)
-    explanation = Explanation(
-        model_figure(
-            classifier.model,
-            prepared.to(classifier.device),
-            classifier.preprocessing.seen(prepared),
-            layer=layer,
-            tokens=tokens,
-            kind=kind,
-            title=Path(image).name if isinstance(image, str | Path) else "",
-        )
-    )
-    if path is not None:
-        explanation.save(path)
-    return explanation
-
-
-def measure_favor_error(
-    run: str | Path, images: Sequence[str | Path], *, bound: float = 0.1, weights: str = "model", device: Device = None
-) -> "list[FavorError]":
-    """How far each layer of a run's performers is from softmax attention on image files; see `explain.favor_error`."""
-    from regard.explain import favor_error
-
-    classifier = _classifier(run, weights, device)
-    prepared = torch.stack([classifier.prepare(image) for image in images]).to(classifier.device)
-    return favor_error(classifier.model, prepared, bound=bound)
-
-
-def _classifier(run: "str | Path | Classifier", weights: str, device: Device) -> "Classifier":
-    from regard.tasks import PREDICTORS, Classifier
-
-    if isinstance(run, Classifier):
-        return run if device is None else run.to(device_named(device))
-    predictor = load(run, weights=weights, device=device)
-    if not isinstance(predictor, Classifier):
-        task = next(name for name, kind in PREDICTORS.items() if isinstance(predictor, kind))
-        raise RegardError(f"{run}: is a run of {task}, not of classification")
-    return predictor

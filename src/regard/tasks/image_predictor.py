@@ -54,6 +54,9 @@ class LoadedImage(NamedTuple):
 class ImagePredictor(Predictor, Generic[Answer]):
     """A model with its preprocessing and the names of its classes."""
 
+    engine = "torch fp32"
+    """What answers, and in which precision; see `regard.load`."""
+
     def __init__(
         self, model: nn.Module, class_names: Sequence[str], preprocessing: Preprocessing | DetectionPreprocessing
     ) -> None:

@@ -17,6 +17,7 @@ from regard.data import (
     Issue,
     OnBadImage,
     Preprocessing,
+    ShuffledLabels,
     TrainingOrder,
     balancing_weights,
     check_image_files,
@@ -79,6 +80,8 @@ class ClassificationTask:
         if self.data.multi_label:
             self.main_metric = "map"
         self.train, self.selection_images = self._selected()
+        if data.shuffled_labels:
+            self.train = ShuffledLabels(self.train, data.shuffled_labels, data.split_seed)
         self.train, self.calibration_images, self.calibration = self._held_out()
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
         mean, std, crop = data.mean, data.std, data.crop_fraction

@@ -16,6 +16,8 @@ class TextEvaluation:
     num_tokens: int
     num_bytes: int
     skipped: tuple[str, ...] = ()
+    windows: tuple[float, ...] = ()
+    """The nats of each window, which add up to all."""
 
     @property
     def not_finite(self) -> tuple[str, ...]:
@@ -26,7 +28,8 @@ class TextEvaluation:
     def joined(cls, shards: Sequence["TextEvaluation"]) -> "TextEvaluation":
         """The shards of several processes as one; each has the number of bytes of the whole text."""
         nats = math.fsum(shard.nats for shard in shards)
-        return cls(nats, sum(shard.num_tokens for shard in shards), shards[0].num_bytes)
+        windows = tuple(nats for shard in shards for nats in shard.windows)
+        return cls(nats, sum(shard.num_tokens for shard in shards), shards[0].num_bytes, windows=windows)
 
     def metrics(self) -> dict[str, float]:
         """`bits_per_byte`, `perplexity` (of a token) and `loss` (mean cross-entropy of a token in nats)."""

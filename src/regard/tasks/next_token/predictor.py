@@ -1,5 +1,6 @@
 """A trained language model in use."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
@@ -118,14 +119,16 @@ class Writer(Predictor):
         tokens = torch.tensor([*self.tokenizer.encode("\n"), *self.tokenizer.encode(text)])
         if len(tokens) < 2:
             raise RegardError("evaluation: the text is empty")
-        nats, num_tokens = 0.0, 0
+        windows: list[float] = []
+        num_tokens = 0
         for inputs, labels in self._windows(tokens, batch_size, rank, world_size):
             logits = self.model(inputs.to(self.device))
-            nats += F.cross_entropy(
-                logits.double().flatten(0, 1), labels.to(self.device).flatten(), ignore_index=PAD, reduction="sum"
-            ).item()
+            losses = F.cross_entropy(
+                logits.double().transpose(1, 2), labels.to(self.device), ignore_index=PAD, reduction="none"
+            )
+            windows += losses.sum(1).tolist()
             num_tokens += int((labels != PAD).sum())
-        return TextEvaluation(nats, num_tokens, len(text.encode()))
+        return TextEvaluation(math.fsum(windows), num_tokens, len(text.encode()), windows=tuple(windows))
 
     def _windows(
         self, tokens: Int64[Tensor, " tokens"], batch_size: int, rank: int, world_size: int
