@@ -40,7 +40,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "explain": [run, image, "-o", new],
         "generate": [run, "--prompt", "x"],  # a classifier writes nothing: its first line says so
         "compare": ["--mixers", "attention,fourier", "--seeds", "1", "--out", new, *TINY],
-        "demo": ["--out", new, "--set", "train.max_steps=2", "--detector-minutes", "0"],
+        "demo": ["--out", new, "--set", "train.max_steps=2", "--detector-minutes", "0", "--no-open"],
         "convert": [run, str(folder / "new.safetensors"), "--to", "timm"],
         "push": [run],  # without a repository: its first line says so
     }

@@ -33,14 +33,23 @@ Scores = dict[str, dict[int, list[float]]]
 def main() -> None:
     path = result_path("detection_small")
     record = json.loads(path.read_text(encoding="utf-8"))
+    text = text_of(record)  # first, since nothing is written where a part is missing
+    chart(scores_of(list(record["results"]["images"].values()))).savefig(
+        DOCS / "how-many-images.svg", bbox_inches="tight"
+    )
+    (DOCS / "how-many-images.md").write_text(text, encoding="utf-8")
+    print(f"wrote {DOCS / 'how-many-images.md'}")
+
+
+def text_of(record: dict[str, Any]) -> str:
+    """The page. SystemExit where a part is not measured."""
     parts: dict[str, dict[str, Any]] = {part: record["results"].get(part, {}) for part in ("images", *LONG, *ABLATIONS)}
     missing = [part for part in ("images", "curves", *ABLATIONS) if not parts[part]]
     if missing:
-        raise SystemExit(f"{path}: {missing[0]} is missing; measure it first: detection_small.py {missing[0]}")
+        raise SystemExit(f"{missing[0]} is missing; measure it first: detection_small.py {missing[0]}")
     by_images, long = list(parts["images"].values()), [run for part in LONG for run in parts[part].values()]
     scores = scores_of(by_images)
-    chart(scores).savefig(DOCS / "how-many-images.svg", bbox_inches="tight")
-    text = TEXT.format(
+    return TEXT.format(
         by_images=table(scores),
         budget=budget(by_images),
         seeds=seeds(by_images),
@@ -53,8 +62,6 @@ def main() -> None:
         processor=f"an {record['machine']['processor']} with {record['machine']['cores']} cores",
         date=record["date"],
     )
-    (DOCS / "how-many-images.md").write_text(text, encoding="utf-8")
-    print(f"wrote {DOCS / 'how-many-images.md'}")
 
 
 def budget(runs: Iterable[dict[str, Any]]) -> str:

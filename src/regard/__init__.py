@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regard.api import benchmark as benchmark
     from regard.api import choose_recipe as choose_recipe
     from regard.api import compare_mixers as compare_mixers
     from regard.api import convert as convert
@@ -14,15 +15,21 @@ if TYPE_CHECKING:
     from regard.api import evaluate as evaluate
     from regard.api import evaluate_knn as evaluate_knn
     from regard.api import explain_image as explain_image
+    from regard.api import explain_page as explain_page
+    from regard.api import explain_queries as explain_queries
+    from regard.api import explain_text as explain_text
+    from regard.api import export_model as export_model
     from regard.api import features as features
     from regard.api import label as label
     from regard.api import list_models as list_models
     from regard.api import load as load
     from regard.api import load_weights as load_weights
+    from regard.api import optimize as optimize
     from regard.api import predict_video as predict_video
     from regard.api import push_to_hub as push_to_hub
     from regard.api import replace_convolutions as replace_convolutions
     from regard.api import save as save
+    from regard.api import scale as scale
     from regard.api import swap_mixer as swap_mixer
     from regard.api import train as train
     from regard.api import transform_for as transform_for
@@ -32,12 +39,13 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     *("ops", "layers", "mixers", "models", "draw", "losses", "data", "weights", "recipes", "tasks", "training"),
-    *("choose", "explain", "compare", "api", "cli", "errors", "files"),
+    *("choose", "export", "explain", "compare", "api", "cli", "errors", "files"),
 )
 _NAMES = (
     *("create_model", "list_models", "transform_for", "load", "save", "load_weights", "convert", "push_to_hub"),
-    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "explain_image", "features", "label"),
-    *("predict_video", "replace_convolutions", "swap_mixer"),
+    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "features", "label", "predict_video"),
+    *("explain_image", "explain_page", "explain_queries", "explain_text", "export_model", "optimize", "benchmark"),
+    *("replace_convolutions", "scale", "swap_mixer"),
 )
 
 

@@ -1,6 +1,7 @@
 """A race: decided alike twice, by images that nothing reported comes from; the winner goes on, also after a kill."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 import regard.choose.race as races
-from regard.choose import Entrant, Race, race_told
+from regard.choose import Entrant, Race, expected, race_told, selection_of
 from regard.errors import RegardError
+from regard.reading import read_json
 from regard.recipes import load_recipe
 from regard.tasks import create_task
 from regard.training import Run, train
+from regard.training.loop import Standing
 
 TINY = (
     *("model.embed_dim=32", "model.num_heads=4", "model.num_queries=7", "model.num_denoising=6", "data.first=24"),
@@ -114,6 +117,64 @@ def test_a_larger_score_wins_and_no_number_loses(tmp_path):
         for own, score in zip(race.values["candidates"].values(), scores, strict=True):
             own |= {"steps": 3, "seconds": 1.0, "score": float(score), "over": False}
         assert race.run(steps=3).name == winner
+
+
+def test_what_a_candidate_is_expected_to_reach():
+    assert expected(None, 0.5, 8.0, 0.5) == 0.5
+    assert expected(0.6, 0.5, 8.0, 0.5) == 0.5  # it lost
+    # The error fell from 0.8 to 0.4, by half; three doublings, damped by half, are 1.5 times as much again.
+    assert expected(0.2, 0.6, 8.0, 0.5) == pytest.approx(1 - 0.4 * 0.5**1.5)
+    assert expected(0.9, 1.0, 8.0, 1.0) == 1.0
+    assert math.isnan(expected(0.1, math.nan, 8.0, 1.0))
+
+
+def test_one_that_learns_late_may_win(tmp_path, monkeypatch):
+    """Frozen features: .47, .50. From scratch: .30, .46, as on bccd, where it ended ahead."""
+    scores = {"slow": (0.47, 0.50), "fast": (0.30, 0.46)}
+
+    def trained(recipe, place, *, halfway, **_):
+        early, late = scores[place.name]
+        halfway(early)
+        return Standing(step=3, seconds=1.0, step_seconds=1.0, score=late, over=False)
+
+    monkeypatch.setattr(races, "train_until", trained)
+    race = Race.begin(tmp_path / "run", entrants())
+    assert race.run(steps=3).name == "fast"
+    kept = read_json(tmp_path / "run" / "race.json")["candidates"]
+    assert [kept[name]["halfway"] for name in ("slow", "fast")] == [0.47, 0.30]
+    assert "fast 0.460 after 3 steps in 1 s, expected 0.565 at the end" in race.told()
+
+
+def test_of_a_tie_the_first_candidate_wins(tmp_path):
+    race = Race.begin(tmp_path / "run", entrants())
+    for scores, winner in (((0.50, 0.515), "slow"), ((0.50, 0.525), "fast"), ((0.51, 0.50), "slow")):
+        for own, score in zip(race.values["candidates"].values(), scores, strict=True):
+            own |= {"steps": 3, "seconds": 1.0, "score": score, "over": False}
+        assert race.run(steps=3).name == winner
+
+
+def test_what_a_solved_head_leaves_is_shared(tmp_path, monkeypatch):
+    """Equal time for those that need it: of 3 × 40 seconds a head that was solved took 4, the others have 58 each."""
+    had = {}
+
+    def trained(recipe, place, *, seconds, **_):
+        had[place.name] = seconds
+        solved = place.name == "frozen"
+        return Standing(1, 50.0, 4.0 if solved else seconds, 0.5, over=solved)
+
+    monkeypatch.setattr(races, "train_until", trained)
+    ways = {"whole": "finetune-digits-all", "frozen": "finetune-digits", "scratch": "vit-digits"}
+    recipes = {name: load_recipe(recipe, ["data.selection=0.2"]) for name, recipe in ways.items()}
+    frozen = recipes["frozen"]
+    recipes["frozen"] = frozen.model_copy(update={"train": frozen.train.model_copy(update={"solve_head": True})})
+    race = Race.begin(tmp_path / "run", [Entrant(name, recipe, recipe) for name, recipe in recipes.items()])
+    assert race.run(seconds=40.0).name == "whole"  # of equal ones the first
+    assert list(had.items()) == [("frozen", 40.0), ("whole", 58.0), ("scratch", 58.0)]
+
+
+@pytest.mark.parametrize(("images", "fraction"), [(40, 0.25), (160, 0.25), (300, 0.2), (600, 0.1), (10_000, 0.1)])
+def test_a_race_of_few_images_holds_out_more(images, fraction):
+    assert selection_of(images) == fraction
 
 
 def test_folders_and_files_that_are_no_race(tmp_path):

@@ -42,11 +42,12 @@ def names(facts: Facts, means: Means = ALL, minutes: float = 10.0) -> list[str]:
 
 
 def test_detectors_race_where_there_is_time():
-    assert names(RACCOON) == names(CELLS) == ["detr-photos", "detr-small"]
+    assert names(RACCOON) == ["detr-photos", "detr-small"]
+    assert names(CELLS) == ["detr-small", "detr-photos"]  # one camera: of a tie the one for things that look alike wins
     choice = choose(CELLS, ALL)
     assert choice.races
     assert "model.num_queries=50" in choice.settings  # thirty cells in an image
-    small = choice.candidates[1].settings
+    small = choice.candidates[0].settings
     assert {"data.shortest=288", "data.longest=384", "augment.colour=0.3"} <= set(small)
     assert not any(setting.startswith("model.num_queries") for setting in choose(RACCOON, ALL).settings)
 

@@ -253,7 +253,9 @@ def test_a_file_may_be_open_or_its_bytes(make, stored, as_users_have_it):
         wanted = content(ask(one, file))
         for kind in kinds[:-5]:
             assert content(ask(one, kind)) == wanted
-        assert [content(answer) for answer in ask(one, kinds)] == [wanted] * len(kinds)
+        # In a batch of the same size: some processors round a batch in another way than one image.
+        together = ask(one, [file] * len(kinds))
+        assert [content(answer) for answer in ask(one, kinds)] == [content(answer) for answer in together]
         assert torch.equal(one.prepare(data), one.prepare(file))
     assert one(data).name == "image"
     assert one([data])[0].name == "images[0]"

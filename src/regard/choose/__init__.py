@@ -8,7 +8,7 @@ race.py     several candidates -> the one that does best on images held out of t
 
 from regard.choose.facts import Facts, facts_of
 from regard.choose.means import Means, means_here
-from regard.choose.race import Entrant, Race, race_told
+from regard.choose.race import Entrant, Race, expected, race_told, selection_of
 from regard.choose.rules import RACE_FRACTION, Candidate, Choice, choose, require_minutes
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "Means",
     "Race",
     "choose",
+    "expected",
     "facts_of",
     "means_here",
     "race_told",
     "require_minutes",
+    "selection_of",
 ]

@@ -54,6 +54,8 @@ class Choice:
     """What would do better with more weights, minutes or images."""
     feature_seconds: float = 0.0
     """What the features of one view of all images will take, about."""
+    images: int = 0
+    """That can be trained on."""
 
     @property
     def recipe(self) -> str:
@@ -96,7 +98,7 @@ def choose(facts: Facts, means: Means, minutes: float | int = 10) -> Choice:
     seconds = (facts.images + facts.held_out) / means.features_per_second
     if facts.sort == "images with boxes":
         seconds *= (PHOTOS_LONGEST / 224) ** 2
-    return Choice(facts.address, minutes, tuple(candidates), tuple(reasons), tuple(better), seconds)
+    return Choice(facts.address, minutes, tuple(candidates), tuple(reasons), tuple(better), seconds, facts.images)
 
 
 def require_minutes(minutes: float | int) -> None:
@@ -144,7 +146,8 @@ def _for_boxes(facts: Facts, means: Means, minutes: float | int) -> Rules:
         better.insert(0, f"{RACE_MINUTES:g} minutes or more, in which the recipes race")
         return [first], reasons, better
     reasons.append("where things look alike a detector from scratch wins, where they vary frozen features do")
-    return [photos, small], reasons, [*better, *([] if minutes >= 10 else ["ten minutes"])]
+    racing = [small, photos] if facts.one_size else [photos, small]  # of a tie the first one wins
+    return racing, reasons, [*better, *([] if minutes >= 10 else ["ten minutes"])]
 
 
 def _photos(facts: Facts) -> Candidate:

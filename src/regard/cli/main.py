@@ -11,7 +11,21 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 import regard
-from regard.cli import about, compare, data, features, text, train, use, weights
+from regard.cli import (
+    about,
+    benchmark,
+    compare,
+    data,
+    demo,
+    explain,
+    export,
+    features,
+    scale,
+    text,
+    train,
+    use,
+    weights,
+)
 from regard.cli.terminal import drop_output, flush_output, plain, quiet_and_encodable, say
 from regard.errors import RegardError
 
@@ -47,15 +61,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=_WithTorch)(compare.demo)
+app.command(cls=_WithTorch)(demo.demo)
 app.command(cls=_WithTorch)(train.train)
 app.command(cls=_WithTorch)(use.evaluate)
 app.command(cls=_WithTorch)(use.predict)
-app.command(cls=_WithTorch)(use.explain)
+app.command(cls=_WithTorch)(explain.explain)
 app.command(cls=_WithTorch)(text.generate)
 app.command(cls=_WithTorch)(features.features)
 app.command(cls=_WithTorch)(compare.compare)
+app.command(cls=_WithTorch)(scale.scale)
 app.command(cls=_WithTorch)(weights.convert)
+app.command(cls=_WithTorch)(export.export)
+app.command(cls=_WithTorch)(benchmark.benchmark)
 app.command()(weights.push)
 app.command(cls=_WithTorch)(about.models)
 app.command(cls=_WithTorch)(about.mixers)
@@ -89,7 +106,7 @@ def main() -> None:
             finally:
                 flush_output()
         except RegardError as error:
-            _fail(str(error), 1)
+            _fail(str(error), error.status)
         except BrokenPipeError:  # who reads has seen enough, as `head` does
             drop_output()
             sys.exit(1)

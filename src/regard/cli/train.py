@@ -43,7 +43,8 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Wall time, from this command to the report; ten minutes, or as the recipe says, unless given."
+            help="Wall time, from this command to the report; ten minutes, or as the recipe says, unless given. "
+            "(`regard compare --budget minutes=3` counts the seconds of steps alone.)"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to make (runs/RECIPE-N unless given).")] = None,

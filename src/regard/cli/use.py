@@ -1,18 +1,16 @@
-"""`regard evaluate`, `predict` and `explain`: what is done with a run."""
+"""`regard evaluate` and `predict`: what is done with a run."""
 
 import warnings
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from regard.cli.boxes import predict_boxes, score_or_none, show_detection_evaluation, word_or_number
 from regard.cli.classes import show_class_evaluation, show_classes
 from regard.cli.labels import predict_labels
-from regard.cli.tables import csv_text, figures_line, printed, right, show, write_files
+from regard.cli.tables import csv_text, figures_line, printed, write_files
 from regard.cli.terminal import say
 from regard.cli.text import Weights, predict_texts, show_text_evaluation
 from regard.cli.train import Device, Settings, named
@@ -34,6 +32,15 @@ Nms = Annotated[
         "unless given, does what was measured to be best in training.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|torch|optimize|onnx|openvino",
+        help="What answers for a run of images, on the CPU; auto: the fastest on this machine. Files are written once, "
+        "verified.",
+    ),
+]
+Precision = Annotated[str | None, typer.Option(metavar="fp32|bf16", help="Of the engine.")]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Write files into this folder too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -51,6 +58,8 @@ def evaluate(
     settings: Settings = None,
     weights: Weights = "model",
     device: Device = None,
+    engine: Engine = None,
+    precision: Precision = None,
     knn: Annotated[
         bool, typer.Option("--knn", help="Classify each held-out image by its nearest training images' features.")
     ] = False,
@@ -78,6 +87,8 @@ def evaluate(
 
     least = score_or_none(threshold)
     if knn:
+        if engine or precision:
+            raise RegardError("--knn reads a model's features; leave out --engine and --precision")
         found = evaluate_knn(run, data, k=neighbours, weights=weights, device=device)
         text = csv_text(tuple(found), [found])
         write_files(out, "knn", found, text)
@@ -95,6 +106,8 @@ def evaluate(
             device=device,
             max_detections=max_detections,
             nms=None if nms is None else word_or_number(nms),
+            engine=engine,
+            precision=precision,
         )
     for message in dict.fromkeys(str(warning.message) for warning in said):
         say(f"warning: {message}", err=True)
@@ -171,6 +184,8 @@ def predict(
     ] = None,
     weights: Weights = "model",
     device: Device = None,
+    engine: Engine = None,
+    precision: Precision = None,
     out: OutFolder = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -186,7 +201,9 @@ def predict(
     if data is not None and annotations is not None:
         raise RegardError("choose one of --data and --annotations")
     data = None if data is None else named(data, err=True)
-    predictor = load(run, weights=weights, device=device)
+    predictor = load(run, weights=weights, device=device, engine=engine, precision=precision)
+    if engine == "auto" and isinstance(predictor, Classifier | Detector):
+        say(f"engine: {predictor.engine}", err=True)
     if not isinstance(predictor, Detector) and (max_detections or nms or data or annotations):
         raise RegardError(f"{run}: --max-detections, --nms, --data and --annotations are for runs that find objects")
     if isinstance(predictor, Translator) and (form or copy or sort != "name" or stride is not None):
@@ -207,7 +224,7 @@ def predict(
         "nms": word_or_number(nms or "auto"),
         "max_detections": max_detections,
     }
-    if isinstance(predictor, Detector):
+    if isinstance(predictor, Detector) and engine is None and precision is None:
         predictor = predictor.fused()
     videos = [str(file) for file in files if is_video(file)]
     if videos:
@@ -234,7 +251,7 @@ def predict(
     unsure = _is_uncertain(sort)
     if isinstance(predictor, Detector):
         ids = DataIds.of_data(data) if data else DataIds.of_annotations(annotations) if annotations else None
-        predict_boxes(predictor, _image_files(files), boxes, ids, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
+        predict_boxes(predictor, image_paths(files), boxes, ids, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
         return
     options = {"threshold": word_or_number(threshold)} if predictor.multi_label else {}
     _predict_images(predictor, files, top, options, out, as_json=as_json, as_csv=as_csv, unsure=unsure)
@@ -263,7 +280,7 @@ def _predict_images(
 
     answers: list[Prediction] = []
     bad: list[str] = []
-    for answer in classifier.predict_files(_image_files(files), **options):
+    for answer in classifier.predict_files(image_paths(files), **options):
         if isinstance(answer, Prediction):
             answers.append(answer)
         else:
@@ -277,48 +294,7 @@ def _predict_images(
         raise typer.Exit(1)
 
 
-def explain(
-    run: RunArgument,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    layer: Annotated[
-        int | None, typer.Option(help="A block, from 0 (-1 is the last); all of them unless given.")
-    ] = None,
-    token: Annotated[list[str] | None, typer.Option(help="ROW,COLUMN of a patch, or `class`; may be repeated.")] = None,
-    kind: Annotated[
-        Literal["matrix", "influence", "window", "embeddings"] | None,
-        typer.Option(
-            help="What to show; the mixing matrix where there is one. window and embeddings: local attention."
-        ),
-    ] = None,
-    favor: Annotated[
-        bool, typer.Option("--favor-error", help="Instead, tell how far performers are from softmax attention.")
-    ] = False,
-    bound: Annotated[float, typer.Option(help="Of that error: how many features come under it?")] = 0.1,
-    weights: Weights = "model",
-    device: Device = None,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="The folder for the pictures, or for one image a .png file.")
-    ] = Path(),
-) -> None:
-    """Draw what tokens take from each other: one PNG an image, NAME-mixing.png, or NAME-window.png and so on."""
-    from regard.api import explain_image
-
-    files = _image_files(images)
-    if favor:
-        _show_favor_error(run, files, bound, weights, device)
-        return
-    stems = Counter(file.stem for file in files)
-    if out.suffix.lower() == ".png" and len(files) > 1:
-        raise RegardError(f"{out}: is one file for {len(files)} images; name a folder with -o")
-    shown = kind if kind in ("window", "embeddings") else "mixing"
-    for number, file in enumerate(files):
-        name = file.stem if stems[file.stem] == 1 else f"{file.stem}-{number}"
-        path = out if out.suffix.lower() == ".png" else out / f"{name}-{shown}.png"
-        explain_image(run, file, path, layer=layer, tokens=token, kind=kind, weights=weights, device=device)
-        say(f"{path}")
-
-
-def _image_files(paths: list[Path]) -> list[Path]:
+def image_paths(paths: list[Path]) -> list[Path]:
     """The files, and the images in the folders; RegardError for a path that is not there or a folder without images."""
     from regard.data import image_endings, image_files, passed_over_line
 
@@ -334,19 +310,3 @@ def _image_files(paths: list[Path]) -> list[Path]:
         if passed_over:
             say(f"{path}: {passed_over_line(passed_over)}", err=True)
     return files
-
-
-def _show_favor_error(run: str, files: Sequence[Path], bound: float, weights: str, device: str | None) -> None:
-    from regard.api import measure_favor_error
-
-    heads = ("features", "matrix", "output", "mean of v", f"features for {bound:g}")
-    table = Table("layer", *(right(head) for head in heads))
-    for found in measure_favor_error(run, files, bound=bound, weights=weights, device=device):
-        needed = "more than 4096" if found.features_needed is None else str(found.features_needed)
-        errors = (f"{error:.3f}" for error in (found.matrix, found.output, found.mean_of_values))
-        table.add_row(str(found.layer), str(found.num_features), *errors, needed)
-    show(table)
-    say(
-        f"relative errors against softmax attention on {len(files)} images: of the attention matrix, of the output, "
-        "and of the mean of the values, which is no attention at all"
-    )

@@ -1,5 +1,6 @@
 """The recipe of classification."""
 
+import operator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Interval, Le, MinLen
@@ -53,6 +54,8 @@ class ClassificationDataSection(ImageDataSection):
     sampling: Literal["uniform", "balanced"] = Field(default="uniform", exclude_if=lambda value: value == "uniform")
     """`balanced`: an epoch has as many images of each class, those of rare classes several times, some of others not at
     all. Of an image with several labels the rarest counts. With train.class_weights too, rare classes count twice."""
+    shuffled_labels: Fraction = Field(default=0.0, exclude_if=operator.not_)
+    """Fraction of the training images that exchange their labels: a proof that a comparison finds what is worse."""
     on_bad_annotation: Literal["stop", "skip"] = Field(default="stop", exclude_if=lambda value: value == "stop")
     """What happens at a row of csv:PATH that cannot be used (a file that is not there, no label, a file with different
     labels in two rows): an error, or it is left out and counted."""
