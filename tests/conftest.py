@@ -1,6 +1,7 @@
-"""Shapes are checked at run time where tests are about them; one thread; which files take long."""
+"""Shapes are checked at run time where tests are about them; one thread; which files take long, and what runs now."""
 
 import os
+import time
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -14,7 +15,7 @@ jaxtyping.install_import_hook("regard", "beartype.beartype")
 TESTS = Path(__file__).parent
 # These train, start commands, or give values of wrong types. What they call is checked in its own room's tests, and in
 # those marked `shape_checks`.
-WITHOUT_SHAPE_CHECKS = ("cli", "compare", "fuzz", "training", "test_readme.py")
+WITHOUT_SHAPE_CHECKS = ("cli", "compare", "fuzz", "training", "docs")
 # Files that take over a minute, each with the reason; they begin first, so that nobody waits for one alone at the end.
 LONG_FILES: dict[str, str] = tomllib.loads((TESTS / "long_files.toml").read_text(encoding="utf-8"))
 
@@ -34,6 +35,34 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before fixtures, since they may train. Checking each call takes as long as a small model's training itself."""
     wanted = _file(item.nodeid).split("/")[0] not in WITHOUT_SHAPE_CHECKS or "shape_checks" in item.keywords
     jaxtyping.config.update("jaxtyping_disable", not wanted)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(WhatRuns(config))
+
+
+class WhatRuns:
+    """Says every ten minutes which tests run, and for how long: one that is stopped from outside shows where it was."""
+
+    EVERY = 600.0
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.began, self.said = config, time.monotonic(), time.monotonic()
+        self.running: dict[str, float] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.running[nodeid] = time.monotonic()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.running.pop(nodeid, None)
+        now = time.monotonic()
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or now - self.said < self.EVERY:
+            return
+        self.said = now
+        tests = ", ".join(f"{name} ({now - start:.0f} s)" for name, start in self.running.items())
+        reporter.write_line(f"\nafter {(now - self.began) / 60:.0f} minutes there run {tests or 'no others'}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -31,7 +31,7 @@ FLOORS = [
     ("losses", "data", "weights", "recipes"),
     ("tasks",),
     ("training",),
-    ("choose",),
+    ("choose", "export"),
     ("explain",),
     ("compare",),
     ("api",),

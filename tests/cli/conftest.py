@@ -23,9 +23,9 @@ class Told:
     out: str
     err: str
 
-    def fails(self, *parts: object) -> str:
+    def fails(self, *parts: object, status: int = 1) -> str:
         """Asserts that it ended with one line of error that has these parts, and returns the line."""
-        assert self.status == 1, (self.out, self.err)
+        assert self.status == status, (self.out, self.err)
         assert "Traceback" not in self.err
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err

@@ -1,11 +1,15 @@
 """What the commands do with boxes: data made and checked, a detector trained, measured and used."""
 
+import base64
 import contextlib
 import io
 import json
+import re
 import shutil
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
@@ -376,7 +380,7 @@ def test_predict_goes_on_past_a_bad_image(regard, detector, scenes, tmp_path):
 
 def test_what_a_detector_is_not_for(regard, detector, scenes):
     image = sorted((scenes / "val").glob("*.png"))[0]
-    regard("explain", detector, image).fails("detection")
+    regard("explain", detector, image, "--method", "rollout").fails("rollout: is of classifiers")
     regard("generate", detector, "--prompt", "x").fails("no run of a language model")
     regard("predict", detector).fails("name an image file")
     regard("evaluate", detector, "--data", "digits").fails("images with boxes")
@@ -443,3 +447,35 @@ def test_a_bad_setting_is_one_line(regard, tmp_path, setting, parts):
 def test_what_is_for_detection_only(regard, tmp_path, setting):
     told = regard("train", "vit-digits", "--out", tmp_path / "run", "--set", setting)
     told.fails(setting.partition("=")[0], "for detection")
+
+
+def test_a_detectors_box_and_its_query(regard, detector, scenes, tmp_path):
+    image = sorted((scenes / "val").glob("*.png"))[0]
+    told = regard("explain", detector, image, "-o", tmp_path)
+    assert (told.status, told.err) == (0, "")
+    assert (tmp_path / f"{image.stem}-mixing.png").read_bytes()[:4] == b"\x89PNG"
+    told = regard("explain", detector, image, "--box", 1, "--layer", "cross.0", "--json")
+    (found,) = json.loads(told.out)
+    assert found["layer"] == "cross.0"
+    assert len(found["box_xyxy"]) == 4
+    assert abs(sum(map(sum, found["map"])) - 1) < 0.2
+    regard("explain", detector, image, "--box", 9999).fails("box 9999 is not there: the detector has")
+    regard("explain", detector, image, "--layer", "encoder").fails("layer encoder")
+
+
+def test_a_detectors_page_holds_its_boxes(regard, detector, scenes, run, tmp_path):
+    image, page = sorted((scenes / "val").glob("*.png"))[0], tmp_path / "out.html"
+    told = regard("explain", detector, image, "--page", page)
+    assert (told.status, told.out, told.err) == (0, f"{page}\n", "")
+    text = re.search(r'id="about">([^<]+)<', page.read_text(encoding="utf-8"))[1]
+    (found,) = json.loads(zlib.decompress(base64.b64decode(text)))["runs"][0]["images"]
+    (box, *_) = json.loads(regard("explain", detector, image, "--json").out)
+    assert found["boxes"][0]["layers"][-1] == pytest.approx(box["box_xyxy"], abs=0.06)
+    assert [layer["queries"] for layer in found["layers"]] == [len(found["boxes"])] * len(found["layers"])
+    assert found["layers"][-1]["name"] == box["layer"]
+    packed = re.search(rf'id="{re.escape(found["layers"][-1]["piece"])}">([^<]+)<', page.read_text(encoding="utf-8"))[1]
+    heads, queries = found["layers"][-1]["heads"], found["layers"][-1]["queries"]
+    carried = np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<f2").reshape(heads, queries, -1)
+    np.testing.assert_allclose(carried[:, 0].astype(float).mean(0), np.ravel(box["map"]), atol=2e-3)
+    regard("explain", detector, image, "--page", page, "--target", 1).fails("target")
+    regard("explain", run, image, "--page", page, "--against", detector).fails("detection", "classification")

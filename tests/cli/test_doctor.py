@@ -26,7 +26,7 @@ def test_every_fast_path_is_named_with_its_state(regard):
 
 def test_what_is_optional_is_what_the_package_says(regard):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert OPTIONAL.keys() == project["optional-dependencies"].keys() - {"dev", "peers"}
+    assert OPTIONAL.keys() == project["optional-dependencies"].keys() - {"dev", "docs", "peers"}
     out = regard("doctor").out
     for extra, (package, _) in OPTIONAL.items():
         assert package in project["optional-dependencies"][extra][0]
@@ -36,3 +36,12 @@ def test_what_is_optional_is_what_the_package_says(regard):
         assert (f"pip install 'regard[{extra}]'" in line) is not there
     assert "timm (optional)" not in out
     assert any(line.split("│")[1:2] and "timm" in line and "optional" not in line for line in out.splitlines())
+
+
+def test_engines_and_their_precisions(regard):
+    out = regard("doctor").out
+    for engine, package in (("onnx", "onnxruntime"), ("openvino", "openvino")):
+        (line,) = [line for line in out.splitlines() if f"engine: {engine} " in line]
+        there = importlib.util.find_spec(package) is not None and importlib.util.find_spec("onnxscript") is not None
+        assert ("off: " in line) is not there
+        assert ("fp32" in line) is ("int8" in line) is there

@@ -279,13 +279,13 @@ def test_explain_of_what_is_no_image(regard, run, tmp_path):
     ],
 )
 def test_compare_what_cannot_be_compared(regard, tmp_path, arguments, parts):
-    regard("compare", "--out", tmp_path / "out", *arguments).fails(*parts)
+    regard("compare", "--out", tmp_path / "out", *arguments).fails(*parts, status=2)
     assert not (tmp_path / "out").exists()
 
 
 def test_compare_into_a_folder_that_is_there(regard, run):
     before = sorted(run.rglob("*"))
-    regard("compare", "--out", run).fails(f"{run}: exists already", "--out")
+    regard("compare", "--out", run).fails(f"{run}: exists already", "--out", status=2)
     assert sorted(run.rglob("*")) == before
 
 
@@ -396,8 +396,11 @@ def test_a_device_that_is_not_there(regard, run, images, tmp_path, command):
         "explain": [run, images[0], "-o", tmp_path / "new"],
         "generate": [run, "--prompt", "a"],
     }[command]
-    regard(command, *arguments, "--device", "cuda:63").fails("device 'cuda:63': PyTorch has", "here")
-    regard(command, *arguments, "--device", "gpu").fails("unknown device 'gpu'; did you mean 'cuda'?", "cpu")
+    status = 2 if command == "compare" else 1
+    regard(command, *arguments, "--device", "cuda:63").fails("device 'cuda:63': PyTorch has", "here", status=status)
+    regard(command, *arguments, "--device", "gpu").fails(
+        "unknown device 'gpu'; did you mean 'cuda'?", "cpu", status=status
+    )
     assert not (tmp_path / "new").exists()
 
 

@@ -1,5 +1,6 @@
 """Predict, correct, train, evaluate: a circle by commands; and the errors of `predict --as`."""
 
+import csv
 import json
 
 import pytest
@@ -93,6 +94,37 @@ def test_a_classifier_writes_a_table(regard, run, images, tmp_path):
     regard("predict", run, *images, "-o", tmp_path / "b", "--as", "csv", "--sort", "a").fails("unknown order of images")
     regard("predict", run, *images, "--copy").fails("--copy is for --as")
     regard("predict", run, *images, "--sort", "size").fails("--sort", "unknown order of images 'size'", "uncertain")
+
+
+def test_a_corrected_table_is_trained_on(regard, run, digits_folder, tmp_path):
+    """Predict, correct, train, evaluate, with classes: every label becomes what the folder says, two for the threes."""
+    out = tmp_path / "out"
+    images = sorted(digits_folder.rglob("*.png"))[::15]
+    told = regard("predict", run, *images, "-o", out, "--as", "csv", "--sort", "uncertain")
+    assert (told.status, told.err) == (0, "")
+    address = f"csv:{out / 'labels.csv'}"
+    assert (
+        told.out
+        == f"classes of {len(images)} images: correct them in {out}, then train on them with --data {address}\n"
+    )
+    with (out / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores)
+    right = {image.read_bytes(): image.parent.name for image in images}
+    with (out / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label"])
+        for row in rows:
+            digit = right[(out / row["file"]).read_bytes()]
+            writer.writerow([row["file"], f"{digit};odd" if digit == "3" else digit])
+    settings = ("--set", "train.max_steps=2", "--set", "train.device=cpu", "--set", "data.val_fraction=0.4")
+    told = regard("train", "vit-digits", "--data", address, "--out", tmp_path / "new", *settings)
+    assert told.status == 0, told.err
+    figures = json.loads(regard("evaluate", tmp_path / "new", "--data", address, "--json").out)
+    assert figures["images"] == 49  # two fifths of each label
+    assert {row["name"] for row in figures["per_class"]} == {*map(str, range(10)), "odd"}
+    assert "map" in figures
 
 
 def test_the_least_certain_image_is_named_first(regard, run, images):

@@ -248,3 +248,13 @@ def test_arguments_that_are_not_utf8_are_one_line(translating, writing):
         assert (told.returncode, told.stdout) == (1, b"")
         assert told.stderr.startswith(b"error: ")
         assert told.stderr.count(b"\n") == 1
+
+
+def test_a_run_of_translation_and_one_of_text(regard, translating, writing, tmp_path):
+    for run in (translating, writing):
+        told = regard("explain", run, "--text", "vier", "-o", tmp_path / run.name)
+        assert told.status == 0, told.err
+        assert (tmp_path / run.name / "text.png").read_bytes()[:4] == b"\x89PNG"
+        regard("explain", run, "--text", "vier", "--layer", 9, "-o", tmp_path / "none").fails("layer 9 is not there")
+        regard("explain", run, "--text", "").fails("the text is empty")
+    assert not (tmp_path / "none").exists()
