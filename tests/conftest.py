@@ -1,6 +1,7 @@
 """Shapes are checked at run time where tests are about them; one thread; which files take long, and what runs now."""
 
 import os
+import signal
 import time
 import tomllib
 from collections import defaultdict
@@ -18,6 +19,11 @@ TESTS = Path(__file__).parent
 WITHOUT_SHAPE_CHECKS = ("cli", "compare", "fuzz", "training", "docs")
 # Files that take over a minute, each with the reason; they begin first, so that nobody waits for one alone at the end.
 LONG_FILES: dict[str, str] = tomllib.loads((TESTS / "long_files.toml").read_text(encoding="utf-8"))
+
+# A background job of a shell ignores the keyboard's interrupt, and so would each process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "pthread_sigmask"):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 # The tests' tensors are small: more threads would only wait for each other.
 torch.set_num_threads(1)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-from functools import partial
 
 import numpy as np
 import pytest
@@ -47,7 +46,7 @@ def test_lines_of_text_without_anything_asked_for(regard, run, film):
 
 
 def test_an_interrupted_video_leaves_nothing_and_an_interrupted_camera_its_file(
-    regard, run, film, tmp_path, monkeypatch, request
+    regard, run, film, tmp_path, monkeypatch
 ):
     """Ctrl-C while the first frame is said; the camera's frames come from the film."""
     import regard.cli.video as commands
@@ -61,8 +60,6 @@ def test_an_interrupted_video_leaves_nothing_and_an_interrupted_camera_its_file(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(commands, "say", interrupted)
-    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     told = regard("predict", run, film, "--json", "-o", tmp_path / "film")
     assert told.status == 130
     assert list((tmp_path / "film").iterdir()) == []

@@ -185,7 +185,6 @@ def test_files_that_may_not_grow(tiny_train, recipe, whole, compare_runs, tmp_pa
 
 
 def test_a_run_folder_that_is_removed_while_it_is_written_is_one_line(recipe, tmp_path, capfd):
-    """TensorBoard's thread says nothing of its own."""
     path = tmp_path / "run"
 
     class Remove(Bar):
