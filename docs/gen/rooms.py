@@ -78,7 +78,7 @@ def room_page(room: str) -> str:
         if owner != room and name in public_names(owner):
             lines += [f"## {name} {{ #{room}.{name} }}", "", f"See [`{owner}.{name}`][{owner}.{name}].", ""]
         else:
-            lines += [f"[](){{ #{room}.{name} }}", "", f"::: {module}.{name}", ""]
+            lines += [f"[](){{ #{room}.{name} aria-hidden=true tabindex=-1 }}", "", f"::: {module}.{name}", ""]
     return "\n".join(lines)
 
 

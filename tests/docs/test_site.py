@@ -1,14 +1,21 @@
-"""The site builds strictly, asks no other host, and its reference has every public name, command, recipe and key."""
+"""The site builds strictly, asks no other host, and its reference has every public name, command, recipe and key.
+
+In a browser it is readable on a telephone and on a screen, light and dark, and has nothing to complain of.
+"""
 
 import html
 import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -122,3 +129,50 @@ def test_a_broken_link_stops_the_build(tmp_path: Path) -> None:
     for text, status in (("[here](index.md#here)\n\n# Here\n", 0), ("[a](no.md)\n", 1), ("[a](#nowhere)\n", 1)):
         (tmp_path / "docs" / "index.md").write_text(text, encoding="utf-8")
         assert build(tmp_path / "mkdocs.yml", tmp_path / "built").returncode == status, text
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    """Of the site on this machine: from files, axe may not read the styles."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["index", "mixers", "reference/regard", "reference/commands"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_in_a_browser(address: str, name: str, width: int, scheme: str) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium")
+    said: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(0)  # a busy machine is no failure
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or said.append(asked.url))
+        page.goto(f"{address}/{name}.html", wait_until="networkidle")
+        assert page.get_attribute("body", "data-md-color-scheme") == {"light": "default", "dark": "slate"}[scheme]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = axe.Axe().run(page).response
+        assert len(found["passes"]) > 20
+        assert [one for one in found["violations"] if one["impact"] in ("serious", "critical")] == []
+    assert said == []
+
+
+def test_the_search_finds(site: Path) -> None:
+    """Its index has what the pages say."""
+    index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    for words in ("Hungarian", "regard.choose_recipe", "train.patience"):
+        assert words in index
