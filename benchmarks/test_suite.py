@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("label", nargs="?", default="now")
     parser.add_argument("--junit", type=Path)
     arguments, more = parser.parse_known_args()
+    status = 0
     if arguments.junit:
         figures = read(arguments.junit)
     else:
@@ -117,7 +118,7 @@ def main() -> None:
             junit = Path(folder) / "junit.xml"
             paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
             command = [sys.executable, *PYTEST, f"--junitxml={junit}", *more]
-            subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, check=False)
+            status = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
             figures = {"arguments": more, "collecting": collecting(), **read(junit)}
 
     from peer import result_path, save
@@ -126,6 +127,7 @@ def main() -> None:
     others = json.loads(kept.read_text(encoding="utf-8"))["results"] if kept.exists() else {}
     path = save("test_suite", others | {arguments.label: figures})
     print(f"{figures['tests']} tests, {figures['seconds']} s; saved to {path}")
+    sys.exit(status)
 
 
 if __name__ == "__main__":
