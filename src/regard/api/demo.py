@@ -30,7 +30,7 @@ class Demo:
 
         self.comparison = comparison
         self.page = comparison.report_file
-        self.opening: Opening = Opening(TITLE, _parts(comparison, with_detector=with_detector))
+        self.opening: Opening = Opening(TITLE, _parts(comparison, with_detector=with_detector), lesson=_lesson())
         self._second: SecondPart | None = None
 
     def begin(self, recipe_name: str, options: Sequence[str]) -> None:
@@ -80,6 +80,12 @@ class Demo:
             self.comparison.write_report(second=self._second)
         else:
             write_opening(self.page, self.opening)
+
+
+def _lesson() -> str:
+    """The address of docs/lesson.html, which a clone of the repository has; "" elsewhere."""
+    file = Path(__file__).resolve().parents[3] / "docs" / "lesson.html"
+    return file.as_uri() if file.is_file() else ""
 
 
 def _parts(comparison: Comparison, *, with_detector: bool) -> list[Any]:

@@ -43,6 +43,8 @@ class Opening:
     picture: Picture | None = None
     stopped: bool = False
     """Whether it ended before its last part."""
+    lesson: str = ""
+    """The address of the lesson, where it is there."""
 
     @property
     def grows(self) -> bool:

@@ -64,7 +64,7 @@ def page_html(runs: Sequence[CarriedRun], *, budget: int = BUDGET) -> Page:
     notes = {f"{r}.{i}": list(image.notes) for r, run in enumerate(runs) for i, image in enumerate(run.images)}
     template = (HERE / "page.html.j2").stat().st_size
     own = sum(len(text.encode()) for text in code.values()) + template + MARGIN
-    used = own + len(_packed(json.dumps(values).encode()))
+    used = own + len(packed(json.dumps(values).encode()))
     if used > budget:
         count = len(runs[0].images)
         raise RegardError(
@@ -79,7 +79,7 @@ def page_html(runs: Sequence[CarriedRun], *, budget: int = BUDGET) -> Page:
         place = f"{run}.{image}"
         one = runs[run].images[image].layers[layer]
         numbers = one.numbers.tobytes()
-        text = "" if place in missing else _packed(numbers)
+        text = "" if place in missing else packed(numbers)
         # q and k hardly compress; counted as they are, which layers fit does not depend on the image.
         size = max(len(text), len(numbers) * 4 // 3 if len(one.arrays) == 2 else 0)
         if place in missing or used + size > budget:
@@ -99,7 +99,7 @@ def page_html(runs: Sequence[CarriedRun], *, budget: int = BUDGET) -> Page:
             for number, layer in enumerate(image_values["layers"]):
                 layer["piece"] = f"p{r}.{i}.{number}" if f"{r}.{i}.{number}" in pieces else None
             image_values["layers"] = [layer for layer in image_values["layers"] if layer["piece"]]
-    html = _rendered(code, {"about": _packed(json.dumps(values, allow_nan=False).encode()), **pieces}, runs)
+    html = _rendered(code, {"about": packed(json.dumps(values, allow_nan=False).encode()), **pieces}, runs)
     return Page(html, left_out)
 
 
@@ -178,7 +178,8 @@ def _picture(seen: Tensor) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _packed(data: bytes) -> str:
+def packed(data: bytes) -> str:
+    """Deflated, in base64, as pieces.js inflates it."""
     return base64.b64encode(zlib.compress(data, 9)).decode()
 
 
@@ -189,6 +190,19 @@ def _rendered(code: dict[str, str], pieces: dict[str, str], runs: Sequence[Carri
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    return printable(
+        environment.get_template("page.html.j2").render(
+            title=readable(" and ".join(run.name for run in runs)),
+            policy=policy_of(code),
+            browsers=BROWSERS,
+            **{name: Markup(text) for name, text in code.items()},
+            pieces={f"p{key}" if key != "about" else key: Markup(text) for key, text in pieces.items()},
+        )
+    )
+
+
+def policy_of(code: dict[str, str]) -> str:
+    """A content security policy: the style and the scripts of the page, pictures in it, and nothing else."""
     policy = {
         "default-src": "'none'",
         "img-src": "data:",
@@ -197,15 +211,7 @@ def _rendered(code: dict[str, str], pieces: dict[str, str], runs: Sequence[Carri
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    return printable(
-        environment.get_template("page.html.j2").render(
-            title=readable(" and ".join(run.name for run in runs)),
-            policy="; ".join(f"{name} {value}" for name, value in policy.items()),
-            browsers=BROWSERS,
-            **{name: Markup(text) for name, text in code.items()},
-            pieces={f"p{key}" if key != "about" else key: Markup(text) for key, text in pieces.items()},
-        )
-    )
+    return "; ".join(f"{name} {value}" for name, value in policy.items())
 
 
 def _hash(text: str) -> str:
