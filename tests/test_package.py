@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 import regard
 
@@ -18,6 +19,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 def test_the_version_has_one_value() -> None:
     assert regard.__version__ == PROJECT["project"]["version"] == version("regard")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == regard.__version__
+    released = f"## {regard.__version__} - {citation['date-released']}"
+    assert released in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_constraints_pin_every_direct_dependency() -> None:
