@@ -19,6 +19,7 @@ import torch
 
 from how_many_images import markdown as table
 from regard import RegardError
+from regard.cli.about import OPTIONAL
 from regard.compare import Record, markdown
 from regard.explain import explain, methods
 from regard.mixers import MIXERS
@@ -334,6 +335,52 @@ def image_size() -> str:
     {measured(found, "image_size.py")}""")
 
 
+def fresh_clone() -> str:
+    """What a newcomer waits for and downloads."""
+    found = record(f"installing-{EPYC}")
+    own = found["results"]["fresh_clone"]
+    seconds = own["seconds"]
+    busy = own["load_before"] > found["machine"]["cores"]
+    beside = "Other programs kept all cores busy meanwhile: on a machine of its own it is sooner." if busy else ""
+    return prose(f"""From a new clone with nothing installed, `make demo` downloads {own["download_mb"] / 1000:.1f} GB
+    and has everything in place after {minutes(seconds["installed"])}, which depends on the connection
+    ({own["venv_mb"] / 1000:.1f} GB on the disk). Its page has the first picture after
+    {minutes(seconds["first picture"])}, and is whole after {minutes(seconds["whole"])}. {beside}
+    {measured(found, "installing.py")}""")
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds > 100 else f"{seconds:.0f} s"
+
+
+def install_sizes() -> str:
+    """On the disk: Regard, what it needs, and PyTorch with and without CUDA."""
+    found = record(f"installing-{EPYC}")
+    own = found["results"]["sizes_mb"]
+    cpu = own["CPU"]
+    rows = [
+        ["Regard itself", f"{own['regard']:.1f} MB"],
+        ["what it needs beside PyTorch", f"{own['others']:,} MB"],
+        [f"PyTorch without CUDA ({cpu['wheel']}, a download of {cpu['download_mb']} MB)", f"{cpu['mb']:,} MB"],
+        [
+            f"or with CUDA (torch-{found['results']['torch']} and NVIDIA's libraries)",
+            f"{own['torch'] + own['CUDA']:,} MB",
+        ],
+        *([f"weights: `{name}`, without what it wants", f"{mb} MB"] for name, mb in own["weights"].items()),
+    ]
+    text = f"Files as they lie on the disk, without compiled Python. {measured(found, 'installing.py')}"
+    return f"{table(['what', 'size'], rows)}\n\n{prose(text)}"
+
+
+def extras() -> str:
+    """Each extra: what it is for, as `regard doctor` says it, and what it adds."""
+    found = record(f"installing-{EPYC}")
+    adds = found["results"]["sizes_mb"]["extras"]
+    rows = [[f"`{extra}`", package, what_for, f"{adds[extra]} MB"] for extra, (package, what_for) in OPTIONAL.items()]
+    head = ["extra", "its package", "what it is for", "adds, alone"]
+    return f"{table(head, rows)}\n\n{measured(found, 'installing.py')}"
+
+
 def inference() -> str:
     """Times as fast as the eager float32 model of timm or transformers, on each machine that was measured."""
     tables = [inference_table(record(path.stem)) for path in sorted(RESULTS.glob("inference-*.json"))]
@@ -381,6 +428,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "explain-cost": explain_cost,
     "is-it-true": is_it_true,
     "image-size": image_size,
+    "fresh-clone": fresh_clone,
+    "install-sizes": install_sizes,
+    "extras": extras,
     "inference": inference,
 }
 # Tables that come from the code, not from a measurement.

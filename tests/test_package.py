@@ -1,14 +1,11 @@
-"""The wheel holds what runs need beside Python, and the project's files agree with each other."""
+"""The project's files agree with each other."""
 
 import re
-import subprocess
-import sys
 import tomllib
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
-import pytest
+import yaml
 
 import regard
 
@@ -18,6 +15,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 def test_the_version_has_one_value() -> None:
     assert regard.__version__ == PROJECT["project"]["version"] == version("regard")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == regard.__version__
+    released = f"## {regard.__version__} - {citation['date-released']}"
+    assert released in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_constraints_pin_every_direct_dependency() -> None:
@@ -33,17 +34,3 @@ def test_constraints_pin_every_direct_dependency() -> None:
 def test_long_files_are_there() -> None:
     reasons = tomllib.loads((ROOT / "tests" / "long_files.toml").read_text(encoding="utf-8"))
     assert all((ROOT / "tests" / name).exists() and reason for name, reason in reasons.items())
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_recipes_template_and_marker(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    package = ROOT / "src" / "regard"
-    wanted = [package / "py.typed", *package.glob("recipes/*.toml"), *package.glob("compare/*.j2")]
-    assert len(wanted) > 8
-    for file in wanted:
-        assert f"regard/{file.relative_to(package)}" in names
-    assert any(name.endswith("licenses/LICENSE") for name in names)

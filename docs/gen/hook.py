@@ -17,7 +17,13 @@ from tables import mixers_page, models_page, recipes_page
 
 ROOT = Path(__file__).parents[2]
 # Pages that lie outside of docs/, and what they are called on the site.
-OUTSIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+OUTSIDE = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+    "SECURITY.md": "security.md",
+}
 TABLES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
     "reference/recipes.md": recipes_page,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from regard.api import transform_for as transform_for
     from regard.errors import RegardError as RegardError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = (
     *("ops", "layers", "mixers", "models", "draw", "losses", "data", "weights", "recipes", "tasks", "training"),

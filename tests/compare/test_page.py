@@ -25,7 +25,7 @@ from regard.draw.names import readable
 from regard.files import printable, write_json
 from regard.recipes import load_recipe
 from regard.training import Run, load_classifier
-from regard.training.push_to_hub import model_card
+from regard.training.model_card import model_card
 
 SIZE, EACH = 12, 4
 # Names that a file system takes: of classes, of one file each, and of what is not UTF-8.

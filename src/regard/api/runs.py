@@ -201,8 +201,11 @@ def convert(
     return convert_weights(source, Path(destination), to=to, format=format, use_ema=use_ema)
 
 
-def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
-    """Puts a run on the Hugging Face hub, with a model card made of its recipe and metrics; returns its address."""
+def push_to_hub(run: str | Path, repo: str, *, private: bool = False, license: str | None = None) -> str:
+    """Puts a run on the Hugging Face hub, with a model card made of its recipe and metrics; returns its address.
+
+    license: of the trained weights, the hub's short name of one; that of the weights they started from unless given.
+    """
     from regard.training.push_to_hub import push_run
 
-    return push_run(Path(run), repo, private=private)
+    return push_run(Path(run), repo, private=private, license=license)

@@ -29,8 +29,12 @@ def push(
     run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
     repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub.")],
     private: Annotated[bool, typer.Option("--private", help="For yourself alone.")] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Of the weights, such as apache-2.0. Else that of those they started from.", metavar="NAME"),
+    ] = None,
 ) -> None:
     """Put a run on the Hugging Face hub, with a model card; `hf-hub:OWNER/NAME` is its name then."""
     from regard.api import push_to_hub
 
-    say(push_to_hub(run, repo, private=private))
+    say(push_to_hub(run, repo, private=private, license=license))
