@@ -44,9 +44,10 @@ docs: .venv/.installed-dev
 figures: .venv/.installed-dev
 	$(BIN)/python benchmarks/figures.py
 
-# The pictures of README: `make pictures RUN=runs/cells PHOTOS=bccd/JPEGImages` draws that of the detector too.
+# The pictures of README and of docs/concepts: `make pictures RUN=runs/cells PHOTOS=bccd/JPEGImages` draws that of the detector too.
 pictures: .venv/.installed-dev
 	$(BIN)/python benchmarks/pictures.py $(if $(RUN),--run $(RUN)) $(if $(PHOTOS),--photos $(PHOTOS))
+	$(BIN)/python benchmarks/concept_pictures.py
 
 # docs/lesson.html, from its models and its scripts; docs/gen/lesson_models.py trains the models.
 lesson: .venv/.installed-dev

@@ -5,6 +5,8 @@ Comments that a reader does not see say how, each before the block that it is ab
     <!-- first: COMMAND -->       what has to be there before (one command a line)
     <!-- tried with: WORDS -->    words after each `regard` command of the block, such as a budget of two steps
     <!-- not run: REASON -->      the block cannot run here
+
+Anywhere on a page `<!-- needs: MODULE -->` says without which package the page is skipped.
 """
 
 import re
@@ -21,11 +23,17 @@ import pytest
 from regard.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"sh", "python", "text", "toml", "json"}
 MOST_NOT_RUN = 10
 EXPORTING = {"export", "benchmark"}  # which the checker of shapes, in this process, would prevent
 PART = re.compile(r"<!--\s*(first|tried with|not run):\s*(.*?)-->|^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+NEEDS = re.compile(r"<!--\s*needs:\s*(\w+)\s*-->")
+
+
+def name_of(page: Path) -> str:
+    """`README`, `images`, `coming-from/timm`."""
+    return page.relative_to(ROOT).with_suffix("").as_posix().removeprefix("docs/")
 
 
 @dataclass
@@ -75,15 +83,18 @@ def run_here(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In here; README's first of each sub-command, and first block of Python, in processes of their own."""
+    text = page.read_text(encoding="utf-8")
+    for module in NEEDS.findall(text):
+        pytest.importorskip(module, reason=f"the page needs {module}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # features are the page's own
     tried: set[str] = set()
-    for block in blocks_of(page.read_text(encoding="utf-8")):
+    for block in blocks_of(text):
         if block.not_run or block.language not in ("first", "sh", "python"):
             continue
         if block.language == "python":
@@ -153,6 +164,7 @@ NOT_RUN = {
     "deploy.md: a test of its own calls it",
     "README.md: it installs",
     "install.md: it installs",
+    "start.md: it installs",
     "README.md: a test of its own runs it",
     "your-own-photographs.md: it installs",
 }

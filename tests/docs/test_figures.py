@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # A measured figure: a score, a ratio of speed, a time or a memory.
 FIGURE = re.compile(
     r"\bAP(50)? (of )?0?\.\d|\d(\.\d+)?% of the|times as (fast|much)|\d (ms|µs|MB|images a second)\b|\| 0\.\d"
