@@ -1,8 +1,9 @@
 """What an error offers and how it is cut: hints only where a name is near, and like compared with like."""
 
 import pytest
+import torch
 
-from regard.errors import first_few, first_of, nearest, one_line, unknown
+from regard.errors import first_few, first_of, is_out_of_memory, nearest, of_the_machine, one_line, unknown
 
 KEYS = [
     "data",
@@ -85,3 +86,19 @@ def test_lists_are_cut():
     assert first_few(["a", "b", "c", "d"]) == "a, b, c and 1 more"
     assert first_of(["line 3 is empty"], "more lines") == "line 3 is empty"
     assert first_of(["line 3 is empty", "x", "y"], "more lines") == "line 3 is empty (and 2 more lines)"
+
+
+def test_what_comes_from_the_machine_is_told_from_what_is_a_fault_of_ours():
+    with pytest.raises(RuntimeError) as no_room:
+        torch.empty(10**15)
+    for error in (
+        no_room.value,
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("bad alloc"),
+    ):
+        assert is_out_of_memory(error)
+        assert of_the_machine(error).startswith("the memory is too small (")
+    for error in (ValueError("out of memory"), RuntimeError("mat1 and mat2 shapes cannot be multiplied")):
+        assert not is_out_of_memory(error)
+        assert of_the_machine(error) is None

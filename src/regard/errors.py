@@ -33,6 +33,27 @@ _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NOT_FINITE = "the model answers with numbers that are not finite (NaN or infinity)"
 
 
+# How PyTorch, oneDNN and C++ say that memory ran out.
+NO_MEMORY = ("not enough memory", "can't allocate", "bad_alloc", "bad alloc", "out of memory", "could not create a mem")
+# What PyTorch says of an installation that does not fit the machine -> what it means, and what helps.
+_INSTALLED = {
+    "torchvision::nms does not exist": (
+        "torch and torchvision are not of one release; `pip install --upgrade torch torchvision` brings two that are"
+    ),
+    "no kernel image is available": (
+        "this PyTorch has no code for this GPU; https://pytorch.org/get-started/locally names the build that has, and "
+        "--device cpu computes without it"
+    ),
+    "driver on your system is too old": (
+        "the driver of the GPU is older than this PyTorch needs; update the driver, or compute with --device cpu"
+    ),
+    "DataLoader worker": (
+        "a process that read images was killed, mostly because /dev/shm or the memory is full; "
+        "--set data.num_workers=0 needs none, and `docker run --shm-size=8g` gives a container more"
+    ),
+}
+
+
 class RegardError(ValueError):
     """What the user gave cannot be served. The command line prints the message alone and exits with `status`.
 
@@ -80,6 +101,22 @@ def shown(value: object, limit: int = 80) -> str:
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a CPU or a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+    )
+
+
+def of_the_machine(error: BaseException) -> str | None:
+    """What an error means that comes from the machine or what is installed on it, and what helps; None of any other."""
+    if is_out_of_memory(error):
+        return f"the memory is too small ({one_line(error, 200)}); take smaller images, or another --device"
+    said = str(error)
+    return next((f"{meaning} ({one_line(error, 200)})" for words, meaning in _INSTALLED.items() if words in said), None)
 
 
 def first_few(names: Sequence[str], limit: int = 3) -> str:

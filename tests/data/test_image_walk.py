@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import regard.data.images.walk as walk
-from regard.data import image_endings, image_files, passed_over_line
+from regard.data import BadImage, image_endings, image_files, passed_over_line, read_image
 from regard.errors import RegardError
 
 
@@ -55,6 +55,15 @@ def test_heif_is_read_where_pillow_heif_is_installed(monkeypatch):
     assert not {".heic", ".heif"} & image_endings()
     monkeypatch.setattr(walk, "find_spec", lambda name: object())
     assert {".heic", ".heif", ".png"} <= image_endings()
+
+
+def test_a_photograph_of_a_telephone_names_the_extra_that_reads_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(walk, "find_spec", lambda name: None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    with pytest.raises(
+        BadImage, match=r"a\.heic: photographs of telephones are read with pip install 'regard\[heif\]'$"
+    ):
+        read_image(tmp_path / "a.heic", 3)
 
 
 def test_links_are_followed_and_never_in_circles(tmp_path):

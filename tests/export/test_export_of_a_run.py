@@ -344,4 +344,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "onnxscript")
     with pytest.raises(RegardError, match=r"pip install 'regard\[openvino\]'"):
         regard.export_model(GOLDEN / "classification", "openvino", tmp_path / "new")
+    monkeypatch.setitem(sys.modules, "onnx", None)  # which the extra openvino brings too
+    with pytest.raises(RegardError, match=r"needs the package onnx: pip install 'regard\[openvino\]'"):
+        regard.export_model(GOLDEN / "classification", "openvino", tmp_path / "new")
     assert not list(tmp_path.iterdir())

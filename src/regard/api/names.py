@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 from regard.errors import RegardError, first_few, unknown
+from regard.export.engines import SUFFIXES
 from regard.files import expanded
 from regard.models import PRESETS
+from regard.training.machine import cuda_devices
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained
 from regard.weights.hub import PREFIX as HUB
 from regard.weights.hub import HubFile, fetch_folder
@@ -104,7 +106,12 @@ def unknown_source(name: str) -> RegardError:
     """The error for what is neither a folder nor a pretrained model: it offers near runs, and the catalogue."""
     path, pretrained = expanded(name), first_few(tuple(CATALOGUE), 5)
     if path.is_file():
-        return RegardError(f"{name}: is not a folder; a run is one, made by `regard train RECIPE --out RUN`")
+        return RegardError(
+            f"{name}: is not a folder; a run is one, made by `regard train RECIPE --out RUN`, which begins with the "
+            "weights of a file by --set model.weights=FILE"
+        )
+    if path.suffix.lower() in SUFFIXES:
+        return RegardError(f"{name}: No such file; `regard export RUN --to onnx` makes one")
     if name in PRESETS:
         return RegardError(
             f"{name}: is a model without weights; train it, or take one of {pretrained} (`regard models`)"
@@ -134,8 +141,7 @@ def device_named(device: str | torch.device | None) -> torch.device:
         raise unknown("device", device, kinds) from None
     count = torch.cuda.device_count()
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
-        there = ", ".join(f"cuda:{i}" for i in range(count))
-        raise RegardError(f"device {str(device)!r}: PyTorch has {f'only {there}' if count else 'no CUDA device'} here")
+        raise RegardError(f"device {str(device)!r}: PyTorch has {cuda_devices()}")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise RegardError(f"device {str(device)!r}: PyTorch has no Apple GPU here")
     if chosen.type not in ("cpu", "cuda", "mps"):

@@ -27,7 +27,7 @@ from regard.cli import (
     weights,
 )
 from regard.cli.terminal import drop_output, flush_output, plain, quiet_and_encodable, say
-from regard.errors import RegardError
+from regard.errors import RegardError, of_the_machine
 
 
 class _Commands(TyperGroup):
@@ -113,6 +113,11 @@ def main() -> None:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error}", 1)
+        except (RuntimeError, MemoryError) as error:
+            reason = of_the_machine(error)
+            if reason is None:
+                raise
+            _fail(reason, 1)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import IO, Any
 import torch
 
 from regard.compare.processes import serve
-from regard.errors import one_line
+from regard.errors import is_out_of_memory, one_line
 from regard.layers import Grid
 from regard.mixers import create_mixer
 
@@ -25,7 +25,6 @@ SAMPLE_SECONDS = 2e-3
 """A sample of a shorter call is the mean of several."""
 LONG = 0.3
 """Seconds; a call that takes longer is not run once before, to be warm."""
-NO_MEMORY = ("not enough memory", "can't allocate", "bad_alloc", "bad alloc", "out of memory", "could not create a mem")
 
 Request = Mapping[str, Any]
 """mixer, side, step ("forward" or "training"), samples, expected (seconds a call, or None)."""
@@ -42,9 +41,7 @@ def measured(request: Request, settings: Mapping[str, Any]) -> dict[str, Any]:
         calls = max(1, min(50, round(SAMPLE_SECONDS / max(expected, 1e-7))))
         return {"seconds": [_timed(work, calls) for _ in range(request["samples"])]}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in NO_MEMORY):
-            return {"failed": "memory"}
-        return {"failed": one_line(error)}
+        return {"failed": "memory" if is_out_of_memory(error) else one_line(error)}
     except Exception as error:  # RegardError: a mixer that does not take the size
         return {"failed": one_line(error)}
 

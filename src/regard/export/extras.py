@@ -14,14 +14,17 @@ EXTRAS = {"onnx": ("onnx", "onnxruntime", "onnxscript"), "openvino": ("openvino"
 """The extra's name -> the packages that it installs."""
 
 
-def need(package: str, what_for: str) -> Any:
-    """The imported package. RegardError with the command that installs it, where it is missing."""
+def need(package: str, what_for: str, extra: str | None = None) -> Any:
+    """The imported package. RegardError with the command that installs it, where it is missing.
+
+    extra: the one that brings all that is needed; unless given, the smallest that brings the package.
+    """
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] != package:
             raise  # what is missing is another package
-        extra = next(name for name, packages in EXTRAS.items() if package in packages)
+        extra = extra or next(name for name, packages in EXTRAS.items() if package in packages)
         raise RegardError(f"{what_for} needs the package {package}: pip install 'regard[{extra}]'") from None
 
 

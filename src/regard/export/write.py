@@ -49,7 +49,7 @@ def require_known(to: str, precision: str, pixels: str) -> None:
     if precision in ("int8", "auto") and to == "pt2":
         raise RegardError(f"--precision {precision}: is for --to onnx or openvino; a file for pt2 is in fp32")
     for package in (*_PACKAGES[to], *(("nncf",) if precision == "int8" else ())):
-        need(package, f"export --to {to}")
+        need(package, f"export --to {to}", "int8" if precision == "int8" else to)
 
 
 def with_size(predictor: Classifier | Detector, size: str | None) -> tuple[Classifier | Detector, Shape]:

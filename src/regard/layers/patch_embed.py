@@ -19,7 +19,10 @@ class PatchEmbed(nn.Module):
     def grid(self, height: int, width: int, prefix: int = 0) -> Grid:
         """The grid of an image of height × width pixels; RegardError unless patches tile it."""
         if height % self.patch_size or width % self.patch_size or min(height, width) < 1:
-            raise RegardError(f"an image of {height} × {width} pixels is not whole patches of {self.patch_size}")
+            near = " × ".join(str(max(round(side / self.patch_size), 1) * self.patch_size) for side in (height, width))
+            raise RegardError(
+                f"an image of {height} × {width} pixels is not whole patches of {self.patch_size}; {near} would be"
+            )
         return Grid(height // self.patch_size, width // self.patch_size, prefix)
 
     def forward(self, images: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch patches embed_dim"]:

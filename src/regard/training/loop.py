@@ -14,6 +14,7 @@ from regard.training.machine import create_accelerator
 from regard.training.progress import Bar
 from regard.training.run import Run, claimed
 from regard.training.session import Session
+from regard.training.way_on import with_a_way_on
 
 
 def train(
@@ -42,7 +43,7 @@ def train(
     accelerator = create_accelerator(recipe.train.device)
     with claimed(Run(folder), accelerator, new=not resume):
         session = Session(recipe, folder, accelerator, resume=resume, bar=bar, compared=tested is not None)
-        with session.bar, session.log:
+        with session.bar, session.log, with_a_way_on(session):
             session.model.train()
             while not session.over:
                 step(session)
@@ -89,7 +90,7 @@ def train_until(
     with claimed(Run(folder), accelerator, new=not resume):
         session = Session(recipe, folder, accelerator, resume=resume, bar=bar)
         progress = session.progress
-        with session.bar, session.log:
+        with session.bar, session.log, with_a_way_on(session):
             session.model.train()
             while not session.over and progress.training_seconds < seconds and (steps is None or progress.step < steps):
                 step(session)

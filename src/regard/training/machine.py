@@ -77,12 +77,25 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+def cuda_devices() -> str:
+    """ "only cuda:0 here"; or that there is none, and why that may be."""
+    if count := torch.cuda.device_count():
+        return f"only {', '.join(f'cuda:{index}' for index in range(count))} here"
+    if torch.version.cuda is None:
+        return (
+            f"no CUDA device here: torch {torch.__version__} is a build without CUDA; "
+            "https://pytorch.org/get-started/locally names the command that installs one with it"
+        )
+    return "no CUDA device here; `nvidia-smi` lists those that have a driver, CUDA_VISIBLE_DEVICES can hide them"
+
+
 def create_accelerator(device: str) -> Accelerator:
     """The accelerator for `train.device`: auto, cpu, cuda, cuda:1, mps. RegardError where torch has no such device."""
     kind, _, index = device.partition(":")
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
     if int(index or 0) >= count:
-        raise RegardError(f"train.device is {device}: torch {torch.__version__} sees {count} such devices here")
+        there = cuda_devices() if kind == "cuda" else "no Apple GPU here"
+        raise RegardError(f"train.device is {device}: PyTorch has {there}")
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 and not torch.distributed.is_initialized()
     if kind == "cuda" and (index or alone):
         torch.cuda.set_device(int(index or 0))

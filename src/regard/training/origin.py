@@ -147,7 +147,7 @@ def _as_option(key: str, value: Any) -> str:
 def require_sound(task: Task, bar: Bar) -> Sequence[Issue]:
     """RegardError for data that would spoil the training; warnings are shown."""
     issues = task.check()
-    errors = [f"{issue.where}: {issue.what}" for issue in issues if issue.severity == "error"]
+    errors = [f"{issue.where}: {issue.sentence}" for issue in issues if issue.severity == "error"]
     if errors:
         raise RegardError(first_of(errors, "more: see `regard data check`"))
     for issue in issues:

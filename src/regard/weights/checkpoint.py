@@ -68,6 +68,17 @@ _STAND_INS: dict[Callable[..., Any], tuple[str, ...]] = {
 _NAMED = re.compile(r"Unsupported global: GLOBAL (\S+)|unsupported GLOBAL (\S+) whose module")
 
 
+def not_weights(file: Path) -> str | None:
+    """What a download has left in the place of weights: a web page, or a pointer of Git LFS; None for anything else."""
+    with file.open("rb") as opened:
+        start = opened.read(100).lstrip()
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, which stands for the file; `git lfs pull` brings the file itself"
+    if start[:5].lower() in (b"<html", b"<!doc"):
+        return "is a web page, so that its download went wrong; open the address in a browser, and save the file anew"
+    return None
+
+
 def load_checkpoint(file: Path) -> object:
     """What `torch.save` wrote, with stand-ins for what is no weights. RegardError for damage, code, or another kind."""
     harmless = [(stand_in, name) for stand_in, names in _STAND_INS.items() for name in names]
@@ -93,6 +104,8 @@ def _refusal(file: Path, said: str) -> RegardError:
             f"{file}: is no PyTorch checkpoint that holds only weights: it needs {what[:100]}, so that {kind} would be "
             "made by running code; save the model's state_dict() alone"
         )
+    if other := not_weights(file):
+        return RegardError(f"{file}: {other}")
     reason = said.partition("WeightsUnpickler error: ")[2] or said
     reason = one_line(ValueError(reason.partition("Check the documentation")[0]), 150)
     advice = any(word in reason for word in ("weights_only", "safe_globals", "torch.load", "C++ stack"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regard.errors import RegardError, one_line
 from regard.reading import MB, require_file
-from regard.weights.checkpoint import load_checkpoint
+from regard.weights.checkpoint import load_checkpoint, not_weights
 from regard.weights.checksum import CHECKSUM, checksum
 
 # Weights hardly compress: an archive that unpacks to more than this many times its size was made to fill the memory,
@@ -101,7 +101,8 @@ _DAMAGE = (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowEr
 def _no_safetensors(file: Path, error: Exception) -> RegardError:
     if isinstance(error, RegardError):
         return error
-    return RegardError(f"{file}: is cut short or not a safetensors file: {one_line(error)}")
+    other = not_weights(file) if file.is_file() else None
+    return RegardError(f"{file}: {other or f'is cut short or not a safetensors file: {one_line(error)}'}")
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from regard.errors import RegardError, shown
+from regard.errors import RegardError, nearest, shown
 from regard.files import expanded
 from regard.models import PRESETS, ViT
 from regard.reading import read_json
 from regard.weights.adapt import Classes, Size, adapt
-from regard.weights.catalogue import chosen_pretrained
+from regard.weights.catalogue import CATALOGUE, chosen_pretrained
 from regard.weights.files import read_contents
 from regard.weights.fit import as_wanted, is_finite, require_finite, require_fit
 from regard.weights.formats.known import understand
@@ -24,6 +24,7 @@ from regard.weights.wrapped import choose
 _log = logging.getLogger("regard")
 
 LOCAL = "local-dir:"
+ENDINGS = frozenset((".bin", ".ckpt", ".npz", ".pt", ".pth", ".safetensors", ".tar"))
 Source = str | Path | Mapping[str, Any]
 
 
@@ -167,6 +168,10 @@ def find_weights(source: Source, *, num_bytes: int | None = None) -> Found:
         return Found(entry.state(), name, entry.format)
     if path.is_dir():
         return _in_folder(path, num_bytes)
+    if not path.exists() and path.suffix not in ENDINGS:
+        near = nearest(name, CATALOGUE)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise RegardError(f"{name}: is no file, no run, and no pretrained weights{hint} `regard models` lists those")
     return Found(read_contents(path, wanted=num_bytes), str(path))
 
 

@@ -11,20 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import torch
 
 from regard.data.boxes.sources import DetectionData, FileDetectionSource, Objects, in_two_splits
+from regard.data.boxes.yolo_config import SPLITS, config_of, integer, names_of
 from regard.data.images.files import BadImage, OnBadImage, check_header
 from regard.data.images.paths import FilesBelow, stays_inside
 from regard.data.images.pixels import ANY_SIZE
 from regard.data.images.walk import files_below, image_files
 from regard.data.repairs import OnBadAnnotation, Repairs
 from regard.errors import RegardError, first_few, first_of
-from regard.reading import read_text, read_yaml
+from regard.reading import read_text
 
-SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 # Coordinates beyond these are no fractions of an image, even where a box reaches out of it.
 LEAST, MOST = -1.0, 2.0
 
@@ -127,8 +126,8 @@ def fix_yolo(path: Path, out: Path) -> Repairs:
 def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage, *, needs_train: bool) -> _Yolo:
     if not path.is_dir():
         raise RegardError(f"{address}: is not a folder" if path.exists() else f"{address}: does not exist")
-    config_file, config = _config(path, address)
-    names = _names(config_file, config, repairs)
+    config_file, config = config_of(path, address)
+    names = names_of(config_file, config, repairs)
     found, repairs.other_files = image_files(path)
     for ending in (".txt", ".yaml", ".yml"):
         del repairs.other_files[ending]
@@ -153,11 +152,23 @@ def _read(path: Path, address: str, repairs: Repairs, on_bad_image: OnBadImage, 
         reason = first_of([error.reason for error in bad], "more that cannot be read")
         leaves = "leaves them out" if len(bad) > 1 else "leaves it out"
         raise BadImage(bad[0].path, f"{reason}; --set data.on_bad_image=skip {leaves}")
+    if needs_train:
+        _require_labels(address, whole)
     for split in whole.splits:
         if not whole.splits[split] and (parts["train"] is not None or split != "train"):
             raise RegardError(f"{address}: no image of the part {split!r} can be used: {_why(repairs, bad)}")
     _pass_over(path, whole, files, {*(parts["test"] or [])}, repairs)
     return whole
+
+
+def _require_labels(address: str, whole: _Yolo) -> None:
+    """RegardError where no image has a label file: then the labels lie elsewhere, or have other names."""
+    images = [image for images in whole.splits.values() for image in images]
+    if images and not any(image.label_file.is_file() for image in images):
+        raise RegardError(
+            f"{address}: none of {len(images)} images has a file of labels; that of {images[0].file} would be "
+            f"{images[0].label_file}"
+        )
 
 
 def _keep_apart(parts: dict[str, list[Path] | None], held_out: str, config_file: Path, repairs: Repairs) -> None:
@@ -176,55 +187,6 @@ def _why(repairs: Repairs, bad: Sequence[BadImage]) -> str:
         return first_of([str(error) for error in bad], "more that cannot be read")
     places = [where for kind in repairs.left_out.values() for where in kind]
     return f"see {places[0]}" if places else "the folder holds no images"
-
-
-def _config(path: Path, address: str) -> tuple[Path, dict[str, Any]]:
-    """The file that names the classes and the parts, and what it says; where there is none, what is usual."""
-    file = next((file for file in (path / "data.yaml", *sorted(path.glob("*.y*ml"))) if file.exists()), None)
-    if file is not None:
-        config = read_yaml(file)
-        if not isinstance(config, dict) or "names" not in config:
-            raise RegardError(f"{file}: should be a table with 'names', 'train' and 'val'")
-        return file, config
-    file = next((path / name for name in ("classes.txt", "obj.names") if (path / name).is_file()), None)
-    if file is None:  # Label Studio and CVAT write these two
-        raise RegardError(f"{address}: has no data.yaml (nor classes.txt), which names the classes and the folders")
-    config = {"names": [line.strip() for line in read_text(file).splitlines() if line.strip()]}
-    lists = {split: f"{split}.txt" for split in SPLITS if (path / f"{split}.txt").is_file()}
-    if not lists and not (path / "images" / "train").is_dir() and not (path / "train" / "images").is_dir():
-        lists = {"train": "images" if (path / "images").is_dir() else "."}
-    return file, {**lists, **config}
-
-
-def _names(file: Path, config: dict[str, Any], repairs: Repairs) -> list[str]:
-    """The classes in the order of their numbers."""
-    stated = config["names"]
-    if isinstance(stated, dict):
-        numbers = {number: name for key, name in stated.items() if (number := _integer(key)) is not None}
-        if len(numbers) < len(stated) or sorted(numbers) != list(range(len(numbers))):
-            got = first_few([str(key)[:20] for key in stated], 8)
-            raise RegardError(f"{file}: 'names' must number the classes 0, 1, 2, ..., got {got}")
-        stated = [numbers[number] for number in range(len(numbers))]
-    if isinstance(stated, list) and not any(isinstance(name, list | dict) for name in stated):
-        names = [normalize("NFC", str(name).strip()) for name in stated]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if not names or not all(names):
-            raise RegardError(f"{file}: 'names' has {'an empty name' if names else 'no class'}")
-        if twice:
-            raise RegardError(f"{file}: 'names' has {', '.join(map(repr, twice))} more than once")
-        if (count := _integer(config.get("nc", ""))) not in (None, len(names)):
-            repairs.heal(f"class counts (nc) differ from the {len(names)} names, which hold", f"{file}: nc is {count}")
-        return names
-    raise RegardError(f"{file}: 'names' must be a list of the classes' names, or a table of number and name")
-
-
-def _integer(text: Any) -> int | None:
-    """0 for "0" and "0.0"; None for what is no integer of at most nine digits."""
-    try:
-        value = float(str(text))
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() and abs(value) < 1e9 else None
 
 
 def _images(
@@ -345,7 +307,7 @@ def _lines(text: str, file: Path, whole: _Yolo, repairs: Repairs) -> Iterator[_L
 
 def _parsed(words: Sequence[str], where: str, whole: _Yolo, repairs: Repairs) -> _Line | str:
     """The label of a line, or the kind of fault."""
-    label = _integer(words[0])
+    label = integer(words[0])
     if label is None:
         return "labels do not begin with the number of a class"
     if not 0 <= label < len(whole.names):

@@ -34,6 +34,7 @@ from regard.data.images.pixels import (
     require_channels,
     scale_down,
 )
+from regard.data.images.walk import HEIF_EXTENSIONS, image_endings
 from regard.errors import RegardError, one_line
 
 # Pillow would also open formats that run other programs (a .png that is PostScript inside starts Ghostscript).
@@ -266,7 +267,11 @@ def _reason(file: ImageFile, error: Exception) -> str:
     """One line for what Pillow raised."""
     if isinstance(error, UnidentifiedImageError):
         is_empty = not isinstance(file, IOBase) and not Path(file).stat().st_size
-        return "the file is empty" if is_empty else "not an image, or of a format that is not read"
+        if is_empty:
+            return "the file is empty"
+        if not isinstance(file, IOBase) and Path(file).suffix.lower() in HEIF_EXTENSIONS - image_endings():
+            return "photographs of telephones are read with pip install 'regard[heif]'"
+        return "not an image, or of a format that is not read"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {one_line(error)}"
     if isinstance(error, OSError) and error.strerror:

@@ -22,7 +22,7 @@ def natten(q: Tensor, k: Tensor, v: Tensor, case: Case, prefix: Prefix | None) -
     """The mixed values of the pixels, (batch, heads, height, width, head_dim). RegardError with `_refusal`'s reason."""
     reason = _refusal(q, case)
     if reason is not None:
-        raise RegardError(f"local attention: impl 'natten' cannot be used: {reason}")
+        raise RegardError(f"local attention: impl 'natten' cannot be used: {reason}; 'auto' takes what can")
     tokens = [part.permute(0, 2, 3, 1, 4) for part in (q, k, v)]
     more: dict[str, Any] = {}
     if prefix is not None:
