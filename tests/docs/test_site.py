@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -131,7 +132,7 @@ def test_a_broken_link_stops_the_build(tmp_path: Path) -> None:
         assert build(tmp_path / "mkdocs.yml", tmp_path / "built").returncode == status, text
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     """Of the site on this machine: from files, axe may not read the styles."""
 
@@ -145,29 +146,40 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("name", ["index", "mixers", "reference/regard", "reference/commands"])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_in_a_browser(address: str, name: str, width: int, scheme: str) -> None:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("there is no Chromium")
-    said: list[str] = []
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        yield started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
+PAGES = [
+    *("index", "start", "fine-tune", "mixers", "troubleshooting", "concepts/performer", "coming-from/timm"),
+    *("reference/regard", "reference/commands"),
+]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_in_a_browser(chromium: Any, address: str, name: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    said: list[str] = []
+    for width, (scheme, theme) in product((390, 1280), {"light": "default", "dark": "slate"}.items()):
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.set_default_timeout(0)  # a busy machine is no failure
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or said.append(asked.url))
         page.goto(f"{address}/{name}.html", wait_until="networkidle")
-        assert page.get_attribute("body", "data-md-color-scheme") == {"light": "default", "dark": "slate"}[scheme]
+        assert page.get_attribute("body", "data-md-color-scheme") == theme
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        found = axe.Axe().run(page).response
+        found = axe.run(page).response
         assert len(found["passes"]) > 20
-        assert [one for one in found["violations"] if one["impact"] in ("serious", "critical")] == []
+        serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in serious] == [], (width, scheme)
+        page.close()
     assert said == []
 
 
