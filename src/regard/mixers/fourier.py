@@ -14,8 +14,8 @@ from regard.ops import fourier_mixing
 class Fourier(Mixer):
     """The real part of the 2-D Fourier transform over tokens and channels (Lee-Thorp et al. 2021, eq. 3).
 
-    There are no parameters. With `ortho` the transform keeps the scale of its input, which suits blocks that normalise
-    before the mixer; FNet's own blocks normalise after it, and its transform is √(tokens · embed_dim) times larger.
+    There are no parameters. With `ortho` the output is divided by √(tokens · embed_dim), which about keeps the scale of
+    the input and suits blocks that normalise before the mixer; FNet's own blocks normalise after it.
     """
 
     name = "fourier"

@@ -19,7 +19,7 @@ def fourier_mixing(
 ) -> Float[Tensor, "batch tokens embed_dim"]:
     """Re(F_tokens(F_channels(x))), the real part of the 2-D Fourier transform (Lee-Thorp et al. 2021, eq. 3).
 
-    The transform is not normalised: its output is √(tokens · embed_dim) times as large as its input.
+    The transform is not normalised: its output is about √(tokens · embed_dim / 2) times as large as its input.
     It runs in float32 at least, since the FFT does not support half precision, and autocast does not change that.
     Every output depends on every input of its image: one NaN makes all of them NaN.
 
