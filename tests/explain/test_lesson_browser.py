@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from conftest import DRAWN
+from tests_of_explain import DRAWN
 
 pytestmark = pytest.mark.slow
 FILE = Path(__file__).parents[2] / "docs" / "lesson.html"
