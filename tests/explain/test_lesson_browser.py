@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests_of_explain import DRAWN
+
+DRAWN = "html[data-drawn=all]"  # as the pages say it, see conftest.py
 
 pytestmark = pytest.mark.slow
 FILE = Path(__file__).parents[2] / "docs" / "lesson.html"

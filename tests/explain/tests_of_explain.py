@@ -7,9 +7,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard.models import build, configure
 
-# A page says of itself that its view is drawn, the small maps too.
-DRAWN = "html[data-drawn=all]"
-
 
 def vit(mixer="attention", *, img_size=(12, 20), pool="token", **more):
     config = {"img_size": img_size, "patch_size": 4, "in_chans": 3, "num_classes": 5, "embed_dim": 12, "num_heads": 3}
