@@ -20,10 +20,10 @@ demo: .venv/.installed
 test: lint types .venv/.installed-dev
 	$(PYTEST) -m "not slow"
 
-# Documentation and exports in processes of their own: they load every engine and browser there is.
+# Documentation, exports and pages in processes of their own: they load every engine, and drive a browser.
 test-all: lint types .venv/.installed-dev
-	$(PYTEST) -m "not later" --durations=15 tests/docs tests/export && apart=0 || apart=1; \
-	$(PYTEST) -m "not later" --durations=15 --ignore tests/docs --ignore tests/export && exit $$apart
+	$(PYTEST) -m "not later" --durations=15 tests/docs tests/export tests/explain && apart=0 || apart=1; \
+	$(PYTEST) -m "not later" --durations=15 --ignore tests/docs --ignore tests/export --ignore tests/explain && exit $$apart
 
 docs-test: .venv/.installed-dev
 	$(BIN)/python benchmarks/test_suite.py docs -m later
