@@ -34,7 +34,14 @@ NOT_FINITE = "the model answers with numbers that are not finite (NaN or infinit
 
 
 # How PyTorch, oneDNN and C++ say that memory ran out.
-NO_MEMORY = ("not enough memory", "can't allocate", "bad_alloc", "bad alloc", "out of memory", "could not create a mem")
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate",
+    "bad_alloc",
+    "bad alloc",
+    "out of memory",
+    "could not create a mem",
+)
 # What PyTorch says of an installation that does not fit the machine -> what it means, and what helps.
 _INSTALLED = {
     "torchvision::nms does not exist": (
@@ -107,7 +114,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a CPU or a GPU."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+        isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
     )
 
 
