@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from regard.tasks.classification.logistic_regression import logistic_regression
+from regard.tasks.features.logistic_regression import logistic_regression
 
 
 @pytest.mark.parametrize(("images", "penalty"), [(30, 1.0), (400, 1.0), (400, 20.0)])

@@ -19,7 +19,7 @@ from regard.data import ImageSource, InMemoryImages, Preprocessing
 from regard.errors import RegardError
 from regard.tasks import Classifier, Evaluation, LabelThresholds, MultiLabelEvaluation
 from regard.tasks.classification.calibration import held_for_thresholds, measured_thresholds
-from regard.tasks.classification.logistic_regression import logistic_regression
+from regard.tasks.features.logistic_regression import logistic_regression
 
 NAMES = ("cat", "dog", "bird")
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from regard.data.images.sources import *
     from regard.data.images.stratify import *
     from regard.data.images.transforms import *
+    from regard.data.images.views import *
     from regard.data.images.walk import *
     from regard.data.open import *
     from regard.data.order import *
@@ -92,7 +93,7 @@ _OFFERED = {
     "checks.texts": "PairSummary TextSummary",
     "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
     "fix": "fix_data",
-    "images.batches": "Batch EvaluationImages TrainingImages collate evaluation_loader training_loader",
+    "images.batches": "Batch ByEpoch EvaluationImages Skipped TrainingImages collate evaluation_loader training_loader",
     "images.cache": "no_room prepared_once",
     "images.csv_rows": "CsvOptions",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
@@ -105,9 +106,10 @@ _OFFERED = {
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.stratify": "split_label_sets",
     "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
+    "images.views": "ImageViews normalised",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",
     "open": "default_root open_detection open_images open_pairs open_text place_of",
-    "order": "TrainingOrder seed_for",
+    "order": "TrainingOrder batches_of_a_shard drawing_from endless_batches seed_for",
     "repairs": "OnBadAnnotation Repairs sentences",
     "text.batches": (
         "PairBatch TrainingWindows WindowBatch evaluation_pairs num_windows pair_batch training_pairs training_windows"

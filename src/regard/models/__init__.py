@@ -10,11 +10,13 @@ from torch import nn
 from regard.errors import RegardError, shown, unknown
 from regard.models.backbone import Backbone, SASABackbone, TimmBackbone, ViTBackbone, create_backbone, vit_stride
 from regard.models.detr import DETR, DETRConfig, DETROutput
+from regard.models.distilled import Features, SelfDistilled, Student, features_of
 from regard.models.dn_detr import DNDETR, DNDETRConfig, DNDETROutput
 from regard.models.encoder_decoder import TransformerDecoder, TransformerEncoder
 from regard.models.fnet import FNet, FNetConfig
 from regard.models.image_model import ImageModel
 from regard.models.language import LanguageModel, LanguageModelConfig, LanguageState
+from regard.models.masked import MaskedAutoencoder, SimMIM, mixers_that_need_all
 from regard.models.presets import PRESETS, RENAMED, ModelConfig
 from regard.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from regard.models.sasa_resnet import SASAResNet, SASAResNetConfig
@@ -33,16 +35,21 @@ __all__ = [
     "DNDETROutput",
     "FNet",
     "FNetConfig",
+    "Features",
     "ImageModel",
     "LanguageModel",
     "LanguageModelConfig",
     "LanguageState",
+    "MaskedAutoencoder",
     "ModelConfig",
     "RecurrentConfig",
     "RecurrentSeq2Seq",
     "SASABackbone",
     "SASAResNet",
     "SASAResNetConfig",
+    "SelfDistilled",
+    "SimMIM",
+    "Student",
     "TimmBackbone",
     "Transformer",
     "TransformerConfig",
@@ -57,6 +64,8 @@ __all__ = [
     "configure",
     "create_backbone",
     "current_name",
+    "features_of",
+    "mixers_that_need_all",
     "unknown_model",
     "vit_stride",
 ]

@@ -46,6 +46,21 @@ class ImageModel(nn.Module):
         raise NotImplementedError
 
     @property
+    def num_features(self) -> int:
+        """Channels of what the head reads."""
+        return int(self.feature_info[-1]["num_chs"])
+
+    def forward_features(
+        self, images: Float[Tensor, "batch in_chans height width"]
+    ) -> Float[Tensor, "batch *features"]:
+        """What `forward_head` takes."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Float[Tensor, "batch *features"], pre_logits: bool = False) -> Tensor:
+        """Logits, or with `pre_logits` what the head reads."""
+        raise NotImplementedError
+
+    @property
     def num_classes(self) -> int:
         """Classes of the head; 0 where there is none, and the pooled features come out."""
         return int(self.config.num_classes)
@@ -137,6 +152,12 @@ class ImageModel(nn.Module):
             pixels = pixels if output_fmt == "NCHW" else pixels.flatten(2).transpose(1, 2)
             features.append((pixels, prefix) if return_prefix_tokens and prefix is not None else pixels)
         return features if intermediates_only else (found[self.final_feature], features)
+
+    def pixels_of(
+        self, features: Float[Tensor, "batch *features"], images: Float[Tensor, "batch in_chans height width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """What `forward_features` gave for these images as a map, without prefix tokens."""
+        return self._pixels_and_prefix(features, images, norm=False)[0]
 
     def _pixels_and_prefix(self, feature: Tensor, images: Tensor, norm: bool) -> tuple[Tensor, Tensor | None]:
         """An intermediate as (batch, channels, rows, columns), and its tokens that stand for no patch."""

@@ -188,12 +188,15 @@ class ViT(TokenModel):
         """The tokens before the first block, and their grid."""
         height, width = images.shape[-2:]
         grid = self.patch_embed.grid(height, width, prefix=self.grid.prefix)
-        x = self.patch_embed(images)
-        prefix = [token.expand(x.shape[0], -1, -1) for token in self._prefix_tokens()]
-        x = torch.cat([*prefix, x], dim=1) if prefix else x
-        if self.pos_embed is not None:
-            x = x + self.pos_embed(grid)
-        return x, grid
+        return self.placed(self.patch_embed(images), grid), grid
+
+    def placed(
+        self, patches: Float[Tensor, "batch patches embed_dim"], grid: Grid
+    ) -> Float[Tensor, "batch tokens embed_dim"]:
+        """The input of the first block: embedded patches behind the prefix tokens, each token with its position."""
+        prefix = [token.expand(patches.shape[0], -1, -1) for token in self._prefix_tokens()]
+        x = torch.cat([*prefix, patches], dim=1) if prefix else patches
+        return x if self.pos_embed is None else x + self.pos_embed(grid)
 
     def _prefix_tokens(self) -> list[Tensor]:
         return [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]

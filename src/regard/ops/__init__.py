@@ -16,6 +16,7 @@ from regard.ops.local.dense_weights import local_attention_weights, relative_log
 from regard.ops.local.native import native_state
 from regard.ops.local.rows import local_attention_rows
 from regard.ops.local.stem import stem_attention
+from regard.ops.patches import hidden_patches, images_of, patches_of
 from regard.ops.position import masked_sine_positions, resample_positions, sine_boxes, sine_positions, sine_positions_2d
 
 __all__ = [
@@ -31,12 +32,15 @@ __all__ = [
     "favor_step",
     "favor_weights",
     "fourier_mixing",
+    "hidden_patches",
+    "images_of",
     "local_attention",
     "local_attention_rows",
     "local_attention_weights",
     "masked_sine_positions",
     "native_state",
     "orthogonal_projection",
+    "patches_of",
     "relative_logits",
     "resample_positions",
     "sine_boxes",

@@ -25,12 +25,14 @@ from regard.recipes.detection import (
     DetectionTrainSection,
 )
 from regard.recipes.next_token import NextTokenRecipe
+from regard.recipes.pretraining import SELF, PretrainingAugmentSection, PretrainingRecipe, PretrainSection
 from regard.recipes.recipe import Claim, Recipe, TaskName
-from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, TrainSection
+from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, TrainSection, WholeImagesSection
 from regard.recipes.seq2seq import Seq2SeqRecipe
 
 __all__ = [
     "RECIPES",
+    "SELF",
     "AugmentSection",
     "Claim",
     "ClassificationAugmentSection",
@@ -44,10 +46,14 @@ __all__ = [
     "DetectionTrainSection",
     "FeaturesSection",
     "NextTokenRecipe",
+    "PretrainSection",
+    "PretrainingAugmentSection",
+    "PretrainingRecipe",
     "Recipe",
     "Seq2SeqRecipe",
     "TaskName",
     "TrainSection",
+    "WholeImagesSection",
     "data_section",
     "dotted",
     "load_recipe",
@@ -65,6 +71,7 @@ __all__ = [
 RECIPES: dict[str, type[Recipe]] = {
     "classification": ClassificationRecipe,
     "detection": DetectionRecipe,
+    "pretraining": PretrainingRecipe,
     "seq2seq": Seq2SeqRecipe,
     "next-token": NextTokenRecipe,
 }

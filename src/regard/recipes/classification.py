@@ -3,7 +3,7 @@
 import operator
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Interval, Le, MinLen
+from annotated_types import Gt, Interval, Le
 from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
 from regard.models import SASAResNetConfig, ViTConfig
@@ -13,10 +13,10 @@ from regard.recipes.sections import (
     FeaturesSection,
     Fraction,
     ImageAugmentSection,
-    ImageDataSection,
     ImageModelSection,
     ImageTrainSection,
     Section,
+    WholeImagesSection,
     with_selection,
 )
 
@@ -43,39 +43,12 @@ class ClassificationModelSection(ImageModelSection):
         return config
 
 
-class ClassificationDataSection(ImageDataSection):
-    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
-    crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Evaluation keeps this fraction of the shorter side, from the centre."""
-    resize: Literal["crop", "squash", "letterbox"] = Field(default="crop", exclude_if=lambda value: value == "crop")
-    """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
-    aspect changed or between bars of the mean colour."""
-
+class ClassificationDataSection(WholeImagesSection):
     sampling: Literal["uniform", "balanced"] = Field(default="uniform", exclude_if=lambda value: value == "uniform")
     """`balanced`: an epoch has as many images of each class, those of rare classes several times, some of others not at
     all. Of an image with several labels the rarest counts. With train.class_weights too, rare classes count twice."""
     shuffled_labels: Fraction = Field(default=0.0, exclude_if=operator.not_)
     """Fraction of the training images that exchange their labels: a proof that a comparison finds what is worse."""
-    on_bad_annotation: Literal["stop", "skip"] = Field(default="stop", exclude_if=lambda value: value == "stop")
-    """What happens at a row of csv:PATH that cannot be used (a file that is not there, no label, a file with different
-    labels in two rows): an error, or it is left out and counted."""
-    file_column: str = Field(default="file", exclude_if=lambda value: value == "file")
-    """Of csv:PATH: the column with the images' paths, which start from the CSV file's folder."""
-    label_column: str = Field(default="label", exclude_if=lambda value: value == "label")
-    part_column: str | None = None
-    """The column that says train, val or test; `split` or `part` where there is one, and "" for none."""
-    label_separator: Annotated[str, MinLen(1)] = Field(default=";", exclude_if=lambda value: value == ";")
-    """What stands between several labels of an image."""
-    multi_label: bool | None = None
-    """Whether an image may have several labels, or none; unless given, it may where the separator stands in a label."""
-    image_folder: str | None = None
-    """The folder that paths start from, where it is not the CSV file's own."""
-
-    @model_validator(mode="after")
-    def _crops_or_not(self) -> "ClassificationDataSection":
-        if self.resize != "crop" and self.crop_fraction != 1:
-            raise ValueError(f"data.crop_fraction is for data.resize = crop; {self.resize} keeps the whole image")
-        return self
 
 
 class ClassificationAugmentSection(ImageAugmentSection):

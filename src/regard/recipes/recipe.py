@@ -7,7 +7,7 @@ from pydantic import BaseModel, PositiveFloat, model_validator
 
 from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, ModelSection, Section, TrainSection
 
-TaskName = Literal["classification", "detection", "seq2seq", "next-token"]
+TaskName = Literal["classification", "detection", "pretraining", "seq2seq", "next-token"]
 
 
 class Claim(Section):

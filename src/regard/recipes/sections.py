@@ -3,7 +3,7 @@
 import operator
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt, MaxLen
+from annotated_types import Ge, Gt, Interval, Le, Lt, MaxLen, MinLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -118,6 +118,37 @@ class ImageDataSection(DataSection):
     """Fraction of the training images that is held out of training to decide on it, as `train.patience` does."""
     cache: bool = True
     """Images are decoded once, brought near the size that the model sees, and kept in memory if all of them fit."""
+
+
+class WholeImagesSection(ImageDataSection):
+    """Images without boxes: how each gets the model's size, and the columns of csv:PATH."""
+
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Evaluation keeps this fraction of the shorter side, from the centre."""
+    resize: Literal["crop", "squash", "letterbox"] = Field(default="crop", exclude_if=lambda value: value == "crop")
+    """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
+    aspect changed or between bars of the mean colour."""
+    on_bad_annotation: Literal["stop", "skip"] = Field(default="stop", exclude_if=lambda value: value == "stop")
+    """What happens at a row of csv:PATH that cannot be used (a file that is not there, no label, a file with different
+    labels in two rows): an error, or it is left out and counted."""
+    file_column: str = Field(default="file", exclude_if=lambda value: value == "file")
+    """Of csv:PATH: the column with the images' paths, which start from the CSV file's folder."""
+    label_column: str = Field(default="label", exclude_if=lambda value: value == "label")
+    part_column: str | None = None
+    """The column that says train, val or test; `split` or `part` where there is one, and "" for none."""
+    label_separator: Annotated[str, MinLen(1)] = Field(default=";", exclude_if=lambda value: value == ";")
+    """What stands between several labels of an image."""
+    multi_label: bool | None = None
+    """Whether an image may have several labels, or none; unless given, it may where the separator stands in a label."""
+    image_folder: str | None = None
+    """The folder that paths start from, where it is not the CSV file's own."""
+
+    @model_validator(mode="after")
+    def _crops_or_not(self) -> "WholeImagesSection":
+        if self.resize != "crop" and self.crop_fraction != 1:
+            raise ValueError(f"data.crop_fraction is for data.resize = crop; {self.resize} keeps the whole image")
+        return self
 
 
 class TextDataSection(DataSection):

@@ -17,10 +17,13 @@ The files, in the order in which a run meets them:
     video.py              predictions on the frames of a video
     classification/multi_label.py    images with several classes: their evaluation; calibration.py: which classes count
     thresholds.py         from which score on an answer counts
+    pretraining/          images without labels teach a model: a teacher's features, hidden patches
+    csv_columns.py        the columns that a recipe names
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
-    pretrained.py         predictors of the catalogue's weights (their preprocessing: classification/preprocessing.py)
+    pretrained.py         predictors of the catalogue's weights (their preprocessing: preprocessing.py)
 
-The rooms of the four tasks do not import each other.
+The rooms of the five tasks do not import each other. A run of pre-training is used as one of classification, with its
+teacher's classes or with none.
 """
 
 from regard.recipes import Recipe
@@ -28,9 +31,9 @@ from regard.tasks.classification.calibration import LabelThresholds
 from regard.tasks.classification.metrics import ClassFigures, Evaluation
 from regard.tasks.classification.multi_label import LabelFigures, MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
-from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.classification.result import Prediction
-from regard.tasks.classification.task import ClassificationTask, csv_options
+from regard.tasks.classification.task import ClassificationTask
+from regard.tasks.csv_columns import csv_options
 from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
@@ -44,7 +47,10 @@ from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask
 from regard.tasks.predictor import Predictor
+from regard.tasks.preprocessing import preprocessing_of
 from regard.tasks.pretrained import pretrained_predictor
+from regard.tasks.pretraining.evaluation import PretrainingEvaluation
+from regard.tasks.pretraining.task import PretrainingTask
 from regard.tasks.seq2seq.metrics import GroupFigures, PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
 from regard.tasks.seq2seq.result import Alignment, Translation
@@ -81,6 +87,8 @@ __all__ = [
     "PrecisionRecall",
     "Prediction",
     "Predictor",
+    "PretrainingEvaluation",
+    "PretrainingTask",
     "Seq2SeqTask",
     "Task",
     "TextEvaluation",
@@ -104,6 +112,7 @@ __all__ = [
 TASKS: dict[str, type[Task]] = {
     "classification": ClassificationTask,
     "detection": DetectionTask,
+    "pretraining": PretrainingTask,
     "seq2seq": Seq2SeqTask,
     "next-token": NextTokenTask,
 }

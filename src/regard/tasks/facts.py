@@ -22,7 +22,7 @@ from regard.data import (
     too_small,
 )
 from regard.models import vit_stride
-from regard.recipes import ClassificationRecipe, DetectionRecipe
+from regard.recipes import SELF, ClassificationRecipe, DetectionRecipe, PretrainingRecipe
 from regard.tasks.detection.task import sides_of_images
 from regard.tasks.task import Task
 
@@ -111,9 +111,26 @@ def first_words(task: Task, issues: Sequence[Issue]) -> tuple[str, ...]:
     data, recipe = task.data, task.recipe
     if not (isinstance(data, ImageClasses | DetectionData) and len(data.train)):
         return ()
+    if isinstance(recipe, PretrainingRecipe):
+        assert isinstance(data, ImageClasses)
+        return (_unlabelled(data, recipe),)
     assert isinstance(recipe, ClassificationRecipe | DetectionRecipe)
     said = {issue.what for issue in issues}
     return tuple(line for line in quick_facts(data, recipe).lines if line not in said)
+
+
+def _unlabelled(data: ImageClasses, recipe: PretrainingRecipe) -> str:
+    """What a pre-training says of its images, and of what it learns from them."""
+    options, views = recipe.pretrain, recipe.features.within(recipe.train.max_minutes).views_of_each(len(data.train))
+    method = {"mae": "what hidden patches hold (MAE)", "simmim": "what hidden patches hold (SimMIM)"}
+    learned = method.get(options.method, f"what {options.teacher} sees in them")
+    if options.teacher == SELF:
+        learned = "what its own moving average sees behind hidden patches"
+    elif options.has_teacher:
+        learned += f", in {views} view{'s' * (views != 1)} of each"
+    labels = len(data.class_names) > 1
+    known = f"the labels of {len(data.class_names)} classes are for measuring alone" if labels else "without labels"
+    return f"{len(data.train):,} images to learn from, {len(data.val):,} held out, {known}; the model learns {learned}"
 
 
 def _of_classes(data: ImageClasses, recipe: ClassificationRecipe) -> Facts:

@@ -5,8 +5,8 @@ from torch import nn
 from regard.data import DetectionPreprocessing
 from regard.models import DETR, ViT
 from regard.tasks.classification.predictor import Classifier
-from regard.tasks.classification.preprocessing import preprocessing_of
 from regard.tasks.detection.predictor import Detector
+from regard.tasks.preprocessing import preprocessing_of
 from regard.weights import class_names, pretrained
 
 

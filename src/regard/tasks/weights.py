@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from regard.errors import RegardError
+from regard.errors import RegardError, first_few
 from regard.models import ViTConfig
-from regard.recipes import Recipe
-from regard.weights import AUTO, choose_weights, weights_hash
+from regard.recipes import SELF, PretrainingRecipe, Recipe
+from regard.weights import AUTO, choose_weights, names_at_hand, weights_hash
 
+TEACHER = "dinov2_vits14"
 _log = logging.getLogger("regard")
 
 
@@ -50,4 +51,42 @@ def with_weights_named(recipe: Recipe) -> Recipe:
                 f"{key}: {said} is another file than {key}_hash says ({found} instead of {wanted}); bring that file "
                 f"back, or begin a new run without {key}_hash"
             )
-    return recipe if not changes else recipe.model_copy(update={"model": model.model_copy(update=changes)})
+    named = recipe if not changes else recipe.model_copy(update={"model": model.model_copy(update=changes)})
+    return _with_teacher_named(named) if isinstance(named, PretrainingRecipe) else named
+
+
+def _with_teacher_named(recipe: PretrainingRecipe) -> PretrainingRecipe:
+    """The same for the teacher and the start of a pre-training, whose files are pinned from the first step on."""
+    options = recipe.pretrain
+    changes: dict[str, Any] = {}
+    if options.has_teacher and options.teacher in (None, AUTO):
+        chosen = choose_weights(
+            TEACHER, key="pretrain.teacher", model_key="pretrain.teacher", otherwise=recipe.otherwise
+        )
+        _log.warning("%s", chosen.note)
+        changes |= {"teacher": chosen.name}
+    for name in ("teacher", "start"):
+        key, said, wanted = (
+            f"pretrain.{name}",
+            changes.get(name, getattr(options, name)),
+            getattr(options, f"{name}_hash"),
+        )
+        if said is None or said == SELF:
+            continue
+        found = _hash_of(said, key)
+        if wanted and found != wanted:
+            raise RegardError(
+                f"{key}: {said} is not what it was when the run began ({found} instead of {wanted}); bring that back, "
+                f"or begin a new run without {key}_hash"
+            )
+        changes[f"{name}_hash"] = found
+    return recipe if not changes else recipe.model_copy(update={"pretrain": options.model_copy(update=changes)})
+
+
+def _hash_of(source: str, key: str) -> str:
+    """The hash of the file behind a name. RegardError that lists what is at hand, where there is none."""
+    try:
+        return weights_hash(source, key=key)
+    except RegardError as error:
+        here = first_few(names_at_hand()) or "nothing"
+        raise RegardError(f"{key}: {error}; installed here: {here}") from None

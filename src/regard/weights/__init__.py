@@ -17,7 +17,7 @@ The journey of weights, from a name to a model:
     convert.py        a source -> a file in another library's format
 """
 
-from regard.weights.auto import AUTO, Chosen, choose_weights, is_at_hand, weights_hash
+from regard.weights.auto import AUTO, Chosen, choose_weights, is_at_hand, names_at_hand, weights_hash
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained
 from regard.weights.files import read_npz, read_safetensors
@@ -49,6 +49,7 @@ __all__ = [
     "is_at_hand",
     "load_pretrained_backbone",
     "load_weights",
+    "names_at_hand",
     "pretrained",
     "read_npz",
     "read_safetensors",

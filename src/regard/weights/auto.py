@@ -62,6 +62,11 @@ def is_at_hand(model: str) -> bool:
     return any(_is_at_hand(entry) for entry in CATALOGUE.values() if entry.model == model)
 
 
+def names_at_hand() -> list[str]:
+    """The entries of the catalogue that can be read without a network."""
+    return [name for name, entry in CATALOGUE.items() if _is_at_hand(entry)]
+
+
 def _is_at_hand(entry: Pretrained) -> bool:
     source = entry.source
     readable = isinstance(source, HubFile) or not source.lacks
@@ -90,11 +95,12 @@ def _larger(model: str) -> str:
 
 
 def weights_hash(source: str, *, key: str) -> str:
-    """The hash of the file behind a name of the catalogue or a path. RegardError for a folder, and for no file."""
+    """The hash of the file behind a name of the catalogue, a run or a path. RegardError where there is no such file."""
     entry = chosen_pretrained(source)
     file = expanded(source) if entry is None else entry.file()
+    file = file / "model.safetensors" if file.is_dir() else file
     if not file.is_file():
-        raise RegardError(f"{key}_hash: is that of a file or of a name of the catalogue; {source} is neither")
+        raise RegardError(f"{key}_hash: is that of a file, a run or a name of the catalogue; {source} is none of these")
     return file_hash(file)
 
 

@@ -160,7 +160,7 @@ class Resize:
         self.pre = pre
         self.img_size = pre.img_size
         self.crop_fraction = pre.crop_fraction
-        self.interpolation = _interpolation(pre)
+        self.interpolation = interpolation_of(pre)
 
     def __call__(self, image: UInt8[Tensor, "channels height width"]) -> UInt8[Tensor, "channels out_height out_width"]:
         height, width = self.img_size
@@ -187,7 +187,7 @@ class RandomCrop:
 
     def __init__(self, pre: Preprocessing, scale: float) -> None:
         self.pre, self.scale = pre, scale
-        self.interpolation = _interpolation(pre)
+        self.interpolation = interpolation_of(pre)
 
     def __call__(self, image: UInt8[Tensor, "channels height width"]) -> UInt8[Tensor, "channels out_height out_width"]:
         from torchvision.transforms import v2
@@ -232,7 +232,7 @@ def resized_to(
 
     if image.shape[1:] == size:
         return image
-    return functional.resize(image, list(size), _interpolation(pre), antialias=True)
+    return functional.resize(image, list(size), interpolation_of(pre), antialias=True)
 
 
 def _bars(pre: Preprocessing) -> list[Transform]:
@@ -296,7 +296,8 @@ def measure_mean_std(source: ImageSource, limit: int = 1000) -> tuple[tuple[floa
     return tuple(round(m, 6) for m in mean), tuple(round(max(s, SMALLEST_STD), 6) for s in std)
 
 
-def _interpolation(pre: Preprocessing) -> Any:
+def interpolation_of(pre: Preprocessing) -> Any:
+    """torchvision's name of the preprocessing's interpolation."""
     from torchvision.transforms.v2 import InterpolationMode
 
     # "nearest" of torch rounds coordinates down; the exact one takes the pixel that is nearest, as Pillow does.

@@ -18,8 +18,8 @@ from regard.data import (
 )
 from regard.models import SASAResNet, ViT
 from regard.recipes import FeaturesSection
-from regard.tasks.classification.logistic_regression import logistic_regression
 from regard.tasks.features.extract import ShowsProgress, open_store, reserve
+from regard.tasks.features.logistic_regression import logistic_regression
 from regard.tasks.features.pooled import HEADS, Pooled, frozen_head_input, head_output, jobs_of, pooled_features
 
 WORDS = {"train": "training", "val": "held-out", "calibration": "calibration", "selection": "selection"}

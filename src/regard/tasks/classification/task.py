@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from regard.data import (
     Augmentation,
     Batch,
-    CsvOptions,
     ImageClasses,
     ImageSource,
     Issue,
@@ -29,10 +28,9 @@ from regard.data import (
     training_transform,
 )
 from regard.errors import RegardError, first_few
-from regard.files import expanded
 from regard.losses import balanced_weights, sigmoid_loss, softmax_loss
 from regard.models import SASAResNet, ViT, build, config_values
-from regard.recipes import ClassificationAugmentSection, ClassificationDataSection, ClassificationRecipe, DataSection
+from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
 from regard.tasks.classification.cached import CachedFeatures
 from regard.tasks.classification.calibration import (
     LabelThresholds,
@@ -44,8 +42,9 @@ from regard.tasks.classification.calibration import (
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.multi_label import MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
-from regard.tasks.classification.preprocessing import preprocessing_of
+from regard.tasks.csv_columns import csv_options
 from regard.tasks.features.extract import ShowsProgress
+from regard.tasks.preprocessing import preprocessing_of
 from regard.tasks.task import training_order
 from regard.tasks.weights import or_from_scratch
 from regard.weights import chosen_pretrained, load_weights
@@ -297,20 +296,6 @@ class ClassificationTask:
             "preprocessing": self.preprocessing.to_dict(),
             **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
-
-
-def csv_options(options: DataSection) -> CsvOptions | None:
-    """The columns that a recipe names."""
-    if not isinstance(options, ClassificationDataSection):
-        return None
-    return CsvOptions(
-        options.file_column,
-        options.label_column,
-        options.part_column,
-        options.label_separator,
-        options.multi_label,
-        None if options.image_folder is None else expanded(options.image_folder),
-    )
 
 
 def _batch_mixing(augment: ClassificationAugmentSection, num_classes: int) -> nn.Module | None:

@@ -1,0 +1,226 @@
+"""Distillation: a student learns a frozen teacher's features of views of the images, which are computed once."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from regard.data import (
+    BadImage,
+    ByEpoch,
+    ImageSource,
+    ImageViews,
+    Preprocessing,
+    Skipped,
+    TrainingOrder,
+    drawing_from,
+    endless_batches,
+    normalised,
+    seed_for,
+)
+from regard.losses import feature_loss, soft_target_loss
+from regard.models import Features, ImageModel, Student, features_of
+from regard.recipes import FeaturesSection, PretrainingRecipe
+from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, open_store, reserve, weights_hash
+from regard.tasks.pretraining.batches import Lesson, PretrainingBatch, joined
+from regard.tasks.pretraining.teacher import Teacher
+
+MEASURED = 500  # images whose features give the teacher's mean and deviation
+
+
+class Distillation:
+    """The teacher's features of all views, and the loss of a student that is held to them.
+
+    L = a · h(pooled) + b · h(pixels) + c · T² KL(teacher ‖ student), with `feature_loss` h on standardised features,
+    and `soft_target_loss` where the teacher has classes; a, b, c are `pretrain.pooled_weight` and its neighbours.
+    """
+
+    def __init__(
+        self, recipe: PretrainingRecipe, teacher: Teacher, train: ImageSource, val: ImageSource, pre: Preprocessing
+    ) -> None:
+        self.options, self.teacher, self.pre = recipe.pretrain, teacher, pre
+        self.sources = {"train": train, "val": val}
+        self.features_options: FeaturesSection = recipe.features.within(recipe.train.max_minutes)
+        augment = recipe.augment
+        self.views = ImageViews(augment.crop_scale, augment.rotation, augment.flip)
+        self.colour, self.on_bad_image = augment.colour, recipe.data.on_bad_image
+        self.num_workers = recipe.data.num_workers
+        self.num_views = self.features_options.views_of_each(len(train))
+        self.progress: ShowsProgress | None = None
+        self._learner: Student | None = None
+        self._frozen: FrozenFeatures | None = None
+        self._digests: dict[str, list[str | None]] = {}
+
+    def build(self, model: ImageModel) -> Student:
+        """The student with maps to the teacher's features, whose sizes a black image tells."""
+        teacher, (height, width) = self.teacher, self.teacher.preprocessing.img_size
+        channels, pre = self.teacher.preprocessing.channels, self.pre
+        with torch.inference_mode():
+            theirs = teacher.model.pixels_of(
+                features := teacher.model.forward_features(black := torch.zeros(1, channels, height, width)), black
+            )
+            pooled = teacher.model.forward_head(features, pre_logits=True)
+            was_training = model.training
+            own = torch.zeros(1, pre.channels, *pre.img_size)
+            mine = model.eval().pixels_of(model.forward_features(own), own)
+            model.train(was_training)
+        rows, columns = (min(a, b) for a, b in zip(theirs.shape[2:], mine.shape[2:], strict=True))
+        self._learner = Student(model, pooled.shape[1], theirs.shape[1], (rows, columns))
+        return self._learner
+
+    def model_of(self, learner: nn.Module) -> ImageModel:
+        assert isinstance(learner, Student)
+        return learner.model
+
+    @property
+    def frozen(self) -> FrozenFeatures:
+        """The teacher, whose features are kept as `[features]` says."""
+        assert self._learner is not None
+        if self._frozen is None:
+            options, model, grid = self.features_options, self.teacher.model, self._learner.grid
+            self._frozen = FrozenFeatures(
+                model,
+                partial(_seen_by, model, grid),
+                weights=weights_hash(model, asdict(model.config)),
+                preprocessing={
+                    "features": "teacher",
+                    "grid": list(grid),
+                    "aspect": self.pre.resize,
+                    **self.teacher.preprocessing.to_dict(),
+                },
+                dtype=options.dtype,
+                precision=options.precision,
+                store=open_store(options.folder, options.max_gb, self.progress),
+            )
+        return self._frozen
+
+    def prepare(self, *, standardise: bool) -> list[str]:
+        """Computes the features that the store lacks. Returns why images were left out.
+
+        standardise: whether the student takes the mean and deviation of the teacher's features: not where it resumes.
+        """
+        of_train = [job for number in range(self.num_views) for job in self._jobs("train", number)]
+        whole = self._jobs("val", 0)
+        reserve([(self.frozen, [*of_train, *whole])])
+        skipped = [
+            why
+            for jobs, name in (
+                (of_train, f"{self.teacher.name}'s features of the training images"),
+                (whole, f"{self.teacher.name}'s features of the held-out images"),
+            )
+            for why in self.frozen.fill(jobs, name, on_bad_image=self.on_bad_image, progress=self.progress)
+        ]
+        if standardise:
+            self._standardise(of_train)
+        return skipped
+
+    def _standardise(self, jobs: Sequence[Job]) -> None:
+        assert self._learner is not None
+        pooled, pixels = [], []
+        for job in jobs[:: max(len(jobs) // MEASURED, 1)]:
+            try:
+                found = Features(*self.frozen.levels(job))
+            except BadImage:  # it is left out
+                continue
+            pooled.append(found.pooled)
+            pixels.append(found.pixels.flatten(1).T)
+        if pooled:
+            self._learner.standardise(torch.stack(pooled), torch.cat(pixels))
+
+    def batches(self, order: TrainingOrder) -> Iterable[PretrainingBatch]:
+        """Endless batches. In as many epochs as there are views, each image shows each of them once."""
+        return endless_batches(Views(self, order.seed), order, self.num_workers, joined)
+
+    def lesson(self, part: str, index: int, number: int, *, colour: bool = False) -> Lesson | Skipped:
+        """A view of an image as the student sees it, and the teacher's features of it."""
+        source = self.sources[part]
+        try:
+            image, digest = source.read(index), self._digest(part, index)
+            seen = self.views.part(image, number, digest, self.pre)
+            features = [level.float() for level in self.frozen.levels(self._job(part, index, number, digest))]
+        except BadImage as error:
+            if self.on_bad_image == "stop":
+                raise
+            return Skipped(str(error))
+        if colour and self.colour:
+            seen = _recoloured(seen, self.colour)
+        return Lesson(normalised(seen, self.pre), source.name(index), features)
+
+    def held_out(self, indices: Sequence[int], batch_size: int) -> Iterator[PretrainingBatch]:
+        """Whole held-out images."""
+        for first in range(0, len(indices), batch_size):
+            yield joined([self.lesson("val", index, 0) for index in indices[first : first + batch_size]])
+
+    def loss(self, learner: nn.Module, batch: PretrainingBatch) -> Tensor:
+        assert batch.features is not None
+        assert self._learner is not None  # whose mean and deviation hold for its average, too
+        found, wanted, options = learner(batch.images), self._learner.standardised(batch.features), self.options
+        loss = options.pooled_weight * feature_loss(found.pooled, wanted.pooled)
+        loss = loss + options.pixels_weight * feature_loss(found.pixels, wanted.pixels)
+        if wanted.logits is not None:
+            classes = soft_target_loss(found.logits, wanted.logits, temperature=options.temperature)
+            loss = loss + options.logits_weight * classes
+        return loss
+
+    def _jobs(self, part: str, number: int) -> list[Job]:
+        found = ((index, self._digest_or_none(part, index)) for index in range(len(self.sources[part])))
+        return [self._job(part, index, number, digest) for index, digest in found if digest is not None]
+
+    def _job(self, part: str, index: int, number: int, digest: str) -> Job:
+        source = self.sources[part]
+        prepare = partial(_prepared, source, index, number, digest, self.views, self.teacher.preprocessing)
+        return Job(digest, self.views.name(number), source.name(index), prepare)
+
+    def _digest_or_none(self, part: str, index: int) -> str | None:
+        try:
+            return self._digest(part, index)
+        except BadImage:
+            if self.on_bad_image == "stop":
+                raise
+            return None
+
+    def _digest(self, part: str, index: int) -> str:
+        known = self._digests.setdefault(part, [None] * len(self.sources[part]))
+        found = known[index]
+        if found is None:
+            found = known[index] = self.sources[part].digest(index)
+        return found
+
+
+class Views(ByEpoch):
+    """Lessons by (epoch, index): in a cycle of epochs each image shows its views in an order of its own."""
+
+    def __init__(self, distillation: Distillation, seed: int) -> None:
+        self.distillation, self.seed = distillation, seed
+
+    def __len__(self) -> int:
+        return len(self.distillation.sources["train"])
+
+    def __getitem__(self, key: tuple[int, int]) -> Lesson | Skipped:
+        epoch, index = key
+        cycle, position = divmod(epoch, self.distillation.num_views)
+        generator = torch.Generator().manual_seed(seed_for(self.seed, cycle, index))
+        number = int(torch.randperm(self.distillation.num_views, generator=generator)[position])
+        with drawing_from(seed_for(self.seed, epoch, index)):
+            return self.distillation.lesson("train", index, number, colour=True)
+
+
+def _seen_by(model: ImageModel, grid: tuple[int, int], images: Tensor) -> list[Tensor]:
+    return [kind for kind in features_of(model, images, grid) if kind is not None]
+
+
+def _prepared(
+    source: ImageSource, index: int, number: int, digest: str, views: ImageViews, pre: Preprocessing
+) -> Tensor:
+    return views.pixels(source.read(index), number, digest, pre)
+
+
+def _recoloured(image: Tensor, strength: float) -> Tensor:
+    """Brightness, contrast and saturation, each changed at random by at most the strength."""
+    from torchvision.transforms import v2
+
+    grey = image.shape[0] == 1
+    changed: Tensor = v2.ColorJitter(strength, strength, None if grey else strength)(image)
+    return changed

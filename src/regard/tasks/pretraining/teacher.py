@@ -1,0 +1,88 @@
+"""The frozen model that a student learns from: one of the catalogue, or a run of one's own."""
+
+from dataclasses import dataclass, replace
+
+from regard.data import Preprocessing
+from regard.errors import RegardError, first_few
+from regard.files import expanded
+from regard.models import ImageModel, SASAResNetConfig, ViTConfig, build, configure
+from regard.reading import read_json
+from regard.tasks.preprocessing import preprocessing_of
+from regard.weights import CATALOGUE, Pretrained, chosen_pretrained, load_weights, names_at_hand
+from regard.weights.described import class_names_of, config_of, placed, preprocessing_table
+
+SIDE = 224  # pixels that a teacher of the catalogue sees
+
+
+@dataclass(frozen=True)
+class Teacher:
+    name: str
+    model: ImageModel
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    """Empty where it has none."""
+
+
+def load_teacher(name: str, size: int | None, *, channels: int, resize: str) -> Teacher:
+    """A teacher by its name of the catalogue, or by its run folder.
+
+    size: height and width in pixels of its images; 224, or the run's own, unless given. channels, resize: how the
+    student sees images, and the teacher of the catalogue too; a run sees them as in its own training.
+    RegardError for a name that is neither, a model of another task, weights that are not installed, other channels.
+    """
+    entry = chosen_pretrained(name)
+    found = _of_run(name, size) if entry is None else _of_catalogue(name, entry, size, channels, resize)
+    if found.preprocessing.channels != channels:
+        raise RegardError(
+            f"pretrain.teacher: {name} takes {found.preprocessing.channels} channels, and the student {channels}; "
+            f"--set model.in_chans={found.preprocessing.channels} makes them equal"
+        )
+    found.model.requires_grad_(False).eval()
+    return found
+
+
+def _of_catalogue(name: str, entry: Pretrained, size: int | None, channels: int, resize: str) -> Teacher:
+    side = SIDE if size is None else size
+    try:
+        if entry.is_backbone:
+            raise RegardError(f"{name} is a backbone of detectors")
+        model = build(configure(entry.model, {**entry.config, "img_size": side, "num_classes": 0}))
+        if not isinstance(model, ImageModel):
+            raise RegardError(f"{name} is no model of whole images")
+        load_weights(model, name)
+    except RegardError as error:
+        raise RegardError(f"pretrain.teacher: {error}; {_known()}") from None
+    pre = preprocessing_of(name, img_size=(side, side), channels=channels)
+    crop = pre.crop_fraction if resize == "crop" else 1.0
+    return Teacher(name, model, replace(pre, resize=resize, crop_fraction=crop), ())
+
+
+def _of_run(name: str, size: int | None) -> Teacher:
+    folder = expanded(name)
+    file = folder / "metadata.json"
+    if not file.is_file():
+        raise RegardError(f"pretrain.teacher: {name} is neither a run nor a name of the catalogue; {_known()}")
+    metadata, where = read_json(file), str(file)
+    try:
+        _, config = config_of(metadata, where)
+        pre = Preprocessing.from_dict(preprocessing_table(metadata, where))
+        names = class_names_of(metadata, where)
+    except (KeyError, TypeError, AttributeError):
+        raise RegardError(f"pretrain.teacher: {name} is no run that classifies images") from None
+    except RegardError as error:
+        raise placed(error, where) from None
+    if not isinstance(config, ViTConfig | SASAResNetConfig):
+        raise RegardError(f"pretrain.teacher: {name} is no run that classifies images")
+    if size is not None:
+        config, pre = replace(config, img_size=size), replace(pre, img_size=(size, size))
+    model = build(config)
+    assert isinstance(model, ImageModel)
+    load_weights(model, folder)
+    return Teacher(name, model, pre, names)
+
+
+def _known() -> str:
+    """What can be named, of what is here."""
+    here = [name for name in names_at_hand() if not CATALOGUE[name].is_backbone]
+    told = f"installed here: {first_few(here)}" if here else "no model of the catalogue is installed here"
+    return f"{told}; a run of one's own can teach too"
