@@ -57,6 +57,7 @@ SUBFLOORS = {
         ("images",),
         ("boxes", "text"),
         ("checks",),
+        ("without_boxes",),
         ("bare_paths", "fingerprints", "open"),
         ("check", "fix", "write_examples"),
     ],

@@ -189,7 +189,7 @@ def examine(
     from regard.recipes.sections import ImageDataSection, TextDataSection
     from regard.tasks import annotations_of, csv_options
 
-    address = address_of(address)
+    address = address_of(address, unlabelled=recipe is None)
     kind = parse_address(address).kind
     options = data_section(address, recipe, [text for text in settings if recipe or not text.startswith(QUERIES)])
     seed = options.split_seed
@@ -236,6 +236,7 @@ def examine(
             look=look,
             on_bad_annotation=getattr(options, "on_bad_annotation", "stop"),
             csv=csv_options(options),
+            unlabelled=recipe is None,
         )
     elif isinstance(options, TextDataSection) and kind in SORTS["pairs of texts"]:
         issues, summary = check_pairs(address, val_fraction=fraction, split_seed=seed, on_bad_line=options.on_bad_line)

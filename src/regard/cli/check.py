@@ -92,7 +92,7 @@ def _show_facts(found: "Examination", facts: "dict[str, Facts]") -> None:
         say(
             f"sizes    {half} pixels" if low == high else f"sizes    quartiles of height × width: {low}, {half}, {high}"
         )
-    say(f"classes  {things} to train on: {listed}")
+    say(f"classes  {things} to train on: {listed}" if counts else "labels   none")
     if len(counts) > 1:
         say(f"balance  the largest class has {first.imbalance:.1f} times the {things} of the smallest")
     if first.task != "detection":

@@ -104,7 +104,7 @@ class ClassificationView:
 
     @property
     def trained_on(self) -> str:
-        return f"{len(self.data.train)} images of {self.data.address}"
+        return f"{len(self.task.drawn)} images of {self.data.address}"
 
     @property
     def tested_on(self) -> str:
@@ -115,7 +115,7 @@ class ClassificationView:
         split = split_words(self.task.recipe, own=data.has_val)
         return [
             ("Data", data.address),
-            ("Images", f"{len(data.train)} for training, {len(data.val)} held out; {split}"),
+            ("Images", f"{len(self.task.drawn)} for training, {len(data.val)} held out; {split}"),
             ("Classes", str(len(data.class_names))),
             *self._balance(),
         ]

@@ -2,6 +2,7 @@
 
     addresses.py          "digits", "folder:PATH", "coco:PATH", ...: an address, and the sort of data behind it
     bare_paths.py         a path without a kind -> the address of what it holds
+    without_boxes.py      the images of data with boxes, for what learns without labels
     open.py               an address -> opened data: training and validation split, each a source of numbered samples
     images/  boxes/  text/    how each kind of file is read, and how samples become batches
     memory.py             how much of it may be taken
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from regard.data.images.names import *
     from regard.data.images.near_doubles import look_of as look_of
     from regard.data.images.near_doubles import near_doubles as near_doubles
+    from regard.data.images.per_class import *
     from regard.data.images.pixels import *
     from regard.data.images.shuffled import *
     from regard.data.images.sources import *
@@ -101,6 +103,7 @@ _OFFERED = {
     "images.near_doubles": "look_of near_doubles",
     "images.labels": "Label balancing_weights classes_of label_tensor label_text",
     "images.names": "normal told_alike",
+    "images.per_class": "draw_per_class fewer_than",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.shuffled": "ShuffledLabels",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",

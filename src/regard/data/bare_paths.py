@@ -27,11 +27,12 @@ _OF_FORMATS = {name for names in PARTS.values() for name in names} | {"test", *A
 _LEAST_JSON = 2**16  # bytes at the beginning and at the end of a JSON file that are looked at
 
 
-def address_of(text: str) -> str:
+def address_of(text: str, *, unlabelled: bool = False) -> str:
     """An address as it is; a bare path with the kind of what it holds before it: `my-photos` -> `folder:my-photos`.
 
     A path that is not there stays as it is, for `parse_address` to judge. RegardError where two kinds are possible
     (it lists both addresses), and where there is nothing to train on (it says how to begin).
+    unlabelled: whether images without labels will do.
     """
     path = expanded(text)
     if text.partition(":")[0].strip() in KINDS or not text or not path.exists():
@@ -44,6 +45,8 @@ def address_of(text: str) -> str:
     found = list(_kinds(path)) or [f"csv:{Path(text) / table.name}" for table in _tables(path)]
     if not found and _holds_texts(path):
         found = ["text"]
+    if not found and unlabelled and image_files(path)[0]:
+        found = ["folder"]
     addresses = [kind if ":" in kind else f"{kind}:{text}" for kind in found]
     if len(addresses) > 1:
         raise RegardError(f"{text}: can be read in {len(addresses)} ways; write one of {', '.join(addresses)}")
@@ -116,7 +119,7 @@ def _nothing_in(path: Path) -> str:
         return (
             f"holds {len(images):,} images and no labels; sort them into one folder a class, or draw boxes with a "
             "labelling tool (CVAT, Label Studio, labelImg) and export them as COCO, YOLO or VOC; a hundred are a "
-            "beginning"
+            "beginning; as they are they can be pre-trained on: `regard pretrain`"
         )
     there = [entry.name for entry in entries_of(path)]
     what = f"holds {first_few(there)}, which" if there else "is empty, which"

@@ -1,8 +1,10 @@
 """`regard data check`: from a data address to the issues that would spoil a training on it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from regard.data.addresses import SORTS, parse_address
 from regard.data.boxes.coco_layout import Annotations
@@ -43,7 +45,7 @@ def check_data(address: str, *, root: Path | None = None) -> tuple[list[Issue], 
         return check_pairs(address)
     if kind in SORTS["text"]:
         return check_text(address)
-    return check_images(address, root=root)
+    return check_images(address, root=root, unlabelled=True)
 
 
 def check_images(
@@ -60,17 +62,20 @@ def check_images(
     look: Look | None = None,
     on_bad_annotation: OnBadAnnotation = "stop",
     csv: CsvOptions | None = None,
+    unlabelled: bool = False,
 ) -> tuple[list[Issue], Summary]:
     """Decode all images of an address, split as a training with these arguments would.
 
     on_bad_image: whether unreadable images are errors or, under "skip", warnings. strict: whether held-out images that
     are trained on too, in a split that the data bring, are an error. leave_out: as `open_images` takes it. look: is
     called with the opened data, and returns what sees each image. on_bad_annotation, csv: of a CSV file, as in
-    `open_images`. A set that cannot be opened at all is one error, with an empty summary; a bad address, too.
+    `open_images`. unlabelled: whether a folder of images without labels is a warning, and its images are checked. A set
+    that cannot be opened at all is one error, with an empty summary; a bad address, too.
     """
     try:
-        images = open_images(
+        images = _opened(
             address,
+            unlabelled,
             channels=channels,
             val_fraction=val_fraction,
             split_seed=split_seed,
@@ -87,6 +92,19 @@ def check_images(
     return check_opened_images(
         images, strict=strict, on_bad_image=on_bad_image, on_bad_annotation=on_bad_annotation, see=see
     )
+
+
+def _opened(address: str, unlabelled: bool, **given: Any) -> ImageClasses:
+    """With labels if there are any; else, under `unlabelled`, a folder without them."""
+    try:
+        return open_images(address, **given)
+    except RegardError:
+        if unlabelled and parse_address(address).kind == "folder":
+            with suppress(RegardError):  # what is said of labels is told
+                found = open_images(address, unlabelled=True, **given)
+                if found.unlabelled:
+                    return found
+        raise
 
 
 def check_detection(

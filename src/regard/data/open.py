@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from regard.data.addresses import parse_address, parse_address_of
+from regard.data.addresses import SORTS, parse_address, parse_address_of
 from regard.data.boxes.coco import open_coco
 from regard.data.boxes.coco_layout import Annotations
 from regard.data.boxes.digit_scenes import open_digit_scenes
@@ -20,10 +20,12 @@ from regard.data.images.leave_out import LeaveOut
 from regard.data.images.pixels import MAX_MEGAPIXELS, Decoding, require_channels
 from regard.data.images.sources import ImageClasses, Joined
 from regard.data.images.torchvision import open_torchvision
+from regard.data.images.unlabelled import open_any_folder
 from regard.data.repairs import OnBadAnnotation
 from regard.data.text.corpus import TextData, open_pydoc, open_text_files
 from regard.data.text.numbers import open_numbers
 from regard.data.text.pairs import OnBadLine, TextPairs, open_pair_lines
+from regard.data.without_boxes import without_boxes
 from regard.errors import RegardError
 from regard.files import cache_folder, expanded
 
@@ -42,8 +44,9 @@ def open_images(
     leave_out: str | Path | None = None,
     on_bad_annotation: OnBadAnnotation = "stop",
     csv: CsvOptions | None = None,
+    unlabelled: bool = False,
 ) -> ImageClasses:
-    """Open the images behind an address, for classification.
+    """Open the images behind an address, for classification, or for what learns without labels.
 
     address: see `regard.data.KINDS`.
     channels: 1 (grey) or 3 (RGB).
@@ -57,10 +60,16 @@ def open_images(
     leave_out: a file with the names of images that are taken out of both parts.
     on_bad_annotation: whether a row of a CSV file without a meaning is an error, or left out and counted in `repairs`.
     csv: the columns of a CSV file, where they are not called `file` and `label`.
+    unlabelled: whether images without labels are opened too: those in a folder itself, files of a table without the
+    column of labels, and images with boxes, which are left out of account. They have no `class_names`, and each has the
+    label (). Labels that are there are kept, and need not be fit for training.
     Raises RegardError.
     """
     require_channels(channels)
-    parsed = parse_address_of("images", address)
+    if unlabelled and parse_address(address).kind in SORTS["images with boxes"]:
+        parsed = parse_address(address)
+    else:
+        parsed = parse_address_of("images", address)
     path = Path(parsed.location)
     if csv not in (None, CsvOptions()) and parsed.kind != "csv":
         raise RegardError(f"{address}: data.file_column, data.multi_label and the like are for csv:PATH")
@@ -76,7 +85,24 @@ def open_images(
             max_megapixels=max_megapixels,
             decoding=decoding,
             for_evaluation=for_evaluation,
+            unlabelled=unlabelled,
         )
+    elif parsed.kind in SORTS["images with boxes"]:
+        # A fault of the annotations spoils no image. YOLO's are read with their images' sizes.
+        boxes = open_detection(
+            address,
+            channels=channels,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            on_bad_image=on_bad_image if parsed.kind == "yolo" else "stop",
+            on_bad_annotation="skip",
+            max_megapixels=max_megapixels,
+            decoding=decoding,
+        )
+        images = without_boxes(boxes, channels=channels, on_bad_image=on_bad_image, for_evaluation=for_evaluation)
+    elif parsed.kind == "folder" and unlabelled:
+        given = (path, channels, val_fraction, split_seed, on_bad_image, max_megapixels, decoding)
+        images = open_any_folder(*given, for_evaluation=for_evaluation)
     elif parsed.kind == "folder" and for_evaluation:
         images = open_folder_to_measure(path, channels, on_bad_image, max_megapixels, decoding)
     elif parsed.kind == "folder":

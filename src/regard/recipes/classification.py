@@ -49,6 +49,17 @@ class ClassificationDataSection(WholeImagesSection):
     all. Of an image with several labels the rarest counts. With train.class_weights too, rare classes count twice."""
     shuffled_labels: Fraction = Field(default=0.0, exclude_if=operator.not_)
     """Fraction of the training images that exchange their labels: a proof that a comparison finds what is worse."""
+    per_class: Count | None = Field(default=None, exclude_if=operator.not_)
+    """Trains on so many images of each class alone, or all of a class that has fewer; what is held out stays. They are
+    drawn before `selection` is taken out of them."""
+    per_class_seed: Annotated[int, Interval(ge=0, lt=2**32)] = Field(default=0, exclude_if=operator.not_)
+    """Draws them. It is apart from `seed` and `split_seed`, so that draws differ while the rest stays the same."""
+
+    @model_validator(mode="after")
+    def _draws_some(self) -> "ClassificationDataSection":
+        if self.per_class_seed and self.per_class is None:
+            raise ValueError("data.per_class_seed is about data.per_class, which is not given")
+        return self
 
 
 class ClassificationAugmentSection(ImageAugmentSection):

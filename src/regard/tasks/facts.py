@@ -23,6 +23,7 @@ from regard.data import (
 )
 from regard.models import vit_stride
 from regard.recipes import SELF, ClassificationRecipe, DetectionRecipe, PretrainingRecipe
+from regard.tasks.classification.task import training_images
 from regard.tasks.detection.task import sides_of_images
 from regard.tasks.task import Task
 
@@ -134,7 +135,8 @@ def _unlabelled(data: ImageClasses, recipe: PretrainingRecipe) -> str:
 
 
 def _of_classes(data: ImageClasses, recipe: ClassificationRecipe) -> Facts:
-    counts = Counter(index for label in data.train.labels for index in classes_of(label))
+    train = training_images(data, recipe.data)
+    counts = Counter(index for label in train.labels for index in classes_of(label))
     of_class = {name: counts[label] for label, name in enumerate(data.class_names)}
     size = recipe.model.config(num_classes=1).img_size
     advice: list[Issue] = []
@@ -143,12 +145,12 @@ def _of_classes(data: ImageClasses, recipe: ClassificationRecipe) -> Facts:
     return Facts(
         address=data.address,
         task="classification",
-        num_train=len(data.train),
+        num_train=len(train),
         num_val=len(data.val),
         has_val=data.has_val,
         class_counts=of_class,
         imbalance=ratio,
-        image_sizes=_quartiles_of_sizes(sizes_of(data.train)),
+        image_sizes=_quartiles_of_sizes(sizes_of(train)),
         seen_size=(size, size) if isinstance(size, int) else size,
         advice=tuple(advice),
     )

@@ -1,6 +1,5 @@
 """What every kind of data with boxes becomes: numbered images with objects, in a training and a validation split."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +10,10 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from regard.data.images.digests import digest_of_file, digest_of_pixels
-from regard.data.images.doubles import doubles, kept_together
 from regard.data.images.files import read_image
 from regard.data.images.pixels import AS_STORED, Decoding
+from regard.data.images.sources import split_by_seed
 from regard.data.repairs import Repairs
-from regard.errors import RegardError
 
 
 @dataclass(frozen=True)
@@ -133,20 +131,10 @@ class DetectionData:
 def split_detection(
     count: int, *, val_fraction: float | None, split_seed: int, where: str, files: Sequence[Path] = ()
 ) -> tuple[list[int], list[int]]:
-    """Indices of a training and a validation split, both sorted, drawn by seed; for None nothing is held out.
-
-    `files`, one for each image, are kept on one side where they have the same bytes. RegardError with too few images
-    for two parts.
-    """
+    """As `split_by_seed`; for None nothing is held out."""
     if val_fraction is None:
         return list(range(count)), []
-    if not 0 < val_fraction < 1:
-        raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
-    if count < 2:
-        raise RegardError(f"{where}: {count} images; two are needed, one to train on and one to evaluate on")
-    num_val = min(max(math.ceil(count * val_fraction), 1), count - 1)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(split_seed)).tolist()
-    return kept_together(order[num_val:], order[:num_val], doubles(files))
+    return split_by_seed(count, val_fraction=val_fraction, split_seed=split_seed, where=where, files=files)
 
 
 def clipped(objects: Objects, size: tuple[int, int]) -> Objects:

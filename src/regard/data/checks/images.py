@@ -33,7 +33,8 @@ class Summary:
     sizes: dict[tuple[int, int], int]
 
     def __str__(self) -> str:
-        return f"{self.num_train} images to train on, {self.num_val} held out, {len(self.class_counts)} classes"
+        classes = f"{len(self.class_counts)} classes" if self.class_counts else "no labels"
+        return f"{self.num_train} images to train on, {self.num_val} held out, {classes}"
 
 
 @dataclass
@@ -105,6 +106,14 @@ def _doubles_within(address: str, split: _Split, part: str, trained_on: Containe
 def _counted(labels: Sequence[Label]) -> Counter[int]:
     """The number of images of each class."""
     return Counter(index for label in labels for index in classes_of(label))
+
+
+def _no_labels(address: str) -> list[Issue]:
+    what = (
+        "no image has a label: `regard pretrain` learns from such images; to classify them, sort some of them into one "
+        "folder a class"
+    )
+    return [Issue("warning", what, address)]
 
 
 def _class_sizes(images: ImageClasses, train: _Split, val: _Split) -> list[Issue]:
@@ -205,7 +214,7 @@ def check_opened_images(
             images.repairs, images.address, "error" if on_bad_annotation == "stop" else "warning", mended=False
         ),
         *_doubles(images, train, val, strict),
-        *_class_sizes(images, train, val),
+        *(_no_labels(images.address) if images.unlabelled else _class_sizes(images, train, val)),
         *_unusual_images(train, val),
     ]
     return issues, summary

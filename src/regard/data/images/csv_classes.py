@@ -11,7 +11,7 @@ from regard.data.images.folder import Scan, deep_remark, require_readable, sourc
 from regard.data.images.labels import classes_of, single_labels
 from regard.data.images.names import told_alike
 from regard.data.images.pixels import Decoding
-from regard.data.images.sources import ImageClasses, split_indices
+from regard.data.images.sources import ImageClasses, split_by_seed, split_indices, split_where_it_can
 from regard.data.images.stratify import split_label_sets
 from regard.data.images.walk import entries_of
 from regard.data.repairs import OnBadAnnotation
@@ -31,16 +31,21 @@ def open_csv(
     max_megapixels: float,
     decoding: Decoding | None = None,
     for_evaluation: bool = False,
+    unlabelled: bool = False,
 ) -> ImageClasses:
     """Open the images of a CSV file, split as one of its columns says, or else by seed.
 
     Classes are in the order of their names, numbers in that of their values. A set is multi-label where a label holds
     `options.label_separator`; the split by seed is stratified, and keeps files of the same bytes together. All headers
     are read here, the pixels later. for_evaluation: `val` is the part that the set holds out, or else all of it.
+    unlabelled: whether labels are not needed: without their column no image has one, one class will do, and a class may
+    have one image.
     Raises RegardError for what cannot be read, and BadImage for unreadable files under "stop".
     """
     address = f"csv:{path}"
-    labelled, multi_label, repairs, remarks = read_labels(_csv_file(expanded(path)), options, address)
+    labelled, multi_label, repairs, remarks = read_labels(
+        _csv_file(expanded(path)), options, address, unlabelled=unlabelled
+    )
     repairs.require(address, on_bad_annotation, also="")
     train, val, passed_over = _parts(labelled, address, for_evaluation=for_evaluation)
     class_names = _class_names(train if train and not for_evaluation else val)
@@ -56,11 +61,12 @@ def open_csv(
     of_train, of_val = scans
     has_val = bool(val) or for_evaluation
     measured = of_val if for_evaluation else of_train
-    _require_images(measured, class_names, address, multi_label=multi_label, trains=not for_evaluation)
+    _require_images(measured, class_names, address, multi_label=multi_label, trains=not (for_evaluation or unlabelled))
     indices = list(range(len(of_train.paths))), list(range(len(of_val.paths)))
     if not has_val:
         of_val = replace(of_train, bad=[])
-        indices = _split(of_train, class_names, val_fraction, split_seed, address, multi_label=multi_label)
+        split = (val_fraction, split_seed, address)
+        indices = _split(of_train, class_names, *split, multi_label=multi_label, unlabelled=unlabelled)
     elif not of_val.paths:
         raise RegardError(f"{address}: none of the held-out images can be read")
     deep = [of_train.paths[index] for index in indices[0] if of_train.deep[index]]
@@ -151,13 +157,25 @@ def _require_images(scan: Scan, class_names: Sequence[str], address: str, *, mul
 
 
 def _split(
-    scan: Scan, class_names: Sequence[str], val_fraction: float, split_seed: int, address: str, *, multi_label: bool
+    scan: Scan,
+    class_names: Sequence[str],
+    val_fraction: float,
+    split_seed: int,
+    address: str,
+    *,
+    multi_label: bool,
+    unlabelled: bool,
 ) -> tuple[list[int], list[int]]:
+    if not class_names:
+        return split_by_seed(
+            len(scan.paths), val_fraction=val_fraction, split_seed=split_seed, where=address, files=scan.paths
+        )
     if multi_label:
         sets = [classes_of(label) for label in scan.labels]
         groups = doubles(scan.paths)
         return split_label_sets(sets, fraction=val_fraction, seed=split_seed, where=address, groups=groups)
-    return split_indices(
+    split = split_where_it_can if unlabelled else split_indices
+    return split(
         single_labels(scan.labels),
         class_names,
         val_fraction=val_fraction,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regard.data.images.csv_table import Table, read_table
+from regard.data.images.folder_layout import WITHOUT_CLASSES
 from regard.data.images.names import normal
 from regard.data.images.paths import FilesBelow, common_tail
 from regard.data.images.walk import image_files
@@ -55,14 +56,17 @@ class Row:
     part: str
 
 
-def read_labels(file: Path, options: CsvOptions, address: str) -> tuple[list[Labelled], bool, Repairs, list[str]]:
+def read_labels(
+    file: Path, options: CsvOptions, address: str, *, unlabelled: bool = False
+) -> tuple[list[Labelled], bool, Repairs, list[str]]:
     """The images of a CSV file in the order of their paths, each once; whether they are multi-label; and what is odd.
 
+    unlabelled: whether the column of labels may be missing, or be called ""; no image then has a label.
     RegardError for a file or column that is not there, a table without rows, and where no image is there.
     """
     table = read_table(file, (options.file_column, options.label_column))
     repairs = Repairs()
-    rows, multi_label = _rows(table, options, repairs)
+    rows, multi_label = _rows(table, options, repairs, unlabelled=unlabelled)
     if not table.rows:
         raise RegardError(f"{file}: has a first line and no rows")
     folder = file.parent / (options.image_folder or "")
@@ -76,18 +80,40 @@ def read_labels(file: Path, options: CsvOptions, address: str) -> tuple[list[Lab
     joins = multi_label and options.multi_label is True
     found = [_of_one_file(path, own, repairs, joins=joins) for path, own in sorted(by_file.items())]
     remarks = [table.remark] if table.remark else []
+    others = _other_columns(table, options)
+    if others and options.label_column and _label_place(table, options, unlabelled=unlabelled) is None:
+        remarks.append(
+            f"{file.name} has no column {options.label_column!r}, and is read without labels; "
+            f"--set data.label_column=NAME takes one of {', '.join(map(repr, others))}"
+        )
     return [one for one in found if one is not None], multi_label, repairs, remarks
 
 
-def _rows(table: Table, options: CsvOptions, repairs: Repairs) -> tuple[list[Row], bool]:
-    """The rows with a file, a part and a label, and whether images have several labels."""
+def _label_place(table: Table, options: CsvOptions, *, unlabelled: bool) -> int | None:
+    """The number of the column of labels; None where it may be missing, and is, or is called ""."""
+    name = options.label_column
+    if unlabelled and (not name or (name == CsvOptions.label_column and not table.has(name))):
+        return None
+    if not table.has(name) and not _other_columns(table, options):
+        raise RegardError(f"{table.file}: has no column {name!r}, and no other that holds labels; {WITHOUT_CLASSES}")
+    return table.place(name, "data.label_column")
+
+
+def _other_columns(table: Table, options: CsvOptions) -> list[str]:
+    """Those that may hold labels."""
+    known = (options.file_column.casefold(), *PART_COLUMNS, (options.part_column or "").casefold())
+    return [name for name in table.columns if name.casefold() not in known]
+
+
+def _rows(table: Table, options: CsvOptions, repairs: Repairs, *, unlabelled: bool) -> tuple[list[Row], bool]:
+    """The rows with a file, a part and a label, and whether images have several labels, or none."""
     file_at = table.place(options.file_column, "data.file_column")
-    label_at = table.place(options.label_column, "data.label_column")
+    label_at = _label_place(table, options, unlabelled=unlabelled)
     part_name = options.part_column
     if part_name is None:
         part_name = next((name for name in PART_COLUMNS if table.has(name)), "")
     part_at = table.place(part_name, "data.part_column") if part_name else None
-    multi_label = options.multi_label
+    multi_label = True if label_at is None else options.multi_label
     if multi_label is None:
         multi_label = any(options.label_separator in _cell(cells, label_at) for _, cells in table.rows)
     too_many = "rows have more cells than the first line has columns"
@@ -103,7 +129,7 @@ def _rows(table: Table, options: CsvOptions, repairs: Repairs) -> tuple[list[Row
             repairs.leave_out(too_many, where)
         elif not stated:
             repairs.leave_out("rows have no file", where)
-        elif not labels and options.multi_label is not True:
+        elif not labels and label_at is not None and options.multi_label is not True:
             repairs.leave_out("rows have an empty label", f"{where} ({stated})")
         elif part is None:
             known = "train, val or test; --set data.part_column= leaves the column out of account"
@@ -113,8 +139,8 @@ def _rows(table: Table, options: CsvOptions, repairs: Repairs) -> tuple[list[Row
     return found, multi_label
 
 
-def _cell(cells: Sequence[str], place: int) -> str:
-    return cells[place] if place < len(cells) else ""
+def _cell(cells: Sequence[str], place: int | None) -> str:
+    return "" if place is None or place >= len(cells) else cells[place]
 
 
 def _files(rows: Sequence[Row], folder: Path, address: str, repairs: Repairs) -> Iterable[Path | None]:

@@ -18,25 +18,27 @@ from regard.data.images.files import (
     read_header,
     read_image,
 )
+from regard.data.images.folder_layout import (
+    LAYOUT,
+    WITHOUT_CLASSES,
+    class_folders,
+    existing,
+    measured_folder,
+    split_folders,
+)
 from regard.data.images.labels import Label, single_labels
-from regard.data.images.names import normal, told_alike
+from regard.data.images.names import told_alike
 from regard.data.images.pixels import AS_STORED, Decoding
 from regard.data.images.slabs import Slabs
-from regard.data.images.sources import ImageClasses, ImageSource, split_indices
-from regard.data.images.walk import entries_of, image_endings, image_files, is_image_file, left_out, passed_over_line
+from regard.data.images.sources import ImageClasses, ImageSource, split_indices, split_where_it_can
+from regard.data.images.walk import entries_of, image_endings, image_files, is_image_file, passed_over_line
 from regard.data.memory import available_memory, processes_here
 from regard.errors import RegardError, first_of
-from regard.files import expanded
 
 # Decoded images are cached if those of the whole folder fit into this many bytes, over all worker processes, and into
 # this fraction of the free memory.
 CACHE_BYTES = 512 * 1024**2
 CACHE_FRACTION = 0.4
-
-# Names of a validation split. `test` is one only where there is no other: a test set is not for choosing models.
-VAL_NAMES = ("val", "valid", "validation")
-
-LAYOUT = "expected PATH/CLASS/image.jpg, or PATH/train/CLASS/image.jpg and PATH/val/CLASS/image.jpg"
 
 
 class FolderImages(ImageSource):
@@ -90,6 +92,7 @@ class FolderImages(ImageSource):
             self.skipped,
             self.decoding,
             None if self.sizes is None else [self.sizes[index] for index in indices],
+            self.num_classes,
         )
 
     def __getstate__(self) -> dict[str, object]:
@@ -133,31 +136,39 @@ def open_folder(
     on_bad_image: OnBadImage,
     max_megapixels: float,
     decoding: Decoding | None = None,
+    *,
+    needs_classes: bool = True,
 ) -> ImageClasses:
     """Open `path/CLASS/...`, split by seed, or `path/train/CLASS/...` with a validation split beside it.
 
     Class names are the folders' names in Unicode's form NFC, sorted as the folders are. Files are found at any depth,
     sorted, as `image_files` says. All headers are read here, the pixels later; only those of images with more than 8
     bits are looked at, where `decoding` is None, for the depth that the training images use.
+    needs_classes: whether there must be two, with two images each; otherwise one will do, a folder without images is
+    no class, and a class may have one image.
     Raises RegardError if the layout is another one, and BadImage for unreadable files under "stop".
     """
-    address, path = f"folder:{path}", _existing(path)
+    address, path = f"folder:{path}", existing(path)
     limit = decoding or Decoding(max_megapixels)
-    train_folder, val_folder = _split_folders(path, address)
-    folders = _classes(train_folder)
-    class_names = _class_names(train_folder, folders, address)
+    train_folder, val_folder = split_folders(path, address)
+    folders = class_folders(train_folder)
+    class_names = _class_names(train_folder, folders, address) if needs_classes else tuple(folders)
     train = _scan([folders[name] for name in class_names], limit, beside=train_folder)
     val = Scan()
     if val_folder:
         val_folders = _known_classes(val_folder, class_names, address)
         val = _scan([val_folders.get(name, []) for name in class_names], limit, beside=val_folder)
     require_readable([*train.bad, *val.bad], on_bad_image)
-    _require_images(train, class_names, address)
+    if train.paths and not needs_classes:
+        class_names = _filled(class_names, train, val)
+    else:
+        _require_images(train, class_names, address)
     if val_folder and not val.paths:
         raise RegardError(f"{address}: no images{_unreadable(val)} in {val_folder}; {LAYOUT}")
     indices = list(range(len(train.paths))), list(range(len(val.paths)))
     if not val_folder:
-        indices = split_indices(
+        split = split_indices if needs_classes else split_where_it_can
+        indices = split(
             single_labels(train.labels),
             class_names,
             val_fraction=val_fraction,
@@ -187,20 +198,17 @@ def open_folder_to_measure(
     These are its validation split, or else its test split, or else all images. A class may have a single image; only
     classes with images count. Raises RegardError as `open_folder` does.
     """
-    address, path = f"folder:{path}", _existing(path)
+    address, path = f"folder:{path}", existing(path)
     limit = decoding or Decoding(max_megapixels)
-    folder = _measured_folder(path, address)
-    folders = _classes(folder)
+    folder = measured_folder(path, address)
+    folders = class_folders(folder)
     if not folders:
         raise RegardError(f"{address}: {folder} holds no folder; {LAYOUT}")
     scan = _scan(list(folders.values()), limit, beside=folder)
     require_readable(scan.bad, on_bad_image)
     if not scan.paths:
         _require_images(scan, tuple(folders), address)
-    labels = single_labels(scan.labels)
-    filled = sorted(set(labels))
-    names = tuple(list(folders)[label] for label in filled)
-    scan.labels = [filled.index(label) for label in labels]
+    names = _filled(list(folders), scan)
     indices = list(range(len(scan.paths)))
     deep = [path for path, is_deep in zip(scan.paths, scan.deep, strict=True) if is_deep]
     decoding = decoding or measure_decoding(deep, max_megapixels)
@@ -213,15 +221,6 @@ def open_folder_to_measure(
         decoding=decoding,
         remarks=_remarks(scan.passed_over, folders, deep, len(indices), decoding),
     )
-
-
-def _existing(path: Path) -> Path:
-    whole = expanded(path)
-    if not whole.exists():
-        raise RegardError(f"folder:{path}: no such folder")
-    if not whole.is_dir():
-        raise RegardError(f"folder:{path}: is a file; {LAYOUT}")
-    return whole
 
 
 def source_of(
@@ -265,63 +264,21 @@ def deep_remark(deep: Sequence[Path], count: int, decoding: Decoding) -> str:
     return f"{some} more than 8 bits: {decoding}{measured}"
 
 
-def _split_folders(path: Path, address: str) -> tuple[Path, Path | None]:
-    """The folder whose sub-folders are the classes, and the one of the validation split if there is one."""
-    names = _subfolders(path)
-    held_out = _held_out(names)
-    if "train" not in names:
-        return path, None
-    if any(is_image_file(file) for file in entries_of(path / "train")):
-        if held_out:  # otherwise "train" is a class, beside "bus" and "tram"
-            raise RegardError(f"{address}: images lie in train/ itself, where one folder a class is needed; {LAYOUT}")
-        return path, None
-    _require_one(held_out, address)
-    return path / "train", path / held_out[0] if held_out else None
-
-
-def _measured_folder(path: Path, address: str) -> Path:
-    """The folder of classes that an evaluation takes: without `train`, a part is one if nothing else lies beside it."""
-    names = _subfolders(path)
-    held_out = _held_out(names)
-    if not held_out:
-        return path / "train" if names == ["train"] and _classes(path / "train") else path
-    _require_one(held_out, address)
-    parts = {"train", "test", *VAL_NAMES}
-    loose = any(is_image_file(file) for name in names for file in entries_of(path / name))
-    if "train" in names or (parts.issuperset(names) and not loose):
-        return path / held_out[0]
-    return path
-
-
-def _held_out(names: Sequence[str]) -> list[str]:
-    return [name for name in VAL_NAMES if name in names] or [name for name in ("test",) if name in names]
-
-
-def _require_one(held_out: Sequence[str], address: str) -> None:
-    if len(held_out) > 1:
-        raise RegardError(f"{address}: has {' and '.join(held_out)}; keep one of them as the validation split")
-
-
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The folders of each class, in their order: two whose names differ in Unicode's form alone are one class."""
-    classes: dict[str, list[Path]] = {}
-    for name in _subfolders(folder):
-        classes.setdefault(normal(name), []).append(folder / name)
-    return classes
-
-
 def _class_names(folder: Path, classes: Mapping[str, Sequence[Path]], address: str) -> tuple[str, ...]:
     names = list(classes)
     if len(names) < 2:
         folders = f"one folder, {names[0]!r}," if names else "no folder"
         loose = sum(is_image_file(file) for file in entries_of(folder))
-        raise RegardError(f"{address}: two classes are needed; {folder} holds {folders} and {loose} images; {LAYOUT}")
+        way_on = f"; {WITHOUT_CLASSES}" if names or loose else ""
+        raise RegardError(
+            f"{address}: two classes are needed; {folder} holds {folders} and {loose} images; {LAYOUT}{way_on}"
+        )
     return tuple(names)
 
 
 def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str) -> dict[str, list[Path]]:
     """The folders of each class, after a check that the validation split has no other classes."""
-    folders = _classes(val_folder)
+    folders = class_folders(val_folder)
     surplus = sorted(folders.keys() - set(class_names))
     if surplus:
         absent = sorted(set(class_names) - folders.keys())
@@ -331,6 +288,14 @@ def _known_classes(val_folder: Path, class_names: tuple[str, ...], address: str)
             f"only in train/: {', '.join(absent) or 'none'}{f'; {alike}' if alike else ''}"
         )
     return folders
+
+
+def _filled(class_names: Sequence[str], *scans: Scan) -> tuple[str, ...]:
+    """The classes with images; the labels in the scans become numbers of these."""
+    filled = sorted({label for scan in scans for label in single_labels(scan.labels)})
+    for scan in scans:
+        scan.labels = [filled.index(label) for label in single_labels(scan.labels)]
+    return tuple(class_names[label] for label in filled)
 
 
 def require_readable(bad: Sequence[BadImage], on_bad_image: OnBadImage) -> None:
@@ -376,7 +341,3 @@ def _scan(classes: Sequence[Sequence[Path]], decoding: Decoding, *, beside: Path
             for path in images:
                 scan.add(path, label, decoding)
     return scan
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in entries_of(folder) if entry.is_dir() and not left_out(entry.name))

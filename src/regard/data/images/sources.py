@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -19,9 +20,10 @@ from regard.errors import RegardError
 
 
 class ImageSource(ABC):
-    """Labelled images that are read one at a time. `labels[i]` is known without reading image i.
+    """Images that are read one at a time, with labels. `labels[i]` is known without reading image i.
 
-    `skipped` names the images that were left out because they cannot be read, each with the reason.
+    Of images without labels each has the empty label, (), and `num_classes` is 0. `skipped` names the images
+    that were left out because they cannot be read, each with the reason.
     """
 
     labels: tuple[Label, ...]
@@ -116,7 +118,7 @@ class Joined(ImageSource):
 
 @dataclass(frozen=True)
 class ImageClasses:
-    """Images for classification. Label i means `class_names[i]`.
+    """Images for classification. Label i means `class_names[i]`; images without labels have no class names.
 
     `has_val` is True where the data have a validation split of their own, and False where `val` was drawn by seed.
     """
@@ -132,6 +134,11 @@ class ImageClasses:
     """What was assumed or passed over when the data were opened: a sentence each."""
     repairs: Repairs = field(default_factory=Repairs)
     """Of data that a file lists: what was mended in its rows, and left out."""
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no image has a label, nor can have one."""
+        return not self.class_names
 
     @property
     def multi_label(self) -> bool:
@@ -171,6 +178,40 @@ def split_indices(
         names = ", ".join(class_names[label] for label in sorted(untrained))
         raise RegardError(f"{where}: val_fraction {val_fraction} leaves nothing to train on of: {names}")
     return kept_together(train, val, doubles(files), labels)
+
+
+def split_by_seed(
+    count: int, *, val_fraction: float, split_seed: int, where: str, files: Sequence[Path] = ()
+) -> tuple[list[int], list[int]]:
+    """Indices of a training and a validation split, both sorted, drawn by seed, whatever the labels.
+
+    The validation split gets `val_fraction` of all images, rounded up. `files`, one for each image, are kept on one
+    side where they have the same bytes. RegardError with too few images for two parts.
+    """
+    if not 0 < val_fraction < 1:
+        raise RegardError(f"{where}: val_fraction is {val_fraction}; it must lie between 0 and 1")
+    if count < 2:
+        raise RegardError(f"{where}: {count} images; two are needed, one to train on and one to evaluate on")
+    num_val = min(max(math.ceil(count * val_fraction), 1), count - 1)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(split_seed)).tolist()
+    return kept_together(order[num_val:], order[:num_val], doubles(files))
+
+
+def split_where_it_can(
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    val_fraction: float,
+    split_seed: int,
+    where: str,
+    files: Sequence[Path] = (),
+) -> tuple[list[int], list[int]]:
+    """As `split_indices`; by seed alone where a class has a single image, for what can do without labels."""
+    if min(Counter(labels).values()) < 2:
+        return split_by_seed(len(labels), val_fraction=val_fraction, split_seed=split_seed, where=where, files=files)
+    return split_indices(
+        labels, class_names, val_fraction=val_fraction, split_seed=split_seed, where=where, files=files
+    )
 
 
 def split_source(

@@ -20,6 +20,8 @@ from regard.data import (
     TrainingOrder,
     balancing_weights,
     check_image_files,
+    draw_per_class,
+    fewer_than,
     label_tensor,
     measure_mean_std,
     open_images,
@@ -30,7 +32,7 @@ from regard.data import (
 from regard.errors import RegardError, first_few
 from regard.losses import balanced_weights, sigmoid_loss, softmax_loss
 from regard.models import SASAResNet, ViT, build, config_values
-from regard.recipes import ClassificationAugmentSection, ClassificationRecipe
+from regard.recipes import ClassificationAugmentSection, ClassificationDataSection, ClassificationRecipe
 from regard.tasks.classification.cached import CachedFeatures
 from regard.tasks.classification.calibration import (
     LabelThresholds,
@@ -78,6 +80,7 @@ class ClassificationTask:
         )
         if self.data.multi_label:
             self.main_metric = "map"
+        self.drawn = training_images(self.data, data)
         self.train, self.selection_images = self._selected()
         if data.shuffled_labels:
             self.train = ShuffledLabels(self.train, data.shuffled_labels, data.split_seed)
@@ -93,7 +96,7 @@ class ClassificationTask:
             interpolation = interpolation if "interpolation" in given else came_with.interpolation
             crop = crop if "crop_fraction" in given or data.resize != "crop" else came_with.crop_fraction
         if mean is None or std is None:
-            measured = measure_mean_std(self.data.train)
+            measured = measure_mean_std(self.drawn)
             mean, std = mean or measured[0], std or measured[1]
         size = self.config.img_size
         self.preprocessing = Preprocessing(
@@ -149,8 +152,8 @@ class ClassificationTask:
         """What is trained on, and what `data.selection` takes out of it."""
         data = self.recipe.data
         if not data.selection:
-            return self.data.train, None
-        return taken_out(self.data.train, data.selection, data.split_seed, f"{self.data.address}: data.selection")
+            return self.drawn, None
+        return taken_out(self.drawn, data.selection, data.split_seed, f"{self.data.address}: data.selection")
 
     @property
     def features_first(self) -> bool:
@@ -163,7 +166,10 @@ class ClassificationTask:
     def check(self) -> Sequence[Issue]:
         """Issues of the data that can be found without decoding every image."""
         issues = check_image_files(self.data, strict=self.recipe.data.strict)
-        return [*issues, Issue("warning", self._not_cached, "data.cache")] if self._not_cached else issues
+        number = self.recipe.data.per_class
+        few = "" if number is None else fewer_than(number, self.drawn, self.data.class_names)
+        told = ((few, "data.per_class"), (self._not_cached, "data.cache"))
+        return [*issues, *(Issue("warning", what, where) for what, where in told if what)]
 
     def build_model(self) -> nn.Module:
         model = build(self.config)
@@ -296,6 +302,13 @@ class ClassificationTask:
             "preprocessing": self.preprocessing.to_dict(),
             **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
+
+
+def training_images(images: ImageClasses, options: ClassificationDataSection) -> ImageSource:
+    """Those of opened data, or of them those that `data.per_class` draws."""
+    if options.per_class is None:
+        return images.train
+    return draw_per_class(images.train, options.per_class, options.per_class_seed, f"{images.address}: data.per_class")
 
 
 def _batch_mixing(augment: ClassificationAugmentSection, num_classes: int) -> nn.Module | None:

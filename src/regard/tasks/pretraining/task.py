@@ -75,6 +75,7 @@ class PretrainingTask:
             leave_out=data.leave_out,
             on_bad_annotation=data.on_bad_annotation,
             csv=csv_options(data),
+            unlabelled=True,
         )
         self.preprocessing = self._preprocessing()
         self._train, self._val, self._not_cached = prepared_once(
