@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regard.api import load_weights as load_weights
     from regard.api import optimize as optimize
     from regard.api import predict_video as predict_video
+    from regard.api import pretrain as pretrain
     from regard.api import push_to_hub as push_to_hub
     from regard.api import replace_convolutions as replace_convolutions
     from regard.api import save as save
@@ -43,9 +44,9 @@ _ROOMS = (
 )
 _NAMES = (
     *("create_model", "list_models", "transform_for", "load", "save", "load_weights", "convert", "push_to_hub"),
-    *("train", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "features", "label", "predict_video"),
+    *("train", "pretrain", "choose_recipe", "evaluate", "evaluate_knn", "compare_mixers", "features", "label"),
     *("explain_image", "explain_page", "explain_queries", "explain_text", "export_model", "optimize", "benchmark"),
-    *("replace_convolutions", "scale", "swap_mixer"),
+    *("predict_video", "replace_convolutions", "scale", "swap_mixer"),
 )
 
 

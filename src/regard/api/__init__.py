@@ -12,6 +12,7 @@ from regard.api.image_features import Features, features
 from regard.api.labelling import Labels, label
 from regard.api.models import create_model, transform_for
 from regard.api.names import list_models
+from regard.api.pretraining import pretrain
 from regard.api.runs import convert, load, push_to_hub, save
 from regard.api.scaling import scale
 from regard.api.training import compare_mixers, train
@@ -45,6 +46,7 @@ __all__ = [
     "measure_favor_error",
     "optimize",
     "predict_video",
+    "pretrain",
     "push_to_hub",
     "replace_convolutions",
     "save",

@@ -55,9 +55,18 @@ def data_section(address: str | None, recipe: str | Path | None = None, settings
 
 
 def resolved_recipe(
-    recipe: str | Path, data: str | Path | Mapping[str, Any] | None, device: Any, settings: Mapping[str, Any]
+    recipe: str | Path,
+    data: str | Path | Mapping[str, Any] | None,
+    device: Any,
+    settings: Mapping[str, Any],
+    *,
+    task: str | None = None,
+    before: Sequence[str] = (),
 ) -> "tuple[Recipe, list[str], list[str]]":
-    """A recipe with a function's arguments in it, these arguments as options of the command line, and its settings."""
+    """A recipe with a function's arguments in it, these arguments as options of the command line, and its settings.
+
+    task: as `load_recipe`. before: settings that the others may change.
+    """
     from regard.data import address_of
     from regard.recipes import load_recipe, takes_none
 
@@ -68,7 +77,7 @@ def resolved_recipe(
         overrides |= _flat(given)
     if isinstance(data, Mapping):
         overrides |= _flat(data, "data.")
-    plain = load_recipe(str(recipe))
+    plain = load_recipe(str(recipe), task=task)
     for name, value in settings.items():
         if name != "settings":
             overrides |= _placed(plain, name, value)
@@ -77,10 +86,10 @@ def resolved_recipe(
         overrides["data.address"] = address_of(str(overrides["data.address"]))
     for key in [key for key, value in overrides.items() if value is None and takes_none(key)]:
         raise RegardError(f"{key}: None would take the recipe's value out, and 'none' is a value here; leave it out")
-    chosen = [*texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
+    chosen = [*before, *texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
     options = ([] if address is None else ["--data", address]) + [word for text in chosen for word in ("--set", text)]
     try:
-        return load_recipe(str(recipe), chosen, address=address), options, chosen
+        return load_recipe(str(recipe), chosen, address=address, task=task), options, chosen
     except RegardError as error:  # which speaks of the command line's --set
         raise RegardError(str(error).replace("--set: ", f"{recipe}: ", 1)) from None
 

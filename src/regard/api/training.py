@@ -83,22 +83,28 @@ def train_run(
 
     A report that cannot be made does not fail the training: `tell` gets a line that says why.
     """
-    from regard.choose import race_told
-    from regard.compare import Report, contender, reason_of
     from regard.training import Run, default_run_folder
     from regard.training import train as run_training
 
     run = Run(default_run_folder(Path(name).stem) if out is None else expanded(out))
 
     def report() -> None:
-        written = Report(run.report_file, title=recipe.title or run.path.name, command=command, whole=False)
-        try:
-            found = contender(run.path.name, [run.path], with_cost=False)
-            race = race_told(run.path)
-            not_shown = [failure.reason for failure in written.write([found], notes=[race] if race else [])]
-        except Exception as error:  # of any library that draws, after hours of training
-            not_shown = [reason_of(error)]
-        for reason in not_shown:
-            tell(f"{run.path}: is trained, but its report is not whole: {reason}")
+        write_run_report(run, title=recipe.title, command=command, tell=tell)
 
     return run, run_training(recipe, run.path, resume=resume, then=report)
+
+
+def write_run_report(run: "Run", *, title: str, command: str, tell: Callable[[str], object]) -> None:
+    """Writes the report of a run that has ended; `tell` gets a line that says why it is not whole."""
+    from regard.choose import race_told
+    from regard.compare import Report, contender, reason_of
+
+    written = Report(run.report_file, title=title or run.path.name, command=command, whole=False)
+    try:
+        found = contender(run.path.name, [run.path], with_cost=False)
+        race = race_told(run.path)
+        not_shown = [failure.reason for failure in written.write([found], notes=[race] if race else [])]
+    except Exception as error:  # of any library that draws, after hours of training
+        not_shown = [reason_of(error)]
+    for reason in not_shown:
+        tell(f"{run.path}: is trained, but its report is not whole: {reason}")

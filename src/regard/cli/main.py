@@ -20,6 +20,7 @@ from regard.cli import (
     explain,
     export,
     features,
+    pretrain,
     scale,
     text,
     train,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 app.command(cls=_WithTorch)(demo.demo)
 app.command(cls=_WithTorch)(train.train)
+app.command(cls=_WithTorch)(pretrain.pretrain)
 app.command(cls=_WithTorch)(use.evaluate)
 app.command(cls=_WithTorch)(use.predict)
 app.command(cls=_WithTorch)(explain.explain)

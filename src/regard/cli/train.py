@@ -71,10 +71,6 @@ def train(
         what = "goes on in the run's own folder; it takes no --out" if out else "takes no --minutes"
         raise RegardError(f"train: --resume {what}")
 
-    from regard.cli.tables import figures_line
-    from regard.tasks import TASKS
-    from regard.training import is_main_process, main_metric
-
     not_shown: list[str] = []
     data = None if data is None else named(data)
     if resume is not None:
@@ -83,11 +79,21 @@ def train(
         run, summary = _chosen(str(data), minutes, out, settings, device, not_shown.append)
     else:
         run, summary = _by_recipe(recipe, data, minutes, out, settings, device, not_shown.append)
+    told(run, summary, not_shown)
+
+
+def told(run: "Run", summary: dict[str, Any], not_shown: list[str]) -> None:
+    """Says what a training has found, and where it lies. RegardError for a report that is not whole."""
+    from regard.cli.tables import figures_line
+    from regard.tasks import TASKS
+    from regard.training import is_main_process, main_metric
+
     if not is_main_process():
         return
     resolved = run.recipe()
     task = TASKS[resolved.task]
-    figures = figures_line({name: summary[name] for name in (main_metric(summary), "loss")})
+    names = dict.fromkeys((main_metric(summary), "loss", *(name for name in ("knn", "linear") if name in summary)))
+    figures = figures_line({name: summary[name] for name in names})
     say(
         f"{figures} after {summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary[f'{task.unit}_per_second']:.0f} {task.unit}/s)"

@@ -25,7 +25,13 @@ from regard.recipes.detection import (
     DetectionTrainSection,
 )
 from regard.recipes.next_token import NextTokenRecipe
-from regard.recipes.pretraining import SELF, PretrainingAugmentSection, PretrainingRecipe, PretrainSection
+from regard.recipes.pretraining import (
+    SELF,
+    PretrainingAugmentSection,
+    PretrainingRecipe,
+    PretrainSection,
+    as_pretraining,
+)
 from regard.recipes.recipe import Claim, Recipe, TaskName
 from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, TrainSection, WholeImagesSection
 from regard.recipes.seq2seq import Seq2SeqRecipe
@@ -91,14 +97,20 @@ def shipped_recipes() -> dict[str, Recipe]:
     return {path.stem: read_recipe(path) for path in sorted(_FOLDER.glob("*.toml"))}
 
 
-def load_recipe(name: str, settings: Sequence[str] = (), *, address: str | None = None) -> Recipe:
-    """A shipped recipe by its name, or a file; with `KEY=VALUE` settings, and the data's address replaced if given."""
+def load_recipe(
+    name: str, settings: Sequence[str] = (), *, address: str | None = None, task: str | None = None
+) -> Recipe:
+    """A shipped recipe by its name, or a file; with `KEY=VALUE` settings, and the data's address replaced if given.
+
+    task: "pretraining" takes a recipe of classification for the pre-training of its model. RegardError for one of
+    another task.
+    """
     path = _FOLDER / f"{name}.toml"
     if not path.exists():
         path = Path(name)
         if path.suffix != ".toml" and not path.exists():
             raise unknown("recipe", name, (p.stem for p in _FOLDER.glob("*.toml")))
-    return read_recipe(path, parse_settings(settings, address=address))
+    return read_recipe(path, parse_settings(settings, address=address), task=task)
 
 
 def parse_settings(settings: Sequence[str], *, address: str | None = None) -> dict[str, Any]:
@@ -107,7 +119,9 @@ def parse_settings(settings: Sequence[str], *, address: str | None = None) -> di
     return overrides if address is None else {**overrides, "data.address": address}
 
 
-def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None, *, of_run: bool = False) -> Recipe:
+def read_recipe(
+    path: Path, overrides: Mapping[str, Any] | None = None, *, of_run: bool = False, task: str | None = None
+) -> Recipe:
     """The recipe in a file, with overrides by dotted key. RegardError names the file, the key and what is allowed.
 
     An override that is None takes the file's value out, so that the default holds. The recipe `of_run`, in a run
@@ -120,6 +134,11 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None, *, of_ru
     values = parse_toml(_unescaped(text), str(path))
     if of_run:
         _use_current_name(values)
+    if task is not None and values.get("task", "classification") != task:
+        own = values.get("task", "classification")
+        if (own, task) != ("classification", "pretraining"):
+            raise RegardError(f"{path.name}: is a recipe of {cut(own)}, and not of {task}")
+        values = as_pretraining(values)
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     try:

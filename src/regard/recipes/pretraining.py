@@ -1,12 +1,14 @@
 """The recipe of pre-training: images teach a model before anybody has named a class."""
 
 import operator
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MultipleOf
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from regard.models import SASAResNetConfig, ViTConfig, mixers_that_need_all
+from regard.recipes.classification import ClassificationModelSection
 from regard.recipes.recipe import Recipe, changed, is_default
 from regard.recipes.sections import (
     FeaturesSection,
@@ -121,3 +123,35 @@ class PretrainingRecipe(Recipe):
         if self.train.label_smoothing:
             raise ValueError("train.label_smoothing: there are no labels in pre-training")
         return self
+
+
+# What a model learns without labels has its own budget, and no use for other weights and classes.
+_NOT_TAKEN = ("epochs", "max_steps", "max_minutes", "label_smoothing", "evaluate_every", "evaluate_every_steps")
+MINUTES = 10.0
+
+
+def as_pretraining(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a classification recipe as those of a pre-training of its model, on its data, for ten minutes.
+
+    What has a meaning there alone is left out: classes, labels, weights, mixup and the like.
+    """
+    kinds: dict[str, type[Section]] = {
+        "data": WholeImagesSection,
+        "augment": PretrainingAugmentSection,
+        "train": TrainSection,
+    }
+    found: dict[str, Any] = {"task": "pretraining", "seed": values.get("seed", 0)}
+    model = values.get("model", {})
+    if isinstance(model, Mapping):
+        left_out = (*ClassificationModelSection.model_fields, "num_classes")
+        model = {key: value for key, value in model.items() if key == "name" or key not in left_out}
+    found["model"] = model
+    for name, kind in kinds.items():
+        section = values.get(name, {})
+        if isinstance(section, Mapping):
+            known = [key for key in section if key in kind.model_fields and key not in (*_NOT_TAKEN, "selection")]
+            section = {key: section[key] for key in known}
+        found[name] = section
+    if isinstance(found["train"], dict):
+        found["train"] |= {"max_minutes": MINUTES}
+    return {**found, **{key: values[key] for key in ("pretrain", "features") if key in values}}

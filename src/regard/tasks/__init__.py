@@ -49,7 +49,7 @@ from regard.tasks.next_token.task import NextTokenTask
 from regard.tasks.predictor import Predictor
 from regard.tasks.preprocessing import preprocessing_of
 from regard.tasks.pretrained import pretrained_predictor
-from regard.tasks.pretraining.evaluation import PretrainingEvaluation
+from regard.tasks.pretraining.evaluation import PretrainingEvaluation, linear_head
 from regard.tasks.pretraining.task import PretrainingTask
 from regard.tasks.seq2seq.metrics import GroupFigures, PairEvaluation
 from regard.tasks.seq2seq.predictor import Translator
@@ -100,6 +100,7 @@ __all__ = [
     "csv_options",
     "features_of",
     "first_words",
+    "linear_head",
     "nearest_neighbours",
     "operating_points",
     "preprocessing_of",
@@ -107,6 +108,7 @@ __all__ = [
     "quick_facts",
     "sizes_of",
     "splits_of",
+    "with_weights_named",
 ]
 
 TASKS: dict[str, type[Task]] = {
