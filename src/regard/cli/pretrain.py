@@ -73,9 +73,7 @@ def pretrain(
             )
         resolved = resumed_recipe(Run.open(resume), settings or (), data)
         if resolved.task != "pretraining":
-            raise RegardError(
-                f"{resume}: is a run of {resolved.task}; `regard train --resume {resume}` goes on with it"
-            )
+            raise RegardError(f"{resume}: is a run of {resolved.task}; `regard train --resume {resume}` goes on")
         run, summary = pretrain_run(
             "resumed", resolved, resume, resume=True, label_efficiency=label_efficiency, tell=not_shown.append, say=say
         )

@@ -1,4 +1,4 @@
-"""How much a pre-training saves: accuracy against labels a class, beside training from scratch and the teacher itself."""
+"""What a pre-training saves: accuracy against labels a class, beside training from scratch and the teacher itself."""
 
 import shutil
 import statistics
@@ -165,7 +165,7 @@ def _of_teacher(task: PretrainingTask) -> list[list[float]]:
     features = {part: _vectors(lessons, part) for part in ("train", "val")}
     asked, truth = features["val"]
     known, labels = features["train"]
-    rows = []
+    rows: list[list[float]] = []
     for number in labels_of(task):
         rows.append([])
         for draw in range(DRAWS):
