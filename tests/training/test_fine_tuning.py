@@ -7,8 +7,9 @@ import torch
 
 import regard
 from regard.errors import RegardError
-from regard.recipes import load_recipe
+from regard.recipes import load_recipe, parse_recipe
 from regard.tasks import create_task
+from regard.tasks.preprocessing import came_with
 from regard.training import train
 
 
@@ -42,6 +43,30 @@ def test_weights_of_other_mixers_are_taken_as_far_as_they_go(tmp_path):
     assert model.head.weight.equal(trained.head.weight)
     reset = create_task(load_recipe("vit-digits", [*options, "model.reset_head=true"])).build_model()
     assert not reset.head.weight.equal(trained.head.weight)
+
+
+def test_images_are_prepared_as_they_were_for_the_weights(tmp_path):
+    """Also where a recipe was written and read again, and for another number of channels."""
+    run = tmp_path / "run"
+    own = ["data.mean=[0.25]", "data.std=[0.125]", "data.interpolation=bicubic", "data.crop_fraction=0.75"]
+    train(load_recipe("vit-digits", ["train.max_steps=1", *own]), run)
+    begun = load_recipe("vit-digits", [f"model.weights={run}"])
+    for recipe in (begun, parse_recipe(begun.to_dict())):
+        theirs = create_task(recipe).preprocessing
+        assert (theirs.mean, theirs.std) == ((0.25,), (0.125,))
+        assert (theirs.interpolation, theirs.crop_fraction) == ("bicubic", 0.75)
+    given = create_task(load_recipe("vit-digits", [f"model.weights={run}", "data.std=[0.5]", "data.resize=squash"]))
+    found = given.preprocessing
+    assert (found.mean, found.std, found.crop_fraction) == ((0.25,), (0.5,), 1.0)
+    assert came_with(f"local-dir:{run}", channels=3).mean == (0.25,) * 3
+    # Weights that say nothing of it: then it is measured.
+    assert came_with(str(run / "model.safetensors"), channels=1) is None
+    (run / "metadata.json").write_text('{"preprocessing": {"mean": [0.5], "std": [0]}}')
+    with pytest.raises(RegardError, match=r"run/metadata\.json: preprocessing: std is \(0\.0,\)"):
+        came_with(str(run), channels=1)
+    for nothing in ("{}", "[]", '{"preprocessing": 1}', '{"preprocessing": {"mean": 1}}'):
+        (run / "metadata.json").write_text(nothing)
+        assert came_with(str(run), channels=1) is None
 
 
 def test_weights_that_do_not_fit(tmp_path):

@@ -123,5 +123,11 @@ def test_the_hash_of_a_file(tmp_path):
     save_file({}, tmp_path / "a.safetensors")
     wanted = hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
     assert weights_hash(str(tmp_path / "a.safetensors"), key="model.weights") == wanted
-    with pytest.raises(RegardError, match=r"model\.weights_hash: is that of a file"):
-        weights_hash(str(tmp_path), key="model.weights")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RegardError, match=r"run: holds neither model\.safetensors nor pytorch_model\.bin"):
+        weights_hash(str(tmp_path / "run"), key="model.weights")
+    save_file({}, tmp_path / "run" / "model.safetensors")
+    for name in ("", "local-dir:"):
+        assert weights_hash(f"{name}{tmp_path / 'run'}", key="model.weights") == wanted
+    with pytest.raises(RegardError, match=r"model\.weights_hash: is that of a file, a run or a name of the catalogue"):
+        weights_hash(str(tmp_path / "none"), key="model.weights")

@@ -23,10 +23,11 @@ def choose_recipe(data: str | Path, minutes: float | int = 10, *, settings: Sequ
 
     data: an address, or a bare path, which is taken for what it holds. settings: `KEY=VALUE` of the recipe to be, of
     which data.val_fraction and the like count here. `choice.recipe` and `choice.settings` name it, `choice.lines()` say
-    which, why, and what would be better; with several `choice.candidates` the training lets them race.
+    which, why, and what would be better; with several `choice.candidates` the training lets them race. With few labels
+    the pre-trainings in `runs/` that saw these images count too.
     RegardError for data that cannot be read or are not labelled, and for too few minutes.
     """
-    from regard.choose import choose, facts_of, means_here
+    from regard.choose import choose, facts_of, means_here, pretrained_runs
     from regard.data import address_of
     from regard.recipes import parse_settings
 
@@ -37,7 +38,7 @@ def choose_recipe(data: str | Path, minutes: float | int = 10, *, settings: Sequ
         val_fraction=float(given.get("data.val_fraction", 0.25)),
         on_bad="skip" if "skip" in bad else "stop",
     )
-    return choose(facts, means_here(), minutes)
+    return choose(facts, means_here(), minutes, pretrained_runs())
 
 
 def budgeted(recipe: "Recipe", seconds: float, settings: Sequence[str] = ()) -> "Recipe":

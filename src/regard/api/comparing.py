@@ -169,7 +169,7 @@ class Comparison:
         else:
             self.names = list(mixers)
         self.names += [named for named in models if named not in self.names]
-        if coming := [named for named in models if ":" in named]:
+        if coming := [named for named in models if ":" in named.partition("@")[0]]:
             raise RegardError(f"--models {coming[0]}: there is no :matched yet; name the preset alone")
         self.recipe, self.left_out = recipe, left_out_message(left_out)
         self.wishes = wishes or Wishes(seeds=seeds)
@@ -323,6 +323,7 @@ class Comparison:
         from regard.compare.cells import Damaged, read_cell
         from regard.compare.experiment import run_cell
         from regard.compare.going_on import begin, has_plan
+        from regard.compare.own_weights import require_same_weights
 
         plan = self.settle(recipe_name, options)
         if (name, seed) not in plan.order:
@@ -333,6 +334,7 @@ class Comparison:
             begin(self.folder, plan, is_new=False)
         if why := plan.entry(name).cannot_run:
             raise RegardError(f"--contender {name}:{seed}: cannot run: {why}")
+        require_same_weights(plan, [name])
         try:
             cell = read_cell(self.folder, plan, name, seed)
         except Damaged as error:

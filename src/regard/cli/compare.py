@@ -27,7 +27,8 @@ def compare(
         str | None,
         typer.Option(
             help="Names of mixers, which take their place in the model, or of models, which take its place, with "
-            "commas between; or `all` that can serve (see `regard mixers` and `regard models`). For proofs: "
+            "commas between; or `all` that can serve (see `regard mixers` and `regard models`). attention@weights=RUN "
+            "begins from a run, a file, or weights of the catalogue. For proofs: "
             "attention@copy is attention under another name, conv@labels=0.1 learns from a tenth of wrong labels."
         ),
     ] = None,

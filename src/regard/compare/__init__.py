@@ -3,7 +3,7 @@
 The journey of a comparison, from a recipe to a page:
 
     candidates.py       recipe -> the mixers and models that it can train: `variant` makes the recipe of one of them
-                        (aliases.py: attention@copy, conv@labels=0.1)
+                        (aliases.py: attention@copy, conv@labels=0.1; own_weights.py: attention@weights=RUN)
     planning.py         recipe, names and wishes -> a plan (plan.py: plan.json and its hash; limits.py: budgets and when
                         to stop; own_runs.py: finished runs as contenders), and what it will take
     experiment.py       a cell of the plan -> its trained run and results (cells.py: its files; per_sample.py: what its

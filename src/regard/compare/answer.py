@@ -11,7 +11,7 @@ import numpy as np
 from regard.compare.aliases import Alias
 from regard.compare.cells import TEST, Cell
 from regard.compare.contender import Contender, Cost, Metric
-from regard.compare.fairness import contended, fairness_of, notes_of
+from regard.compare.fairness import contended, fairness_of, notes_of, weights_of
 from regard.compare.going_on import GoingOn
 from regard.compare.inference import Interval, interval
 from regard.compare.needs import Words, needs
@@ -72,6 +72,7 @@ def record_of_comparison(going: GoingOn, *, notes: Sequence[str] = (), about: st
     parts = []
     intervals = _intervals(going, metric)
     by_name = {one.name: one for one in contenders}
+    begun = weights_of(plan)
     for name in plan.names:
         one, found = by_name.get(name), intervals.get(name)
         parts.append(
@@ -82,6 +83,8 @@ def record_of_comparison(going: GoingOn, *, notes: Sequence[str] = (), about: st
                 high=None if found is None else found.high,
                 note="" if found is None else found.reason,
                 **{key: None if found is None else getattr(found, key) for key in fields},
+                weights=begun.get(name, ""),
+                weights_minutes=plan.entry(name).weights_minutes,
                 parameters=None if one is None else one.parameters,
                 matched=_matched(name, by_name, bare),
                 flops=_flops(one),
@@ -92,7 +95,7 @@ def record_of_comparison(going: GoingOn, *, notes: Sequence[str] = (), about: st
         )
     return Record(
         schema=SCHEMA,
-        title=plan.title or f"Which {'token mixer' if kind == 'mixer' else kind}?",
+        title=plan.title or f"Which {_subject(plan.names)}?",
         task=plan.task,
         kind=kind,
         metric=MetricPart(
@@ -223,6 +226,14 @@ def _minutes(going: GoingOn, name: str) -> float | None:
     """Of one more seed."""
     walls = [cell.seconds["wall"] for (one, _), cell in going.cells.items() if one == name and cell.status == "done"]
     return math.fsum(walls) / len(walls) / 60 / max(going.jobs, 1) if walls else None
+
+
+def _subject(names: Sequence[str]) -> str:
+    """What the contenders differ in, for the title."""
+    aliases = [Alias.of(name) for name in names]
+    if any(alias.weights for alias in aliases) and len({alias.base for alias in aliases}) == 1:
+        return "weights to begin from"
+    return "token mixer" if _kind(names) == "mixer" else "model"
 
 
 def _kind(names: Sequence[str]) -> Any:

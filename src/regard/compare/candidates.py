@@ -5,22 +5,24 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import ValidationError
 
-from regard.compare.aliases import COPY_SEEDS, Alias
+from regard.compare.aliases import COPY_SEEDS, Alias, place_of
 from regard.compare.contender import reason_of
 from regard.errors import RegardError
 from regard.mixers import MIXERS, options_for
 from regard.models import PRESETS, SASAResNetConfig, unknown_model
-from regard.recipes import Recipe, parse_recipe
+from regard.recipes import ImageModelSection, Recipe, parse_recipe
 from regard.tasks import create_task
 
 # Samples in the batch that a candidate is tried on: enough for sequences of different lengths.
 TRIAL_SIZE = 8
+OF_WEIGHTS = ("weights", "weights_hash", "reset_head")
 
 
 def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
     """The recipe with another seed, and with the mixer `name` in its model or the preset `name` as its model.
 
-    A name may be an alias, such as conv@labels=0.1; a copy has seeds of its own.
+    A name may be an alias, such as conv@labels=0.1; a copy has seeds of its own. With attention@weights=RUN it begins
+    from these, and not from the recipe's own.
     RegardError for a name that is neither, and for a model of another task.
     """
     alias = require_known(recipe, name)
@@ -39,6 +41,9 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
         # The other model gets the same images.
         same = {key: getattr(config, key) for key in ("img_size", "in_chans") if hasattr(config, key)}
         values["model"] = {"name": name, **{key: value for key, value in same.items() if hasattr(PRESETS[name], key)}}
+    if alias.weights:
+        own = {key: value for key, value in values["model"].items() if key not in OF_WEIGHTS}
+        values["model"] = {**own, "weights": place_of(alias.weights)}
     try:
         return parse_recipe(values)
     except ValidationError as error:
@@ -46,12 +51,15 @@ def variant(recipe: Recipe, name: str, seed: int) -> Recipe:
 
 
 def require_known(recipe: Recipe, name: str) -> Alias:
-    """What a name says. RegardError for one that is neither a mixer nor a preset, and for labels of other tasks."""
+    """What a name says. RegardError for one that is neither a mixer nor a preset, and for labels and weights of tasks
+    that have none."""
     alias = Alias.of(name)
     if alias.base not in MIXERS and alias.base not in PRESETS:
         raise unknown_model("mixer", alias.base, MIXERS, then=(preset for preset in PRESETS if _suits(recipe, preset)))
     if alias.labels and recipe.task != "classification":
         raise RegardError(f"{name}: labels are exchanged in classification alone, not in {recipe.task}")
+    if alias.weights and not isinstance(recipe.model, ImageModelSection):
+        raise RegardError(f"{name}: models of images begin from weights; a recipe of {recipe.task} takes none")
     return alias
 
 

@@ -5,9 +5,8 @@ from itertools import pairwise
 from regard.compare.axes import Axis, Span, axis_words, costs
 from regard.compare.ladder import NARROW, WIDE, range_of
 from regard.compare.schema import ContenderPart, Record
-from regard.compare.wording import score_text, span_text, unit_of
+from regard.compare.wording import chart_names, score_text, span_text, unit_of
 from regard.draw.chart import Chart, Scale, tick_words
-from regard.draw.names import in_one_line
 
 LONGEST_NAME = 18
 Box = tuple[float, float, float, float]
@@ -114,10 +113,10 @@ def _names(
         taken.append((across - 6, up - 6, across + 6, up + 6))
         taken.append((across - 1, y(one.high or one.mean or 0.0), across + 1, y(one.low or one.mean or 0.0)))
         taken.append((x(cost[1]), up - 1, x(cost[2]), up + 1))
-    tall = chart.letters
+    tall, names = chart.letters, chart_names(record, LONGEST_NAME)
     for one, cost in placed:
         across, up = x(cost[0]), y(one.mean or 0.0)
-        words = in_one_line(one.name, LONGEST_NAME)
+        words = names[one.name]
         wide = chart.room(words)
         boxes = []
         for shift in (0.0, -1.1, 1.1, -2.2, 2.2, -3.3, 3.3):

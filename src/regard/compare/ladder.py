@@ -1,7 +1,7 @@
 """The ladder of a comparison: a row for each contender, the best first, with its interval and its seeds."""
 
 from regard.compare.schema import ContenderPart, Record
-from regard.compare.wording import done, failures, margin_words, ranked, score_text, span_text, unit_of
+from regard.compare.wording import chart_names, done, failures, margin_words, ranked, score_text, span_text, unit_of
 from regard.draw.chart import STYLE_FILE, Chart, Scale, tick_words
 from regard.draw.names import in_one_line
 
@@ -73,7 +73,8 @@ def _drawn(record: Record, width: float | int, letters: float | int, margin: flo
     chart = Chart(width, height, letters=letters)
     if margin:
         chart.rect(0, 0, width, height, "paper")
-    names = [in_one_line(one.name, LONGEST_NAME) for one in order]
+    shown = chart_names(record, LONGEST_NAME)
+    names = [shown[one.name] for one in order]
     left = margin + max(map(chart.room, names), default=0) + 10 * scale
     right = width - margin - chart.room("00.000") - 4
     foot = top + row * len(order)

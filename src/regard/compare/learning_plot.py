@@ -8,9 +8,8 @@ import numpy as np
 
 from regard.compare.ladder import NARROW, WIDE
 from regard.compare.schema import Number, Record
-from regard.compare.wording import score_text, unit_of
+from regard.compare.wording import chart_names, score_text, unit_of
 from regard.draw.chart import Chart, Scale, tick_words
-from regard.draw.names import in_one_line
 from regard.draw.plots import three_digits
 
 POINTS = 48
@@ -64,12 +63,13 @@ def learning_plot(record: Record, sort: Sort, name: str, width: float | int = WI
     last = max(band.epochs[-1] for band in found)
     low, high = min(min(band.low) for band in found), max(max(band.high) for band in found)
     y_limits = (low, high) if high > low else (low - 0.5, high + 0.5)
+    names = chart_names(record, 20)
     for number, band in enumerate(found):
         left, top = each * (number % columns), tall * (number // columns)
         x = Scale(0.0, last, left + 38, left + each - 12)
         y = Scale(*y_limits, top + tall - 26, top + 26)
         _panel(chart, record, sort, band, x, y, [other for other in found if other is not band])
-        chart.text(left, top + 14, in_one_line(band.name, 20), "pick" if _picked(record, band) else "")
+        chart.text(left, top + 14, names[band.name], "pick" if _picked(record, band) else "")
     chart.text(0, rows * tall + 16, "epochs; line: mean over seeds; band: least to most", "soft")
     return chart.svg(name, f"{words_of(record, sort)} while training", learning_words(record, sort), kind=kind)
 

@@ -38,6 +38,10 @@ class Entry:
     """0: not known."""
     cannot_run: str = ""
     """Why it cannot be trained, as was found before the first training."""
+    weights: str = ""
+    """What it begins from, as it was named; the recipe has its place and its hash."""
+    weights_minutes: float | None = None
+    """How long the run was trained that these weights are of, where its summary says it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Plan:
         values = asdict(self)
         for key in ("until", "amended", "command", "title"):
             del values[key]
+        for one in values["contenders"]:  # of weights the recipe has the hash
+            del one["weights"], one["weights_minutes"]
         return values
 
     @property
@@ -104,7 +110,8 @@ class Plan:
 
     def recipe_of_all(self) -> Recipe:
         """That of the first contender, for what all have in common: the task and the data."""
-        plain = next((one for one in self.contenders if not Alias.of(one.name).labels), self.contenders[0])
+        aliases = [(one, Alias.of(one.name)) for one in self.contenders]
+        plain = min(aliases, key=lambda pair: (bool(pair[1].labels), bool(pair[1].weights)))[0]
         values = json.loads(json.dumps(plain.recipe))
         values["data"].pop("shuffled_labels", None)
         return parse_recipe(values, of_run=True)

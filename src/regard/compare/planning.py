@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from scipy.special import stdtrit
 
+from regard.compare.aliases import Alias
 from regard.compare.candidates import check_names, require_known, try_out, variant
 from regard.compare.inference import fewest_images
 from regard.compare.limits import Budget, Until, budget_words
 from regard.compare.looks import looks
 from regard.compare.own_runs import contenders_of_runs
+from regard.compare.own_weights import begun, contender_names, minutes_of, require_same_weights, require_weights
 from regard.compare.per_sample import is_mean, num_test
 from regard.compare.plan import Entry, Plan, order_of
 from regard.data import fingerprint
@@ -76,13 +78,18 @@ def make_plan(
     """
     wishes.check()
     own = contenders_of_runs(wishes.runs, recipe)
-    check_names([*names, *(one.name for one in own)])
+    in_tables = contender_names(names)
+    check_names([*in_tables, *(one.name for one in own)])
     budget = None if wishes.budget is None else Budget.parse(wishes.budget)
     for name in names:
         require_known(recipe, name)
+        require_weights(name)
     task = create_task(recipe)
     _require_test_samples(task, len(names) + len(own), wishes)
-    tried = [_entry(recipe, name, budget, strict) for name in names]
+    class_names = getattr(task.data, "class_names", ())
+    tried = [
+        _entry(recipe, called, name, class_names, budget, strict) for called, name in zip(names, in_tables, strict=True)
+    ]
     entries = [entry for entry, _ in tried]
     failing = [one for one in entries if one.cannot_run]
     if failing and len(failing) == len(entries) and not own:
@@ -99,7 +106,7 @@ def make_plan(
     )
     held = getattr(task, "selection_images", None)
     n_val = 0 if held is None else len(held)
-    order = order_of([*names, *counts], counts, recipe.seed, settled[-1][0])
+    order = order_of([*in_tables, *counts], counts, recipe.seed, settled[-1][0])
     return Plan(
         contenders=[*entries, *own],
         recipe_name=recipe_name,
@@ -125,7 +132,8 @@ def make_plan(
 
 
 def require_same_data(plan: Plan) -> None:
-    """RegardError where the data are no more those that the plan was settled with."""
+    """RegardError where the data, or weights that a contender begins from, are no more those of the plan."""
+    require_same_weights(plan)
     now = _digests(create_task(plan.recipe_of_all()))
     if now != plan.data["fingerprint"]:
         raise RegardError(
@@ -144,25 +152,35 @@ class Nobody(RegardError):  # noqa: N818 (a caller reads: except Nobody)
     ends_with = 3
 
 
-def _entry(base: Recipe, name: str, budget: Budget | None, strict: bool) -> tuple[Entry, int]:
-    """A contender with its budget, and its operations; one that cannot serve, as its trial says, has the reason."""
-    recipe = base
+def _entry(
+    base: Recipe, called: str, name: str, class_names: Sequence[str], budget: Budget | None, strict: bool
+) -> tuple[Entry, int]:
+    """A contender with its budget, and its operations; one that cannot serve, as its trial says, has the reason.
+
+    called: as it was asked for, with the path of its weights; name: as it is in tables. Weights that do not fit are an
+    error: whoever names them wants this very contender.
+    """
+    recipe, source = base, Alias.of(called).weights
     try:
-        recipe = variant(base, name, base.seed)
-        parameters, flops = try_out(recipe)
+        recipe = variant(base, called, base.seed)
+        if source:
+            recipe, parameters, flops = begun(recipe, called, class_names)
+        else:
+            parameters, flops = try_out(recipe)
     except RegardError as error:
-        if strict:
+        if strict or source:
             raise
         return Entry(name, recipe.to_dict(), cannot_run=str(error)), 0
     except Exception:  # its training will fail too, and be reported among the others
-        return Entry(name, recipe.to_dict()), 0
+        return Entry(name, recipe.to_dict(), weights=source), 0
     minutes = Budget("minutes", recipe.train.max_minutes) if recipe.train.max_minutes is not None else None
     if budget is not None:
         recipe = budget.of(recipe, flops, name)
         minutes = budget if budget.kind == "minutes" else None
     if minutes is not None and minutes.value < 0.5:  # longer ones hold a step
         minutes.require_a_step(seconds_of_steps(recipe, steps=1)[0], name)
-    return Entry(name, recipe.to_dict(), parameters=parameters), flops
+    took = minutes_of(source) if source else None
+    return Entry(name, recipe.to_dict(), parameters=parameters, weights=source, weights_minutes=took), flops
 
 
 def _require_test_samples(task: Task, contenders: int, wishes: Wishes) -> None:

@@ -201,6 +201,10 @@ class ContenderPart(Part):
     """Standard error that seeds add, in the metric's scale; so image_part and interaction."""
     image_part: Number = None
     interaction: Number = None
+    weights: str = ""
+    """What its trainings began from, as it was named: a run, a file, a name of the catalogue; "" is from nothing."""
+    weights_minutes: Number = None
+    """How long the run was trained that these weights are of, as its summary says; no budget holds it."""
     parameters: int | None = None
     matched: str | None = None
     """"not matched: 1.21 times", for a model beside the mixers."""

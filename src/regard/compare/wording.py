@@ -5,6 +5,7 @@ from collections import Counter
 
 from regard.compare.schema import CellPart, ContenderPart, MetricPart, PairPart, Record, Verdict
 from regard.compare.table import listed
+from regard.draw.names import in_one_line
 
 TURNED: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
 # How many contenders, where a sentence says it.
@@ -52,6 +53,26 @@ def margin_words(record: Record) -> str:
 def counted(number: float | int, word: str) -> str:
     """1 seed, 3 seeds"""
     return f"{number:g} {word}{'' if number == 1 else 's'}"
+
+
+def chart_names(record: Record, longest: int) -> dict[str, str]:
+    """The contenders' names in at most `longest` letters. Of a long one with weights the middle is left out, at such a
+    place that names stay apart."""
+    names = [one.name for one in record.contenders]
+    # Where the middle is cut out: letters that stay before it, half of them first.
+    for head in sorted(range(longest - 1), key=lambda head: abs(head - longest // 2)):
+        found = {name: _cut(name, head, longest) for name in names}
+        if len(set(found.values())) == len(names):
+            return found
+    return {name: in_one_line(name, longest) for name in names}
+
+
+def _cut(name: str, head: int, longest: int) -> str:
+    line = in_one_line(name)
+    if "@weights=" not in line or len(line) <= longest:
+        return in_one_line(line, longest)
+    short = line.replace("@weights=", "@", 1)
+    return short if len(short) <= longest else f"{short[:head]}…{short[len(short) - (longest - head - 1) :]}"
 
 
 def ranked(record: Record) -> list[ContenderPart]:

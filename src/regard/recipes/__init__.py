@@ -33,7 +33,14 @@ from regard.recipes.pretraining import (
     as_pretraining,
 )
 from regard.recipes.recipe import Claim, Recipe, TaskName
-from regard.recipes.sections import AugmentSection, DataSection, FeaturesSection, TrainSection, WholeImagesSection
+from regard.recipes.sections import (
+    AugmentSection,
+    DataSection,
+    FeaturesSection,
+    ImageModelSection,
+    TrainSection,
+    WholeImagesSection,
+)
 from regard.recipes.seq2seq import Seq2SeqRecipe
 
 __all__ = [
@@ -51,6 +58,7 @@ __all__ = [
     "DetectionRecipe",
     "DetectionTrainSection",
     "FeaturesSection",
+    "ImageModelSection",
     "NextTokenRecipe",
     "PretrainSection",
     "PretrainingAugmentSection",

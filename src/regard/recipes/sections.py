@@ -71,9 +71,10 @@ class ImageModelSection(ModelSection):
     hf-hub:OWNER/NAME. A classifier's mixers may differ from those of the file where they share projections.
     `auto`: those of the catalogue for `name` that are at hand; a run keeps their name and hash in its recipe.
 
-    A name of the catalogue also gives mean, deviation, interpolation and crop where `data` gives none."""
+    A name of the catalogue also gives mean, deviation, interpolation and crop where `data` gives none; for a classifier
+    so does a run."""
     weights_hash: str | None = Field(default=None, exclude_if=operator.not_)
-    """SHA-256 of the file that `weights` names. Another file under this name is an error."""
+    """SHA-256 of the file that `weights` names, or that lies in the run. Another file under this name is an error."""
     reset_head: bool = Field(default=False, exclude_if=operator.not_)
     """Takes all of `weights` but the classes, which are learned anew."""
 
@@ -123,9 +124,11 @@ class ImageDataSection(DataSection):
 class WholeImagesSection(ImageDataSection):
     """Images without boxes: how each gets the model's size, and the columns of csv:PATH."""
 
-    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
-    crop_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Evaluation keeps this fraction of the shorter side, from the centre."""
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
+    """That of a classifier's `model.weights` unless given, where they say it; else bilinear."""
+    crop_fraction: Annotated[float, Gt(0), Le(1)] | None = None
+    """Evaluation keeps this fraction of the shorter side, from the centre: that of a classifier's `model.weights`
+    unless given, where they say it; else 1."""
     resize: Literal["crop", "squash", "letterbox"] = Field(default="crop", exclude_if=lambda value: value == "crop")
     """How an image of another aspect gets the model's size: its middle is cut out; or all of it is kept, with its
     aspect changed or between bars of the mean colour."""
@@ -146,7 +149,7 @@ class WholeImagesSection(ImageDataSection):
 
     @model_validator(mode="after")
     def _crops_or_not(self) -> "WholeImagesSection":
-        if self.resize != "crop" and self.crop_fraction != 1:
+        if self.resize != "crop" and self.crop_fraction not in (None, 1):
             raise ValueError(f"data.crop_fraction is for data.resize = crop; {self.resize} keeps the whole image")
         return self
 

@@ -17,6 +17,7 @@ The journey of weights, from a name to a model:
     convert.py        a source -> a file in another library's format
 """
 
+from regard.weights.adapt import OtherClasses
 from regard.weights.auto import AUTO, Chosen, choose_weights, is_at_hand, names_at_hand, weights_hash
 from regard.weights.backbone import load_pretrained_backbone
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained, class_names, find_pretrained, pretrained
@@ -27,15 +28,19 @@ from regard.weights.formats.original_detr import from_original_detr
 from regard.weights.formats.torch_transformer import from_torch_transformer
 from regard.weights.formats.transformers_detr import from_transformers_detr
 from regard.weights.formats.transformers_fnet import from_transformers_fnet
-from regard.weights.load import Loaded, find_weights, load_weights
+from regard.weights.hub import PREFIX
+from regard.weights.load import LOCAL, Loaded, find_weights, load_weights
 from regard.weights.wrapped import read_weights
 
 __all__ = [
     "AUTO",
     "CATALOGUE",
     "FORMATS",
+    "LOCAL",
+    "PREFIX",
     "Chosen",
     "Loaded",
+    "OtherClasses",
     "Pretrained",
     "choose_weights",
     "chosen_pretrained",

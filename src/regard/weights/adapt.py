@@ -25,6 +25,10 @@ Classes = Literal["adapt", "keep", "reset"]
 Size = tuple[int, int]
 
 
+class OtherClasses(RegardError):  # noqa: N818 (a caller reads: except OtherClasses)
+    """The head is of another number of classes than the model's, which was to keep it."""
+
+
 def adapt(
     found: Mapping[str, Tensor],
     model: nn.Module,
@@ -37,10 +41,10 @@ def adapt(
     """`found`, a state under our names, made to fit the model as far as possible; and notes on what was changed.
 
     classes: "adapt" leaves the model's head as it is if the file has another number of classes, or no head; "reset"
-    always leaves it as it is; with "keep", another number of classes is a RegardError. grid: (rows, columns) of patches
-    in the images that the weights were trained on, as the caller says; likely: as a file beside the weights says, which
-    counts where it has as many patches; else it is a square. RegardError where nothing says it, and for matrices over
-    the tokens of another grid.
+    always leaves it as it is; with "keep", another number of classes is an error, OtherClasses. grid: (rows, columns)
+    of patches in the images that the weights were trained on, as the caller says; likely: as a file beside the weights
+    says, which counts where it has as many patches; else it is a square. RegardError where nothing says it, and for
+    matrices over the tokens of another grid.
     """
     wanted = model.state_dict()
     state = _counters(_mixers(dict(found), wanted), wanted)
@@ -177,7 +181,7 @@ def _classes(found: State, wanted: Mapping[str, Tensor], where: str, classes: Cl
         elif rows[0] != rows[1]:
             numbers = [count - (head == "label_head.") for count in rows]  # without "no object"
             if classes == "keep":
-                raise RegardError(
+                raise OtherClasses(
                     f"{where}: was trained on {numbers[0]} classes, the data have {numbers[1]}; "
                     "--set model.reset_head=true loads everything but the head"
                 )

@@ -8,7 +8,8 @@ from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.models.vit import DINOV2
 from regard.weights.catalogue import CATALOGUE, Pretrained, chosen_pretrained
-from regard.weights.hub import HubFile
+from regard.weights.hub import PREFIX, HubFile
+from regard.weights.load import LOCAL, weights_in
 from regard.weights.package_file import PackageFile
 
 AUTO = "auto"
@@ -95,10 +96,16 @@ def _larger(model: str) -> str:
 
 
 def weights_hash(source: str, *, key: str) -> str:
-    """The hash of the file behind a name of the catalogue, a run or a path. RegardError where there is no such file."""
+    """The hash of the file of weights behind a path, a run or another folder, a name of the catalogue or of the hub.
+
+    RegardError for anything else.
+    """
     entry = chosen_pretrained(source)
-    file = expanded(source) if entry is None else entry.file()
-    file = file / "model.safetensors" if file.is_dir() else file
+    if source.startswith(PREFIX):
+        file = HubFile.parse(source).fetch()
+    else:
+        file = expanded(source.removeprefix(LOCAL)) if entry is None else entry.file()
+    file = weights_in(file) if file.is_dir() else file
     if not file.is_file():
         raise RegardError(f"{key}_hash: is that of a file, a run or a name of the catalogue; {source} is none of these")
     return file_hash(file)

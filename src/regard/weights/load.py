@@ -176,12 +176,18 @@ def find_weights(source: Source, *, num_bytes: int | None = None) -> Found:
 
 
 def _in_folder(folder: Path, num_bytes: int | None) -> Found:
+    file = weights_in(folder)
+    config = _config_in(folder)
+    heads, grid = config.get("num_heads"), grid_of(config)
+    contents = read_contents(file, wanted=num_bytes)
+    return Found(contents, str(file), grid=grid, num_heads=heads if type(heads) is int else None)
+
+
+def weights_in(folder: Path) -> Path:
+    """The file of weights in a run, or in another folder. RegardError where there is none."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            config = _config_in(folder)
-            heads, grid = config.get("num_heads"), grid_of(config)
-            contents = read_contents(folder / name, wanted=num_bytes)
-            return Found(contents, str(folder / name), grid=grid, num_heads=heads if type(heads) is int else None)
+            return folder / name
     raise RegardError(f"{folder}: holds neither model.safetensors nor pytorch_model.bin")
 
 

@@ -46,10 +46,10 @@ from regard.tasks.classification.multi_label import MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.csv_columns import csv_options
 from regard.tasks.features.extract import ShowsProgress
-from regard.tasks.preprocessing import preprocessing_of
+from regard.tasks.preprocessing import came_with
 from regard.tasks.task import training_order
 from regard.tasks.weights import or_from_scratch
-from regard.weights import chosen_pretrained, load_weights
+from regard.weights import load_weights
 
 
 class ClassificationTask:
@@ -86,15 +86,15 @@ class ClassificationTask:
             self.train = ShuffledLabels(self.train, data.shuffled_labels, data.split_seed)
         self.train, self.calibration_images, self.calibration = self._held_out()
         self.config = recipe.model.config(num_classes=len(self.data.class_names))
-        mean, std, crop = data.mean, data.std, data.crop_fraction
-        interpolation: str = data.interpolation
+        mean, std = data.mean, data.std
+        interpolation: str = data.interpolation or "bilinear"
+        crop = data.crop_fraction or 1.0
         weights = recipe.model.weights
-        if weights is not None and chosen_pretrained(weights) is not None:
-            came_with = preprocessing_of(weights, img_size=(1, 1), channels=self.config.in_chans)
-            mean, std = mean or came_with.mean, std or came_with.std
-            given = data.model_fields_set
-            interpolation = interpolation if "interpolation" in given else came_with.interpolation
-            crop = crop if "crop_fraction" in given or data.resize != "crop" else came_with.crop_fraction
+        theirs = None if weights is None else came_with(weights, channels=self.config.in_chans)
+        if theirs is not None:
+            mean, std = mean or theirs.mean, std or theirs.std
+            interpolation = data.interpolation or theirs.interpolation
+            crop = data.crop_fraction or (theirs.crop_fraction if data.resize == "crop" else 1.0)
         if mean is None or std is None:
             measured = measure_mean_std(self.drawn)
             mean, std = mean or measured[0], std or measured[1]

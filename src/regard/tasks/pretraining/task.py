@@ -104,8 +104,8 @@ class PretrainingTask:
             channels=self.config.in_chans,
             mean=mean,
             std=std,
-            interpolation=data.interpolation,
-            crop_fraction=data.crop_fraction,
+            interpolation=data.interpolation or "bilinear",
+            crop_fraction=data.crop_fraction or 1.0,
             decoding=self.data.decoding,
             resize=data.resize,
         )
