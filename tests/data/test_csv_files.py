@@ -341,3 +341,12 @@ def test_a_multi_label_set_has_a_fingerprint_and_a_check(folder):
     issues, summary = check_images(f"csv:{file}")
     assert summary.class_counts == {"bird": 4, "cat": 4, "dog": 8}
     assert not [issue for issue in issues if issue.severity == "error"]
+
+
+def test_a_multi_label_set_stays_one_without_some_images(folder):
+    file = write(folder, *(f"{name},{('cat', 'cat;dog')[number % 2]}" for number, name in enumerate(NAMES)))
+    listed = folder / "out.txt"
+    listed.write_text("3.png\n4.png\n", encoding="utf-8")
+    images = opened(file, leave_out=listed)
+    assert labels_of(images).keys() == set(NAMES) - {"3.png", "4.png"}
+    assert (images.train.num_classes, images.val.num_classes) == (2, 2)
