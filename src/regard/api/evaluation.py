@@ -98,6 +98,7 @@ def _evaluated(
         text = open_text(address, val_fraction=fraction)
         chosen_text = text.val if address == options.address else text.train + text.val
         return predictor.evaluate(chosen_text if own is None else held_out_text(own, text))
+    predictor.require_classes()
     images, source = _images_of(predictor, run, options, address, own)
     return predictor.evaluate(
         source, num_workers=options.num_workers, on_bad_image=options.on_bad_image, class_names=images.class_names

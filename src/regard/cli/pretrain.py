@@ -64,7 +64,7 @@ def pretrain(
     from regard.training import Run, resumed_recipe
 
     not_shown: list[str] = []
-    data = None if data is None else named(data)
+    data = None if data is None else named(data, unlabelled=True)
     if resume is not None:
         if recipe or out or minutes or teacher or start_from:
             raise RegardError(

@@ -163,13 +163,17 @@ def _resumed(resume: Path, data: str | None, settings: list[str] | None, device:
     return train_run("None", resolved, resume, resume=True, tell=tell)
 
 
-def named(data: str, *, err: bool = False) -> str:
-    """An address; what a bare path is taken for is said, on stderr where stdout is for figures."""
+def named(data: str, *, err: bool = False, unlabelled: bool = False) -> str:
+    """An address; what a bare path is taken for is said, on stderr where stdout is for figures.
+
+    unlabelled: whether a folder of images without labels is fine.
+    """
     from regard.data import HOLDS, address_of
 
-    address = address_of(data)
+    address = address_of(data, unlabelled=unlabelled)
     if address != data:
-        say(f"data: {address}, {HOLDS[address.partition(':')[0]]}", err=err)
+        holds = "images" if unlabelled else HOLDS[address.partition(":")[0]]
+        say(f"data: {address}, {holds}", err=err)
     return address
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from regard.errors import RegardError, first_few
+from regard.errors import RegardError
 from regard.models import ViTConfig
 from regard.recipes import SELF, PretrainingRecipe, Recipe
-from regard.weights import AUTO, choose_weights, names_at_hand, weights_hash
+from regard.tasks.pretraining.teacher import known_teachers, require_teacher
+from regard.weights import AUTO, choose_weights, weights_hash
 
 TEACHER = "dinov2_vits14"
 _log = logging.getLogger("regard")
@@ -73,7 +74,12 @@ def _with_teacher_named(recipe: PretrainingRecipe) -> PretrainingRecipe:
         )
         if said is None or said == SELF:
             continue
-        found = _hash_of(said, key)
+        if name == "teacher":
+            require_teacher(said)
+        try:
+            found = weights_hash(said, key=key)
+        except RegardError as error:
+            raise RegardError(f"{key}: {error}; {known_teachers()}") from None
         if wanted and found != wanted:
             raise RegardError(
                 f"{key}: {said} is not what it was when the run began ({found} instead of {wanted}); bring that back, "
@@ -81,12 +87,3 @@ def _with_teacher_named(recipe: PretrainingRecipe) -> PretrainingRecipe:
             )
         changes[f"{name}_hash"] = found
     return recipe if not changes else recipe.model_copy(update={"pretrain": options.model_copy(update=changes)})
-
-
-def _hash_of(source: str, key: str) -> str:
-    """The hash of the file behind a name. RegardError that lists what is at hand, where there is none."""
-    try:
-        return weights_hash(source, key=key)
-    except RegardError as error:
-        here = first_few(names_at_hand()) or "nothing"
-        raise RegardError(f"{key}: {error}; installed here: {here}") from None

@@ -73,8 +73,6 @@ class Classifier(ImagePredictor[Prediction]):
         for each class in training. Raises BadImage, which names the file, for a file that cannot be read, and
         RegardError for anything else, and where the model's numbers are not finite.
         """
-        if not self.class_names:
-            raise RegardError("predict: the model has no classes; `classifier.model(images)` gives its features")
         return self._predict(images, batch_size, partial(self._answers, self._thresholds(threshold)))
 
     __call__ = predict
@@ -85,8 +83,17 @@ class Classifier(ImagePredictor[Prediction]):
         """For each file, in order: its prediction, or the error that names it where it cannot be read."""
         return self._predict_files(files, batch_size, partial(self._answers, self._thresholds(threshold)))
 
+    def require_classes(self) -> None:
+        """RegardError for a model that gives features and no classes, as one that was pre-trained."""
+        if not self.class_names:
+            raise RegardError(
+                f"{self._of_run}the model has no classes yet; train a recipe from it with --set model.weights=RUN, or "
+                "take its features: `regard features`, `classifier.model(images)`"
+            )
+
     def _thresholds(self, threshold: float | int | str) -> tuple[float, ...] | None:
-        """Those of all classes. RegardError for anything but "auto" and a number from 0 to 1."""
+        """Those of all classes. RegardError for anything but "auto" and a number from 0 to 1, and without classes."""
+        self.require_classes()
         if threshold == "auto":
             return None if self.calibration is None else self.calibration.thresholds
         if self.calibration is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from regard.data import Preprocessing
 from regard.errors import RegardError, first_few
 from regard.files import expanded
-from regard.models import ImageModel, SASAResNetConfig, ViTConfig, build, configure
+from regard.models import PRESETS, ImageModel, SASAResNetConfig, ViTConfig, build, configure
 from regard.reading import read_json
 from regard.tasks.preprocessing import preprocessing_of
 from regard.weights import CATALOGUE, Pretrained, chosen_pretrained, load_weights, names_at_hand
@@ -30,6 +30,7 @@ def load_teacher(name: str, size: int | None, *, channels: int, resize: str) -> 
     student sees images, and the teacher of the catalogue too; a run sees them as in its own training.
     RegardError for a name that is neither, a model of another task, weights that are not installed, other channels.
     """
+    require_teacher(name)
     entry = chosen_pretrained(name)
     found = _of_run(name, size) if entry is None else _of_catalogue(name, entry, size, channels, resize)
     if found.preprocessing.channels != channels:
@@ -41,17 +42,23 @@ def load_teacher(name: str, size: int | None, *, channels: int, resize: str) -> 
     return found
 
 
+def require_teacher(name: str) -> None:
+    """RegardError for a name that is neither a run nor a model of whole images in the catalogue."""
+    entry = chosen_pretrained(name)
+    if entry is None and not (expanded(name) / "metadata.json").is_file():
+        raise RegardError(f"pretrain.teacher: {name} is neither a run nor a name of the catalogue; {known_teachers()}")
+    if entry is not None and not isinstance(PRESETS.get(entry.model), ViTConfig | SASAResNetConfig):
+        raise RegardError(f"pretrain.teacher: {name} is no model that sees whole images; {known_teachers()}")
+
+
 def _of_catalogue(name: str, entry: Pretrained, size: int | None, channels: int, resize: str) -> Teacher:
     side = SIDE if size is None else size
     try:
-        if entry.is_backbone:
-            raise RegardError(f"{name} is a backbone of detectors")
         model = build(configure(entry.model, {**entry.config, "img_size": side, "num_classes": 0}))
-        if not isinstance(model, ImageModel):
-            raise RegardError(f"{name} is no model of whole images")
+        assert isinstance(model, ImageModel)
         load_weights(model, name)
     except RegardError as error:
-        raise RegardError(f"pretrain.teacher: {error}; {_known()}") from None
+        raise RegardError(f"pretrain.teacher: {error}; {known_teachers()}") from None
     pre = preprocessing_of(name, img_size=(side, side), channels=channels)
     crop = pre.crop_fraction if resize == "crop" else 1.0
     return Teacher(name, model, replace(pre, resize=resize, crop_fraction=crop), ())
@@ -60,8 +67,6 @@ def _of_catalogue(name: str, entry: Pretrained, size: int | None, channels: int,
 def _of_run(name: str, size: int | None) -> Teacher:
     folder = expanded(name)
     file = folder / "metadata.json"
-    if not file.is_file():
-        raise RegardError(f"pretrain.teacher: {name} is neither a run nor a name of the catalogue; {_known()}")
     metadata, where = read_json(file), str(file)
     try:
         _, config = config_of(metadata, where)
@@ -81,7 +86,7 @@ def _of_run(name: str, size: int | None) -> Teacher:
     return Teacher(name, model, pre, names)
 
 
-def _known() -> str:
+def known_teachers() -> str:
     """What can be named, of what is here."""
     here = [name for name in names_at_hand() if not CATALOGUE[name].is_backbone]
     told = f"installed here: {first_few(here)}" if here else "no model of the catalogue is installed here"
