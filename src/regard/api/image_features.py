@@ -99,7 +99,7 @@ def features(
     from regard.tasks.features.extract import open_store
     from regard.tasks.features.pooled import jobs_of, pooled_features
 
-    address = address_of(address)
+    address = address_of(address, unlabelled=True)
     kind = parse_address(address).kind
     if kind not in (*SORTS["images"], *SORTS["images with boxes"]):
         raise RegardError(f"{address}: features are of images; addresses of images: `regard data list`")
@@ -120,6 +120,7 @@ def features(
     if kind in SORTS["images"]:
         given["csv"] = csv_options(options) if kind == "csv" else None
         given["on_bad_annotation"] = getattr(options, "on_bad_annotation", "stop")
+        given["unlabelled"] = True
         images = open_images(address, root=None if options.root is None else Path(options.root), **given)
         data, source = images, Joined([images.train, images.val])
     else:
@@ -148,6 +149,8 @@ def _annotations(source: "ImageSource | DetectionSource", indices: Sequence[int]
     from regard.data import ImageSource, label_tensor
 
     if isinstance(source, ImageSource):
+        if source.num_classes == 0:  # without labels
+            return {}
         return {"labels": label_tensor([source.labels[index] for index in indices], source.num_classes)}
     of_images = [source.objects[index] for index in indices]
     own = [~objects.crowd for objects in of_images]

@@ -81,11 +81,10 @@ def resolved_recipe(
     for name, value in settings.items():
         if name != "settings":
             overrides |= _placed(plain, name, value)
-    address = (
-        None if data is None or isinstance(data, Mapping) else address_of(str(data), unlabelled=task == "pretraining")
-    )
+    unlabelled = task == "pretraining"
+    address = None if data is None or isinstance(data, Mapping) else address_of(str(data), unlabelled=unlabelled)
     if "data.address" in overrides:
-        overrides["data.address"] = address_of(str(overrides["data.address"]), unlabelled=task == "pretraining")
+        overrides["data.address"] = address_of(str(overrides["data.address"]), unlabelled=unlabelled)
     for key in [key for key, value in overrides.items() if value is None and takes_none(key)]:
         raise RegardError(f"{key}: None would take the recipe's value out, and 'none' is a value here; leave it out")
     chosen = [*before, *texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
