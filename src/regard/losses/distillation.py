@@ -11,8 +11,9 @@ def feature_loss(
     """The mean of Huber's function h(x) = x²/2 where |x| < 1, |x| - 1/2 elsewhere, of predicted - wanted.
 
     It is the loss of feature distillation (Wei et al. 2022, "Contrastive learning rivals masked image modeling in
-    fine-tuning via feature distillation", section 3), where targets are standardised first: a network's few channels
-    of large values would else be all that counts.
+    fine-tuning via feature distillation", section 3), with β = 1. Targets are standardised first: a network's few
+    channels of large values would else be all that counts. They normalise each vector over its channels; here each
+    channel is standardised over the images (`Student.standardise`).
     """
     return F.smooth_l1_loss(predicted.float(), wanted.float())
 

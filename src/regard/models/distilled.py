@@ -62,7 +62,7 @@ class Student(nn.Module):
         """Takes mean and deviation from a teacher's features of many images."""
         for name, values in (("pooled", pooled), ("pixels", pixels)):
             self.get_buffer(f"{name}_mean").copy_(values.float().mean(0))
-            self.get_buffer(f"{name}_std").copy_(values.float().std(0))
+            self.get_buffer(f"{name}_std").copy_(values.float().std(0, correction=0))
 
     def standardised(self, theirs: Features) -> Features:
         """A teacher's features, with a mean of 0 and a deviation of 1 in each channel. One that never varies is 0."""
@@ -85,8 +85,8 @@ class Student(nn.Module):
 class SelfDistilled(nn.Module):
     """A ViT that sees a part of each image, and is held to what its own moving average sees in the whole of it.
 
-    The target of a patch is the mean of the last `layers` blocks' outputs, each normalised over its channels (data2vec,
-    Baevski et al. 2022, section 3.3; the teacher's weights are m t + (1 - m) s after each step, section 3.2).
+    The target of a patch is the mean of the last `layers` blocks' outputs, each normalised over its channels, and the
+    teacher's weights are m t + (1 - m) s after each step (data2vec, Baevski et al. 2022, section 3.3).
     """
 
     def __init__(self, vit: ViT, *, mask_ratio: float, momentum: float) -> None:

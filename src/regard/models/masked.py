@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from regard.errors import RegardError
-from regard.layers import Block, Grid, SinePositions
+from regard.layers import Block, Grid, SinePositions, checkpointed
 from regard.mixers import create_mixer, options_for
 from regard.models.vit import ViT, ViTConfig
 from regard.ops import hidden_patches, patches_of
@@ -64,7 +64,7 @@ class MaskedAutoencoder(nn.Module):
         prefix, patches = x[:, : grid.prefix], taken(x[:, grid.prefix :], visible)
         x = torch.cat([prefix, patches], dim=1)
         for block in self.vit.blocks:
-            x = block(x)
+            x = checkpointed(self.vit.gradient_checkpointing, block, x)
         x = self.decoder_embed(self.vit.norm(x))
         patches = put_back(x[:, grid.prefix :], visible, self.mask_token, grid.num_patches)
         x = torch.cat([x[:, : grid.prefix], patches], dim=1)
@@ -119,7 +119,7 @@ def encoded(
     """All tokens after the last norm, of images with mask tokens."""
     x, grid = embedded(vit, images, hidden, mask_token)
     for block in vit.blocks:
-        x = block(x, grid=grid)
+        x = checkpointed(vit.gradient_checkpointing, block, x, grid=grid)
     return vit.norm(x), grid
 
 

@@ -80,10 +80,10 @@ class ImageViews:
         area = math.exp(_uniform(math.log(self.crop_scale), 0.0))
         stretch = math.exp(_uniform(-math.log(ASPECT), math.log(ASPECT)) / 2) if self.crop_scale < 1 else 1.0
         height, width = (
-            min(own * factor * math.sqrt(area) * by, side)
+            min(own * factor * math.sqrt(area) * by, float(side))
             for own, side, by in zip(size, stored, (stretch, 1 / stretch), strict=True)
         )
-        top, left = (_uniform(0.0, side - part) for side, part in zip(stored, (height, width), strict=True))
+        top, left = (_uniform(0.0, float(side - part)) for side, part in zip(stored, (height, width), strict=True))
         return top, left, height, width
 
 
