@@ -278,15 +278,3 @@ def test_the_teacher_begins_as_the_student_and_follows_it():
     for _ in range(500):
         model.follow()
     assert distance(model.teacher, model.vit) < 1e-12
-
-
-@pytest.mark.parametrize("parts", [2, 3, 7])
-def test_so_many_parts_of_a_step_are_one(parts):
-    """Of accumulated micro-batches each moves the teacher; together as far as one batch."""
-    model = moved()
-    other = SelfDistilled(vit(), mask_ratio=0.6, momentum=0.93).double()
-    other.load_state_dict(model.state_dict())
-    model.follow()
-    for _ in range(parts):
-        other.follow(1 / parts)
-    assert distance(model.teacher, other.teacher) < 1e-12

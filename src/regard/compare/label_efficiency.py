@@ -177,7 +177,7 @@ def _of_teacher(task: PretrainingTask) -> list[list[float]]:
 
 
 def _vectors(lessons: Any, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    source, vectors = lessons.sources[part], []
+    source, vectors = lessons.prepared[part], []
     for index in range(len(source)):
         try:
             lesson = lessons.lesson(part, index, 0)

@@ -115,7 +115,6 @@ class SelfDistilled(nn.Module):
         return torch.stack([F.layer_norm(x[:, prefix:], x.shape[-1:]) for x in outputs]).mean(0)
 
     @torch.no_grad()
-    def follow(self, steps: float = 1.0) -> None:
-        """Moves the teacher towards the student by a step of the moving average, or a fraction of one."""
-        weight = 1 - self.momentum**steps
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.vit.parameters()), weight)
+    def follow(self) -> None:
+        """Moves the teacher towards the student by a step of the moving average."""
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.vit.parameters()), 1 - self.momentum)

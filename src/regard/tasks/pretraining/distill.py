@@ -1,6 +1,6 @@
 """Distillation: a student learns a frozen teacher's features of views of the images, which are computed once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -20,6 +20,7 @@ from regard.data import (
     normalised,
     seed_for,
 )
+from regard.errors import RegardError
 from regard.losses import feature_loss, soft_target_loss
 from regard.models import Features, ImageModel, Student, features_of
 from regard.recipes import FeaturesSection, PretrainingRecipe
@@ -35,19 +36,29 @@ class Distillation:
 
     L = a · h(pooled) + b · h(pixels) + c · T² KL(teacher ‖ student), with `feature_loss` h on standardised features,
     and `soft_target_loss` where the teacher has classes; a, b, c are `pretrain.pooled_weight` and its neighbours.
+
+    stored: the images ("train" and "val") as they are, which the teacher sees: its features are the same whatever the
+    student's size. prepared: the same images, brought near the size that the student sees.
+    RegardError where student and teacher would see other parts of an image.
     """
 
     def __init__(
-        self, recipe: PretrainingRecipe, teacher: Teacher, train: ImageSource, val: ImageSource, pre: Preprocessing
+        self,
+        recipe: PretrainingRecipe,
+        teacher: Teacher,
+        stored: Mapping[str, ImageSource],
+        prepared: Mapping[str, ImageSource],
+        pre: Preprocessing,
     ) -> None:
         self.options, self.teacher, self.pre = recipe.pretrain, teacher, pre
-        self.sources = {"train": train, "val": val}
+        _require_same_part(pre, teacher)
+        self.stored, self.prepared = stored, prepared
         self.features_options: FeaturesSection = recipe.features.within(recipe.train.max_minutes)
         augment = recipe.augment
         self.views = ImageViews(augment.crop_scale, augment.rotation, augment.flip)
         self.colour, self.on_bad_image = augment.colour, recipe.data.on_bad_image
         self.num_workers = recipe.data.num_workers
-        self.num_views = self.features_options.views_of_each(len(train))
+        self.num_views = self.features_options.views_of_each(len(stored["train"]))
         self.progress: ShowsProgress | None = None
         self._learner: Student | None = None
         self._frozen: FrozenFeatures | None = None
@@ -57,7 +68,7 @@ class Distillation:
         """The student with maps to the teacher's features, whose sizes a black image tells."""
         teacher, (height, width) = self.teacher, self.teacher.preprocessing.img_size
         channels, pre = self.teacher.preprocessing.channels, self.pre
-        with torch.inference_mode():
+        with torch.no_grad():  # no inference mode: what the student keeps of it would not take part in training
             theirs = teacher.model.pixels_of(
                 features := teacher.model.forward_features(black := torch.zeros(1, channels, height, width)), black
             )
@@ -135,7 +146,7 @@ class Distillation:
 
     def lesson(self, part: str, index: int, number: int, *, colour: bool = False) -> Lesson | Skipped:
         """A view of an image as the student sees it, and the teacher's features of it."""
-        source = self.sources[part]
+        source = self.prepared[part]
         try:
             image, digest = source.read(index), self._digest(part, index)
             seen = self.views.part(image, number, digest, self.pre)
@@ -165,11 +176,11 @@ class Distillation:
         return loss
 
     def _jobs(self, part: str, number: int) -> list[Job]:
-        found = ((index, self._digest_or_none(part, index)) for index in range(len(self.sources[part])))
+        found = ((index, self._digest_or_none(part, index)) for index in range(len(self.stored[part])))
         return [self._job(part, index, number, digest) for index, digest in found if digest is not None]
 
     def _job(self, part: str, index: int, number: int, digest: str) -> Job:
-        source = self.sources[part]
+        source = self.stored[part]
         prepare = partial(_prepared, source, index, number, digest, self.views, self.teacher.preprocessing)
         return Job(digest, self.views.name(number), source.name(index), prepare)
 
@@ -182,10 +193,10 @@ class Distillation:
             return None
 
     def _digest(self, part: str, index: int) -> str:
-        known = self._digests.setdefault(part, [None] * len(self.sources[part]))
+        known = self._digests.setdefault(part, [None] * len(self.stored[part]))
         found = known[index]
         if found is None:
-            found = known[index] = self.sources[part].digest(index)
+            found = known[index] = self.stored[part].digest(index)
         return found
 
 
@@ -196,7 +207,7 @@ class Views(ByEpoch):
         self.distillation, self.seed = distillation, seed
 
     def __len__(self) -> int:
-        return len(self.distillation.sources["train"])
+        return len(self.distillation.stored["train"])
 
     def __getitem__(self, key: tuple[int, int]) -> Lesson | Skipped:
         epoch, index = key
@@ -205,6 +216,17 @@ class Views(ByEpoch):
         number = int(torch.randperm(self.distillation.num_views, generator=generator)[position])
         with drawing_from(seed_for(self.seed, epoch, index)):
             return self.distillation.lesson("train", index, number, colour=True)
+
+
+def _require_same_part(pre: Preprocessing, teacher: Teacher) -> None:
+    """RegardError where the two sizes have another aspect, so that cuts or bars are not the same."""
+    (height, width), (their_height, their_width) = pre.img_size, teacher.preprocessing.img_size
+    if pre.resize != "squash" and height * their_width != width * their_height:
+        raise RegardError(
+            f"model.img_size: {height} × {width} has another aspect than {their_height} × {their_width}, which "
+            f"{teacher.name} sees: with data.resize = {pre.resize} they would see other parts of an image; "
+            "--set data.resize=squash shows both all of it"
+        )
 
 
 def _seen_by(model: ImageModel, grid: tuple[int, int], images: Tensor) -> list[Tensor]:

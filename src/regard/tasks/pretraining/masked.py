@@ -56,6 +56,7 @@ class Masking:
             ),
         )
         self._learner: SelfDistilled | None = None
+        self._trained = 0  # micro-batches
         self._num_patches = 0
 
     def build(self, model: ImageModel) -> nn.Module:
@@ -103,7 +104,9 @@ class Masking:
     def loss(self, learner: nn.Module, batch: PretrainingBatch) -> Tensor:
         if self._learner is not None:
             if torch.is_grad_enabled():
-                self._learner.follow(1 / self.accumulate)
+                if self._trained % self.accumulate == 0:  # all micro-batches of a step have one teacher
+                    self._learner.follow()
+                self._trained += 1
             expected, seen = learner(batch.images, batch.order)
             return feature_loss(expected, seen)
         expected, hidden = learner(batch.images, batch.order)

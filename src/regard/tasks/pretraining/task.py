@@ -60,7 +60,11 @@ class PretrainingTask:
         if options.has_teacher:
             assert options.teacher is not None  # `auto` has been named
             self.teacher = load_teacher(
-                options.teacher, options.teacher_size, channels=wanted.in_chans, resize=data.resize
+                options.teacher,
+                options.teacher_size,
+                channels=wanted.in_chans,
+                resize=data.resize,
+                crop_fraction=data.crop_fraction,
             )
         self.class_names = () if self.teacher is None else self.teacher.class_names
         self.config = recipe.model.config(num_classes=len(self.class_names))
@@ -80,13 +84,16 @@ class PretrainingTask:
         self.preprocessing = self._preprocessing()
         self._train, self._val, self._not_cached = prepared_once(
             *(self.data.train, self.data.val, self.preprocessing),
-            random_crops=recipe.augment.crop_scale < 1 or recipe.augment.rotation > 0,
+            # Of several views with the whole height each shows another part of the width.
+            random_crops=recipe.augment.crop_scale < 1 or recipe.augment.rotation > 0 or recipe.features.views > 1,
             cache=data.cache,
             num_workers=data.num_workers,
         )
         self.lessons: Distillation | Masking
         if self.teacher is not None:
-            self.lessons = Distillation(recipe, self.teacher, self._train, self._val, self.preprocessing)
+            stored = {"train": self.data.train, "val": self.data.val}
+            prepared = {"train": self._train, "val": self._val}
+            self.lessons = Distillation(recipe, self.teacher, stored, prepared, self.preprocessing)
         else:
             self.lessons = Masking(recipe, self._train, self._val, self.preprocessing)
 
@@ -254,7 +261,7 @@ class PretrainingTask:
         found = []
         for one in (begun.to(device), self.whole(model)):
             one.eval()
-            with torch.inference_mode():
+            with torch.no_grad():  # no inference mode: a head learns from them
                 known, _ = self._features(one, self._some_known(), 0, 1)
                 asked, _ = self._features(one, self._val, 0, 1)
             measured = PretrainingEvaluation(0.0, 0, len(self.data.class_names), known, asked, None, (), ())

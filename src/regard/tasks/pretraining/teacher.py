@@ -23,23 +23,24 @@ class Teacher:
     """Empty where it has none."""
 
 
-def load_teacher(name: str, size: int | None, *, channels: int, resize: str) -> Teacher:
+def load_teacher(name: str, size: int | None, *, channels: int, resize: str, crop_fraction: float) -> Teacher:
     """A teacher by its name of the catalogue, or by its run folder.
 
-    size: height and width in pixels of its images; 224, or the run's own, unless given. channels, resize: how the
-    student sees images, and the teacher of the catalogue too; a run sees them as in its own training.
+    size: height and width in pixels of its images; 224, or the run's own, unless given. channels: those of the student;
+    a model of the catalogue is fitted to them. resize, crop_fraction: how the student sees an image of another aspect,
+    and so its teacher: both must see the same part.
     RegardError for a name that is neither, a model of another task, weights that are not installed, other channels.
     """
     require_teacher(name)
     entry = chosen_pretrained(name)
-    found = _of_run(name, size) if entry is None else _of_catalogue(name, entry, size, channels, resize)
+    found = _of_run(name, size) if entry is None else _of_catalogue(name, entry, size, channels)
     if found.preprocessing.channels != channels:
         raise RegardError(
             f"pretrain.teacher: {name} takes {found.preprocessing.channels} channels, and the student {channels}; "
             f"--set model.in_chans={found.preprocessing.channels} makes them equal"
         )
     found.model.requires_grad_(False).eval()
-    return found
+    return replace(found, preprocessing=replace(found.preprocessing, resize=resize, crop_fraction=crop_fraction))
 
 
 def require_teacher(name: str) -> None:
@@ -51,17 +52,16 @@ def require_teacher(name: str) -> None:
         raise RegardError(f"pretrain.teacher: {name} is no model that sees whole images; {known_teachers()}")
 
 
-def _of_catalogue(name: str, entry: Pretrained, size: int | None, channels: int, resize: str) -> Teacher:
+def _of_catalogue(name: str, entry: Pretrained, size: int | None, channels: int) -> Teacher:
     side = SIDE if size is None else size
+    sizes = {"img_size": side, "in_chans": channels, "num_classes": 0}
     try:
-        model = build(configure(entry.model, {**entry.config, "img_size": side, "num_classes": 0}))
+        model = build(configure(entry.model, {**entry.config, **sizes}))
         assert isinstance(model, ImageModel)
         load_weights(model, name)
     except RegardError as error:
         raise RegardError(f"pretrain.teacher: {error}; {known_teachers()}") from None
-    pre = preprocessing_of(name, img_size=(side, side), channels=channels)
-    crop = pre.crop_fraction if resize == "crop" else 1.0
-    return Teacher(name, model, replace(pre, resize=resize, crop_fraction=crop), ())
+    return Teacher(name, model, preprocessing_of(name, img_size=(side, side), channels=channels), ())
 
 
 def _of_run(name: str, size: int | None) -> Teacher:
