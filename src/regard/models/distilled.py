@@ -23,13 +23,29 @@ class Features(NamedTuple):
 
 
 def features_of(
-    model: ImageModel, images: Float[Tensor, "batch in_chans height width"], size: tuple[int, int]
+    model: ImageModel,
+    images: Float[Tensor, "batch in_chans height width"],
+    size: tuple[int, int] | None = None,
+    block: int | None = None,
 ) -> Features:
-    """The features of a model, with its map averaged down to at most `size` (rows, columns)."""
-    features = model.forward_features(images)
-    pixels = model.pixels_of(features, images)
+    """The features of a model, with its map averaged down to at most `size` (rows, columns).
+
+    block: of a ViT, from 1: the tokens after it, in the place of those after the last norm; then `pooled` is the class
+    token, or the mean of the patches where there is none.
+    """
+    if block is None:
+        features = model.forward_features(images)
+        pooled = model.forward_head(features, pre_logits=True)
+    else:
+        assert isinstance(model, ViT)
+        name = f"blocks.{block - 1}"
+        found = model.intermediates(images, [name, "features"]) if model.num_classes else {}
+        tokens = found[name] if found else model.after_blocks(images, [block - 1])[0]
+        pooled = tokens[:, 0] if hasattr(model, "cls_token") else tokens[:, model.grid.prefix :].mean(1)
+        features = found.get("features", tokens)
+    pixels = model.pixels_of(features if block is None else tokens, images)
     logits = model.forward_head(features) if model.num_classes else None
-    return Features(model.forward_head(features, pre_logits=True), averaged(pixels, size), logits)
+    return Features(pooled, pixels if size is None else averaged(pixels, size), logits)
 
 
 def averaged(

@@ -11,6 +11,7 @@ from regard.models import SASAResNetConfig, ViTConfig, mixers_that_need_all
 from regard.recipes.classification import ClassificationModelSection
 from regard.recipes.recipe import Recipe, changed, is_default
 from regard.recipes.sections import (
+    Count,
     FeaturesSection,
     Fraction,
     ImageAugmentSection,
@@ -54,6 +55,9 @@ class PretrainSection(Section):
     """SHA-256 of the file behind `teacher`. Another file under this name is an error."""
     teacher_size: Pixels | None = Field(default=None, exclude_if=lambda value: value is None)
     """Height and width in pixels of what the teacher sees: 224, or a run's own, unless given."""
+    teacher_block: Count | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of a ViT that teaches, the block after which its features are taken, from 1; the last one, with the norm behind
+    it, unless given. Of things that the teacher never saw, those in the middle tell more."""
     start: str | None = Field(default=None, exclude_if=operator.not_)
     """Weights to begin from, as `model.weights` of a classifier: a run, a file or a name of the catalogue."""
     start_hash: str | None = Field(default=None, exclude_if=operator.not_)
@@ -92,8 +96,9 @@ class PretrainSection(Section):
         for key, of in (("teacher_hash", "teacher"), ("start_hash", "start")):
             if getattr(self, key) and not getattr(self, of):
                 raise ValueError(f"pretrain.{key} is about pretrain.{of}, which is not given")
-        if self.teacher_size is not None and not self.has_teacher:
-            raise ValueError("pretrain.teacher_size: there is no teacher")
+        for key in ("teacher_size", "teacher_block"):
+            if getattr(self, key) is not None and not self.has_teacher:
+                raise ValueError(f"pretrain.{key}: there is no teacher")
         return self
 
 

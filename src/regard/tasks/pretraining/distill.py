@@ -22,7 +22,7 @@ from regard.data import (
 )
 from regard.errors import RegardError
 from regard.losses import feature_loss, soft_target_loss
-from regard.models import Features, ImageModel, Student, features_of
+from regard.models import Features, ImageModel, Student, ViT, features_of
 from regard.recipes import FeaturesSection, PretrainingRecipe
 from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, open_store, reserve, weights_hash
 from regard.tasks.pretraining.batches import Lesson, PretrainingBatch, joined
@@ -51,6 +51,7 @@ class Distillation:
         pre: Preprocessing,
     ) -> None:
         self.options, self.teacher, self.pre = recipe.pretrain, teacher, pre
+        _require_block(self.options.teacher_block, teacher)
         _require_same_part(pre, teacher)
         self.stored, self.prepared = stored, prepared
         self.features_options: FeaturesSection = recipe.features.within(recipe.train.max_minutes)
@@ -69,16 +70,14 @@ class Distillation:
         teacher, (height, width) = self.teacher, self.teacher.preprocessing.img_size
         channels, pre = self.teacher.preprocessing.channels, self.pre
         with torch.no_grad():  # no inference mode: what the student keeps of it would not take part in training
-            theirs = teacher.model.pixels_of(
-                features := teacher.model.forward_features(black := torch.zeros(1, channels, height, width)), black
+            theirs = features_of(
+                teacher.model, torch.zeros(1, channels, height, width), block=self.options.teacher_block
             )
-            pooled = teacher.model.forward_head(features, pre_logits=True)
             was_training = model.training
-            own = torch.zeros(1, pre.channels, *pre.img_size)
-            mine = model.eval().pixels_of(model.forward_features(own), own)
+            mine = features_of(model.eval(), torch.zeros(1, pre.channels, *pre.img_size))
             model.train(was_training)
-        rows, columns = (min(a, b) for a, b in zip(theirs.shape[2:], mine.shape[2:], strict=True))
-        self._learner = Student(model, pooled.shape[1], theirs.shape[1], (rows, columns))
+        rows, columns = (min(a, b) for a, b in zip(theirs.pixels.shape[2:], mine.pixels.shape[2:], strict=True))
+        self._learner = Student(model, theirs.pooled.shape[1], theirs.pixels.shape[1], (rows, columns))
         return self._learner
 
     def model_of(self, learner: nn.Module) -> ImageModel:
@@ -93,11 +92,12 @@ class Distillation:
             options, model, grid = self.features_options, self.teacher.model, self._learner.grid
             self._frozen = FrozenFeatures(
                 model,
-                partial(_seen_by, model, grid),
+                partial(_seen_by, model, grid, self.options.teacher_block),
                 weights=weights_hash(model, asdict(model.config)),
                 preprocessing={
                     "features": "teacher",
                     "grid": list(grid),
+                    "block": self.options.teacher_block,
                     "aspect": self.pre.resize,
                     **self.teacher.preprocessing.to_dict(),
                 },
@@ -218,6 +218,14 @@ class Views(ByEpoch):
             return self.distillation.lesson("train", index, number, colour=True)
 
 
+def _require_block(block: int | None, teacher: Teacher) -> None:
+    """RegardError for a block that the teacher has not."""
+    depth = teacher.model.config.depth if isinstance(teacher.model, ViT) else 0
+    if block is not None and block > depth:
+        told = f"it has {depth} blocks" if depth else "it is no ViT"
+        raise RegardError(f"pretrain.teacher_block is {block}, of {teacher.name}: {told}")
+
+
 def _require_same_part(pre: Preprocessing, teacher: Teacher) -> None:
     """RegardError where the two sizes have another aspect, so that cuts or bars are not the same."""
     (height, width), (their_height, their_width) = pre.img_size, teacher.preprocessing.img_size
@@ -229,8 +237,8 @@ def _require_same_part(pre: Preprocessing, teacher: Teacher) -> None:
         )
 
 
-def _seen_by(model: ImageModel, grid: tuple[int, int], images: Tensor) -> list[Tensor]:
-    return [kind for kind in features_of(model, images, grid) if kind is not None]
+def _seen_by(model: ImageModel, grid: tuple[int, int], block: int | None, images: Tensor) -> list[Tensor]:
+    return [kind for kind in features_of(model, images, grid, block) if kind is not None]
 
 
 def _prepared(

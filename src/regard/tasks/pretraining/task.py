@@ -64,7 +64,7 @@ class PretrainingTask:
                 options.teacher_size,
                 channels=wanted.in_chans,
                 resize=data.resize,
-                crop_fraction=data.crop_fraction,
+                crop_fraction=data.crop_fraction or 1.0,
             )
         self.class_names = () if self.teacher is None else self.teacher.class_names
         self.config = recipe.model.config(num_classes=len(self.class_names))
