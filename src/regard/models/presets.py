@@ -69,6 +69,10 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
             pool="avg",
             position_std=1.0,
         ),
+        # For photographs, a fiftieth of what DINOv2 ViT-S/14 computes at 224 pixels: what `regard pretrain` teaches.
+        "vit_mini_patch8_64": ViTConfig(
+            img_size=64, patch_size=8, num_classes=10, embed_dim=192, depth=4, num_heads=3, position_std=1.0
+        ),
         # For scikit-learn's digits of 8 × 8 pixels.
         "vit_pico_patch2_8": ViTConfig(
             img_size=8,
