@@ -221,6 +221,10 @@ def _use_current_name(values: dict[str, Any]) -> None:
         model["name"] = current_name(model["name"])
 
 
+# Defaults of before, which older versions wrote into the runs of all tasks.
+_FORMER = {"interpolation": "bilinear", "crop_fraction": 1.0}
+
+
 def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[str, Any], list[str]]:
     """The values without the keys of other tasks, and an error message for each of those that has not its default."""
     own, mistakes = dict(values), []
@@ -234,7 +238,7 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
             if not homes:
                 continue  # unknown everywhere: a key of a model's configuration, or a mistake that pydantic reports
             default, value = fields[homes[0]][key].default, section.pop(key)
-            if value != (list(default) if isinstance(default, tuple) else default):
+            if value not in (list(default) if isinstance(default, tuple) else default, _FORMER.get(key, default)):
                 mistakes.append(
                     f"augment.{key} is not for {task}; it takes {', '.join(fields[task]) or 'none'}"
                     if name == "augment"
