@@ -108,7 +108,9 @@ _OFFERED = {
     "images.shuffled": "ShuffledLabels",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.stratify": "split_label_sets",
-    "images.transforms": "Augmentation Preprocessing evaluation_transform measure_mean_std training_transform",
+    "images.transforms": (
+        "Augmentation Preprocessing evaluation_transform measure_mean_std recoloured training_transform"
+    ),
     "images.views": "ImageViews normalised",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",
     "open": "default_root open_detection open_images open_pairs open_text place_of",

@@ -67,6 +67,10 @@ class ClassificationAugmentSection(ImageAugmentSection):
     """Pixels of the resized image, at most, up, down, left or right."""
     crop_scale: Annotated[float, Interval(ge=1e-4, le=1)] = 1.0
     """Smallest fraction of the area that a random resized crop keeps; 1 is off."""
+    rotation: Annotated[float, Interval(ge=0, le=180)] = Field(default=0.0, exclude_if=operator.not_)
+    """Degrees by which the image, or its random part, is turned, at most, to either side; corners are mirrored."""
+    colour: Fraction = Field(default=0.0, exclude_if=operator.not_)
+    """Strength of random changes of brightness, contrast and saturation."""
     rand_augment: Annotated[int, Interval(ge=0, le=14)] = 0
     """RandAugment's number of operations, of the 14 that there are; 0 is off."""
     rand_augment_magnitude: Annotated[int, Interval(ge=0, le=30)] = 9
@@ -89,8 +93,8 @@ class ClassificationTrainSection(ImageTrainSection):
 
     The patch embedding counts as the block before the first."""
     solve_head: bool = False
-    """With `model.freeze`: the head begins as logistic regression on the features of all training images, the least
-    loss that a linear head has. The steps come after it."""
+    """The head begins as logistic regression on the features of all training images, the least loss that a linear head
+    has on them. The steps come after it: of the head alone with `model.freeze`, else of all."""
 
 
 class ClassificationEvaluateSection(Section):
@@ -125,9 +129,9 @@ class ClassificationRecipe(Recipe):
                 if is_set:
                     raise ValueError(f"{key} is for a ViT that classifies; {self.model.name} is none")
         has_two_heads = getattr(self.model.config(), "pool", "") == "distilled"
-        if self.train.solve_head and (self.model.freeze != "backbone" or has_two_heads):
-            raise ValueError("train.solve_head is for model.freeze = backbone, and for a model with one head")
-        if self.train.solve_head:
+        if self.train.solve_head and has_two_heads:
+            raise ValueError("train.solve_head is for a model with one head")
+        if self.train.solve_head and self.model.freeze == "backbone":
             for key, is_set, instead in (
                 ("train.loss", self.train.loss != "cross_entropy", "its loss is cross-entropy"),
                 ("data.sampling", self.data.sampling != "uniform", "train.class_weights = balanced is the way there"),

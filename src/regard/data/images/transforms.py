@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from regard.data.images.files import BadImage
+from regard.data.images.parts import drawn_box, turned
 from regard.data.images.pixels import AS_STORED, Decoding, require_channels
 from regard.data.images.sources import ImageSource
 from regard.errors import RegardError, first_few, unknown
@@ -114,6 +115,10 @@ class Augmentation:
     rand_augment: int
     rand_augment_magnitude: int
     erase: float
+    rotation: float = 0.0
+    """Degrees by which a part of the image is turned, at most, to either side."""
+    colour: float = 0.0
+    """Strength of random changes of brightness, contrast and saturation."""
 
     def __post_init__(self) -> None:
         _require(self.shift >= 0, "shift", self.shift, "at least 0 pixels")
@@ -137,16 +142,28 @@ def training_transform(pre: Preprocessing, augmentation: Augmentation) -> Transf
     from torchvision.transforms import v2
 
     steps: list[Transform] = [Resize(pre) if augmentation.crop_scale == 1 else RandomCrop(pre, augmentation.crop_scale)]
+    if augmentation.rotation:
+        steps = [RandomPart(pre, augmentation.crop_scale, augmentation.rotation)]
     if augmentation.shift:
         steps.append(Shift(augmentation.shift))
     if augmentation.flip:
         steps.append(v2.RandomHorizontalFlip())
     if augmentation.rand_augment:
         steps.append(v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude))
+    if augmentation.colour:
+        steps.append(recoloured(pre.channels, augmentation.colour))
     steps += [Normalise(pre.mean, pre.std), *_bars(pre)]
     if augmentation.erase:
         steps.append(v2.RandomErasing(p=augmentation.erase))  # with 0, which is the mean by now
     return v2.Compose(steps)
+
+
+def recoloured(channels: int, strength: float) -> Transform:
+    """Changes brightness, contrast and saturation, each at random by at most the strength."""
+    from torchvision.transforms import v2
+
+    changed: Transform = v2.ColorJitter(strength, strength, None if channels == 1 else strength)
+    return changed
 
 
 class Resize:
@@ -200,6 +217,31 @@ class RandomCrop:
         crop = v2.RandomResizedCrop(size, scale=(self.scale, 1.0), ratio=ratio, interpolation=self.interpolation)
         cropped: Tensor = crop(image)
         return cropped
+
+
+class RandomPart:
+    """A random part of an image, of `crop_scale` to all of it, turned by up to `rotation` degrees to either side.
+
+    Corners that lie outside repeat the image as in a mirror. The size is that of `Resize`.
+    """
+
+    def __init__(self, pre: Preprocessing, crop_scale: float, rotation: float) -> None:
+        self.pre, self.crop_scale, self.rotation = pre, crop_scale, rotation
+
+    def __call__(self, image: UInt8[Tensor, "channels height width"]) -> UInt8[Tensor, "channels out_height out_width"]:
+        from torchvision.transforms.v2 import functional
+
+        stored, pre = (image.shape[1], image.shape[2]), self.pre
+        size = pre.img_size if pre.resize == "crop" else whole_size(pre, *stored)
+        # Where the whole image is kept, its aspect changes with it.
+        box = drawn_box(stored, size if pre.resize == "crop" else stored, self.crop_scale)
+        angle = math.radians(self.rotation) * (2 * torch.rand(()).item() - 1)
+        if angle:
+            return turned(image, box, angle, size)
+        top, left, height, width = (round(place) for place in box)
+        sides, how = (max(height, 1), max(width, 1)), interpolation_of(pre)
+        part: Tensor = functional.resized_crop(image, top, left, *sides, list(size), interpolation=how, antialias=True)
+        return part
 
 
 class Bars:

@@ -64,13 +64,7 @@ class CachedFeatures:
 
     def solve_head(self, class_weights: Tensor | None = None) -> None:
         """Gives the head the weights of logistic regression on the features of all training images."""
-        part, head = self._part("train"), self.model.head
-        assert isinstance(head, nn.Linear)
-        labels = self._labels("train")
-        weight, bias = logistic_regression(part.features.float(), labels, head.out_features, weights=class_weights)
-        with torch.no_grad():
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
+        solve(self.model, self._part("train").features, self._labels("train"), class_weights)
 
     def evaluate(self, model: nn.Module, name: str, *, rank: int, world_size: int) -> Measured:
         """This process's shard of a part, for an evaluation; `model` has the same backbone."""
@@ -117,3 +111,33 @@ class CachedFeatures:
             rows = rows or [0]  # where nothing of a batch can be read
             yield Batch(part.features[rows], labels[rows], [part.names[row] for row in rows], skipped)
             skipped = []
+
+
+def solve_head(
+    model: ViT | SASAResNet,
+    source: ImageSource,
+    preprocessing: Preprocessing,
+    class_weights: Tensor | None,
+    progress: ShowsProgress | None,
+) -> None:
+    """Gives the head of a model that will learn as a whole the weights of logistic regression on its features now."""
+    jobs, _ = jobs_of(source, evaluation_transform(preprocessing), "skip")
+    frozen = frozen_head_input(model, preprocessing)
+    found = pooled_features(frozen, jobs, "features for the head", on_bad_image="skip", progress=progress)
+    labels = label_tensor(source.labels, source.num_classes)[found.indices]
+    solve(model, found.features, labels, class_weights)
+
+
+def solve(
+    model: ViT | SASAResNet,
+    features: Float[Tensor, "images num_features"],
+    labels: Int64[Tensor, "images *classes"],
+    class_weights: Tensor | None,
+) -> None:
+    """Puts the weights of logistic regression into a model's head."""
+    head = model.head
+    assert isinstance(head, nn.Linear)
+    weight, bias = logistic_regression(features.float(), labels, head.out_features, weights=class_weights)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)

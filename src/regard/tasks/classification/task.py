@@ -33,7 +33,7 @@ from regard.errors import RegardError, first_few
 from regard.losses import balanced_weights, sigmoid_loss, softmax_loss
 from regard.models import SASAResNet, ViT, build, config_values
 from regard.recipes import ClassificationAugmentSection, ClassificationDataSection, ClassificationRecipe
-from regard.tasks.classification.cached import CachedFeatures
+from regard.tasks.classification.cached import CachedFeatures, solve_head
 from regard.tasks.classification.calibration import (
     LabelThresholds,
     enough_labels,
@@ -113,11 +113,12 @@ class ClassificationTask:
         if recipe.model.freeze != "backbone":  # else images are read once
             self._train, self._val, self._not_cached = prepared_once(
                 *(self.train, self.data.val, self.preprocessing),
-                random_crops=recipe.augment.crop_scale < 1,
+                random_crops=recipe.augment.crop_scale < 1 or recipe.augment.rotation > 0,
                 cache=data.cache,
                 num_workers=data.num_workers,
             )
         self._cached: CachedFeatures | None = None
+        self._model: nn.Module | None = None
         self._mixing = _batch_mixing(recipe.augment, len(self.data.class_names))
         train = recipe.train
         self._class_weights: Tensor | None = None
@@ -191,6 +192,7 @@ class ClassificationTask:
                 sources["selection"] = self.selection_images
             bad = self.recipe.data.on_bad_image
             self._cached = CachedFeatures(model, sources, self.preprocessing, self.recipe.features, bad)
+        self._model = model
         return model
 
     def whole(self, model: nn.Module) -> nn.Module:
@@ -209,8 +211,11 @@ class ClassificationTask:
             if recipe.train.solve_head and order.start_step == 0:
                 self._cached.solve_head(self._class_weights)
             return self._cached.batches(order)
-        if recipe.train.solve_head:
+        if recipe.train.solve_head and recipe.model.freeze == "backbone":
             raise RegardError("train.solve_head: features are kept in one process; start the training in one")
+        if recipe.train.solve_head and order.start_step == 0:
+            assert isinstance(self._model, ViT | SASAResNet)
+            solve_head(self._model, self._train, self.preprocessing, self._class_weights, self.progress)
         transform = training_transform(
             self.preprocessing,
             Augmentation(**recipe.augment.model_dump(exclude={"mixup", "cutmix"})),

@@ -18,6 +18,7 @@ from regard.data import (
     drawing_from,
     endless_batches,
     normalised,
+    recoloured,
     seed_for,
 )
 from regard.errors import RegardError
@@ -156,7 +157,7 @@ class Distillation:
                 raise
             return Skipped(str(error))
         if colour and self.colour:
-            seen = _recoloured(seen, self.colour)
+            seen = recoloured(self.pre.channels, self.colour)(seen)
         return Lesson(normalised(seen, self.pre), source.name(index), features)
 
     def held_out(self, indices: Sequence[int], batch_size: int) -> Iterator[PretrainingBatch]:
@@ -245,12 +246,3 @@ def _prepared(
     source: ImageSource, index: int, number: int, digest: str, views: ImageViews, pre: Preprocessing
 ) -> Tensor:
     return views.pixels(source.read(index), number, digest, pre)
-
-
-def _recoloured(image: Tensor, strength: float) -> Tensor:
-    """Brightness, contrast and saturation, each changed at random by at most the strength."""
-    from torchvision.transforms import v2
-
-    grey = image.shape[0] == 1
-    changed: Tensor = v2.ColorJitter(strength, strength, None if grey else strength)(image)
-    return changed
