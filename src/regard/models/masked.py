@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from regard.errors import RegardError
+from regard.errors import RegardError, is_out_of_memory
 from regard.layers import Block, Grid, SinePositions, checkpointed
 from regard.mixers import create_mixer, options_for
 from regard.models.vit import ViT, ViTConfig
@@ -155,7 +155,12 @@ def _takes_sets(name: str, config: ViTConfig) -> bool:
     grid, options = Grid(2, 3), options_for(name, config.mixer_options)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        mixer = create_mixer(name, 8, num_heads=1, grid=grid, options=options).eval()
+        try:
+            mixer = create_mixer(name, 8, num_heads=1, grid=grid, options=options).eval()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RegardError(f"model.mixer_options: with these the mixer {name} is larger than memory") from None
         x, order = torch.randn(1, 5, 8), torch.tensor([3, 1, 4, 0, 2])
         try:
             return torch.allclose(mixer(x[:, order]), mixer(x)[:, order], atol=1e-4)

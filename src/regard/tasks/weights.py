@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from regard.errors import RegardError
+from regard.errors import RegardError, nearest
+from regard.files import expanded
 from regard.models import ViTConfig
 from regard.recipes import SELF, PretrainingRecipe, Recipe
 from regard.tasks.pretraining.teacher import known_teachers, require_teacher
-from regard.weights import AUTO, choose_weights, weights_hash
+from regard.weights import AUTO, CATALOGUE, choose_weights, chosen_pretrained, weights_hash
 
 TEACHER = "dinov2_vits14"
 _log = logging.getLogger("regard")
@@ -76,10 +77,7 @@ def _with_teacher_named(recipe: PretrainingRecipe) -> PretrainingRecipe:
             continue
         if name == "teacher":
             require_teacher(said)
-        try:
-            found = weights_hash(said, key=key)
-        except RegardError as error:
-            raise RegardError(f"{key}: {error}; {known_teachers()}") from None
+        found = _hash_of(said, key)
         if wanted and found != wanted:
             raise RegardError(
                 f"{key}: {said} is not what it was when the run began ({found} instead of {wanted}); bring that back, "
@@ -87,3 +85,16 @@ def _with_teacher_named(recipe: PretrainingRecipe) -> PretrainingRecipe:
             )
         changes[f"{name}_hash"] = found
     return recipe if not changes else recipe.model_copy(update={"pretrain": options.model_copy(update=changes)})
+
+
+def _hash_of(source: str, key: str) -> str:
+    """The hash of the file behind a name. RegardError that lists what is at hand, where there is none."""
+    file = expanded(source)
+    if chosen_pretrained(source) is None and not (file.is_file() or (file / "model.safetensors").is_file()):
+        near = nearest(source, CATALOGUE)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RegardError(f"{key}: {source} is neither a run nor a name of the catalogue{hint}; {known_teachers()}")
+    try:
+        return weights_hash(source, key=key)
+    except RegardError as error:
+        raise RegardError(f"{key}: {error}; {known_teachers()}") from None

@@ -17,7 +17,7 @@ class Lesson:
 
     image: Float[Tensor, "channels height width"]
     name: str
-    features: Sequence[Float[Tensor, "*shape"]] = ()
+    features: Sequence[Tensor] = ()
     order: Int64[Tensor, " patches"] | None = None
 
 

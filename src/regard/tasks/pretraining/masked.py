@@ -20,6 +20,7 @@ from regard.data import (
     seed_for,
     training_transform,
 )
+from regard.errors import RegardError
 from regard.losses import feature_loss, masked_loss, normalised_patches
 from regard.models import ImageModel, MaskedAutoencoder, SelfDistilled, SimMIM, ViT
 from regard.ops import patches_of
@@ -62,7 +63,17 @@ class Masking:
     def build(self, model: ImageModel) -> nn.Module:
         assert isinstance(model, ViT)  # the recipe allows no other
         options, fraction = self.options, self.options.fraction_hidden
-        self._num_patches = model.grid.num_patches
+        self._num_patches, size = model.grid.num_patches, model.config.patch_size
+        if self._num_patches == 1:
+            raise RegardError(
+                f"model.img_size: an image is one patch of {size} × {size} pixels, which cannot be hidden and seen; "
+                f"{2 * size} × {2 * size} are four"
+            )
+        if options.method == "mae" and options.normalised_patches and size**2 * model.config.in_chans == 1:
+            raise RegardError(
+                "pretrain.normalised_patches: a patch of one value has no deviation; set it to false, or a larger "
+                "model.patch_size"
+            )
         if options.method == "mae":
             return MaskedAutoencoder(
                 model, mask_ratio=fraction, decoder_dim=options.decoder_dim, decoder_depth=options.decoder_depth

@@ -27,7 +27,8 @@ def require_memory(config: ModelConfig, train: TrainSection, name: str) -> None:
             raise
         raise RegardError(f"model: {name} is larger than any memory") from None
     numbers = sum(math.prod(parameter.shape) for parameter in model.parameters())
-    need, free = numbers * _BYTES * (_COPIES + bool(train.ema_decay)), available_memory()
+    constants = sum(math.prod(buffer.shape) for buffer in model.buffers())
+    need, free = _BYTES * (numbers * (_COPIES + bool(train.ema_decay)) + constants), available_memory()
     if need > free:
         raise RegardError(
             f"model: {name} has {numbers / 1e6:,.0f} M parameters; training takes {need / 2**30:,.1f} GB and more, and "

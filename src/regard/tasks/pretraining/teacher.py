@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from regard.data import Preprocessing
-from regard.errors import RegardError, first_few
+from regard.errors import RegardError, first_few, nearest
 from regard.files import expanded
 from regard.models import PRESETS, ImageModel, SASAResNetConfig, ViTConfig, build, configure
 from regard.reading import read_json
@@ -47,7 +47,11 @@ def require_teacher(name: str) -> None:
     """RegardError for a name that is neither a run nor a model of whole images in the catalogue."""
     entry = chosen_pretrained(name)
     if entry is None and not (expanded(name) / "metadata.json").is_file():
-        raise RegardError(f"pretrain.teacher: {name} is neither a run nor a name of the catalogue; {known_teachers()}")
+        near = nearest(name, CATALOGUE)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RegardError(
+            f"pretrain.teacher: {name} is neither a run nor a name of the catalogue{hint}; {known_teachers()}"
+        )
     if entry is not None and not isinstance(PRESETS.get(entry.model), ViTConfig | SASAResNetConfig):
         raise RegardError(f"pretrain.teacher: {name} is no model that sees whole images; {known_teachers()}")
 
@@ -80,7 +84,10 @@ def _of_run(name: str, size: int | None) -> Teacher:
         raise RegardError(f"pretrain.teacher: {name} is no run that classifies images")
     if size is not None:
         config, pre = replace(config, img_size=size), replace(pre, img_size=(size, size))
-    model = build(config)
+    try:
+        model = build(config)
+    except RegardError as error:
+        raise RegardError(f"pretrain.teacher_size: {error}") from None
     assert isinstance(model, ImageModel)
     load_weights(model, folder)
     return Teacher(name, model, pre, names)
