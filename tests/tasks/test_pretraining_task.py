@@ -1,6 +1,7 @@
 """The task of pre-training: kept features are the teacher's own, and what cannot be served is said in one line."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import regard
-from regard.data import ImageViews
+from regard.data import Decoding, ImageViews
 from regard.errors import RegardError
 from regard.losses import feature_loss, soft_target_loss
 from regard.models import Features, features_of
@@ -199,6 +200,30 @@ def test_a_student_sees_what_the_teacher_sees_where_a_run_saw_images_otherwise(r
     task = create_task(recipe(f"pretrain.teacher={teachers['classes']}", "data.crop_fraction=0.8"))
     assert task.teacher is not None
     assert task.teacher.preprocessing.crop_fraction == 0.8
+
+
+def test_files_of_more_than_8_bits_have_features_for_each_way_to_read_them(recipe, teachers):
+    task, keys = create_task(recipe(f"pretrain.teacher={teachers['dino']}")), set()
+    lessons = task.lessons
+    for white in (4095, 65535):
+        lessons.pre, lessons._frozen = replace(lessons.pre, decoding=Decoding(integer_white=white)), None
+        task.build_model()
+        keys.add(lessons.frozen.key(lessons._jobs("train", 0)[0]))
+    assert len(keys) == 2
+
+
+READS = {"class token": (), "mean": ("model.pool=avg", "model.fc_norm=true"), "both": ("model.pool=token_avg",)}
+
+
+@pytest.mark.parametrize("reads", READS)
+@pytest.mark.parametrize("method", ["classes", "dino", "self", "mae", "simmim"])
+def test_all_that_learns_has_a_gradient(method, reads, recipe, teachers, monkeypatch):
+    """Else two processes would wait for each other's."""
+    own = {"self": "pretrain.teacher=self", "mae": "pretrain.method=mae", "simmim": "pretrain.method=simmim"}
+    task = create_task(recipe(own.get(method) or f"pretrain.teacher={teachers[method]}", *READS[reads]))
+    model, batch, _ = first_step(task, monkeypatch)
+    task.loss(model, batch).backward()
+    assert [name for name, part in model.named_parameters() if part.requires_grad and part.grad is None] == []
 
 
 # Bad input

@@ -1,7 +1,7 @@
 """Distillation: a student learns a frozen teacher's features of views of the images, which are computed once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -100,7 +100,7 @@ class Distillation:
                     "grid": list(grid),
                     "block": self.options.teacher_block,
                     "aspect": self.pre.resize,
-                    **self.teacher.preprocessing.to_dict(),
+                    **replace(self.teacher.preprocessing, decoding=self.pre.decoding).to_dict(),
                 },
                 dtype=options.dtype,
                 precision=options.precision,

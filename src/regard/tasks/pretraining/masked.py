@@ -74,6 +74,7 @@ class Masking:
                 "pretrain.normalised_patches: a patch of one value has no deviation; set it to false, or a larger "
                 "model.patch_size"
             )
+        model.fc_norm.requires_grad_(False)  # the norm behind the pooling: nothing is pooled here
         if options.method == "mae":
             return MaskedAutoencoder(
                 model, mask_ratio=fraction, decoder_dim=options.decoder_dim, decoder_depth=options.decoder_depth
