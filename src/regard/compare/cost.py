@@ -222,12 +222,14 @@ def _with_images(classifier: Classifier, device: torch.device, batch_size: int =
     """On random images: their contents do not change the cost."""
     model, pre = classifier.model, classifier.preprocessing
     images = torch.randn(batch_size, pre.channels, *pre.img_size, device=device)
-    labels = torch.arange(batch_size, device=device) % len(classifier.class_names)
 
     def infer() -> None:
         with torch.no_grad():
             model(images)
 
+    if not classifier.class_names:  # of a pre-training: features come out
+        return infer, lambda: model(images).square().mean(), batch_size
+    labels = torch.arange(batch_size, device=device) % len(classifier.class_names)
     return infer, lambda: F.cross_entropy(model(images), labels), batch_size
 
 

@@ -77,6 +77,11 @@ def make_plan(
     contender can be trained.
     """
     wishes.check()
+    if recipe.task == "pretraining":
+        raise RegardError(
+            "compare: losses of pre-trainings cannot be compared; compare classifiers that begin from their runs, with "
+            "model.weights=RUN"
+        )
     own = contenders_of_runs(wishes.runs, recipe)
     in_tables = contender_names(names)
     check_names([*in_tables, *(one.name for one in own)])

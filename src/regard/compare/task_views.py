@@ -4,10 +4,11 @@ from regard.compare.classification import ClassificationView
 from regard.compare.detection import DetectionView
 from regard.compare.multi_label import MultiLabelView
 from regard.compare.next_token import NextTokenView
+from regard.compare.pretraining import PretrainingView
 from regard.compare.seq2seq import Seq2SeqView
 from regard.compare.task_view import TaskView
 from regard.errors import RegardError
-from regard.tasks import ClassificationTask, DetectionTask, NextTokenTask, Seq2SeqTask, Task
+from regard.tasks import ClassificationTask, DetectionTask, NextTokenTask, PretrainingTask, Seq2SeqTask, Task
 
 
 def task_view_of(task: Task) -> TaskView:
@@ -20,4 +21,6 @@ def task_view_of(task: Task) -> TaskView:
         return Seq2SeqView(task)
     if isinstance(task, NextTokenTask):
         return NextTokenView(task)
+    if isinstance(task, PretrainingTask):
+        return PretrainingView(task)
     raise RegardError(f"a report on {task.recipe.task} cannot be made: it has no task view")

@@ -1,6 +1,8 @@
-"""Plots: curves against epochs, and points with their intervals."""
+"""Plots: curves against epochs or minutes, points with their intervals, and draws with their medians."""
 
 import math
+import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -59,18 +61,27 @@ class Growth:
     """x, y, and the band around y."""
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What was measured several times at each of some places."""
+
+    name: str
+    scores: tuple[tuple[float | int, tuple[float, ...]], ...]
+    """x, and y of each draw."""
+
+
 def color_of(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool) -> "Figure":
+def curves_figure(series: Sequence[Series], *, y_label: str, percent: bool, x_label: str = "epochs") -> "Figure":
     """A line for each run against epochs; a contender's runs have one colour, and its name is written at their end.
 
     A value that is not finite leaves a gap.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _plot("epochs", y_label, percent, [one.name for one in series] if len(series) > 1 else [])
+    figure, axes = _plot(x_label, y_label, percent, [one.name for one in series] if len(series) > 1 else [])
     ends = []
     for number, one in enumerate(series):
         for curve in one.curves:
@@ -128,6 +139,31 @@ def growth_figure(growths: Sequence[Growth], *, x_label: str, y_label: str) -> "
         axis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
     axes.tick_params(which="minor", length=0)
     _name_ends(axes, ends)
+    return figure
+
+
+def draws_figure(draws: Sequence[Draws], *, x_label: str, y_label: str, percent: bool) -> "Figure":
+    """A dot for each draw against a logarithmic axis, whose marks are the values there are, and lines through medians.
+
+    A value that is not finite has no place and is left out.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    figure, axes = _plot(x_label, y_label, percent, [one.name for one in draws], height=3.4)
+    axes.set_xscale("log")
+    ends = []
+    for number, one in enumerate(draws):
+        color, known = color_of(number), [(x, list(filter(math.isfinite, scores))) for x, scores in one.scores]
+        for x, scores in known:
+            axes.plot([x] * len(scores), scores, color=color, marker="o", ms=3.2, linestyle="", alpha=0.55)
+        medians = [(x, statistics.median(scores)) for x, scores in known if scores]
+        if medians:
+            axes.plot(*zip(*medians, strict=True), color=color, linestyle=_dashes(number), linewidth=1.6)
+            ends.append((number, one.name, *medians[-1]))
+    axes.xaxis.set_major_locator(FixedLocator(sorted({x for one in draws for x, _ in one.scores}) or [1]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    _name_ends(axes, ends, lines=2)
     return figure
 
 
@@ -192,14 +228,16 @@ def _plot(
     return figure, axes
 
 
-def _name_ends(axes: "matplotlib.axes.Axes", ends: Sequence[tuple[int, str, float, float]]) -> None:
-    """Writes each name of (number, name, x, y) right of the plot, with a line to the end of its curve."""
+def _name_ends(
+    axes: "matplotlib.axes.Axes", ends: Sequence[tuple[int, str, float | int, float]], *, lines: int = 1
+) -> None:
+    """Writes each name of (number, name, x, y) right of the plot, in so many lines, with a line to its curve's end."""
     axes.autoscale_view()  # the curves fix the limits, and the limits the places of the names
     to_plot = axes.transData + axes.transAxes.inverted()
-    heights = spread([float(to_plot.transform((x, y))[1]) for _, _, x, y in ends], gap=0.075)
+    heights = spread([float(to_plot.transform((x, y))[1]) for _, _, x, y in ends], gap=0.075 * lines)
     for (number, name, x, y), height in zip(ends, heights, strict=True):
         axes.annotate(
-            in_one_line(name, LONGEST_NAME),
+            _in_lines(name, lines),
             xy=(x, y),
             xytext=(1.07, height),
             textcoords="axes fraction",
@@ -208,6 +246,14 @@ def _name_ends(axes: "matplotlib.axes.Axes", ends: Sequence[tuple[int, str, floa
             va="center",
             arrowprops={"arrowstyle": "-", "color": color_of(number), "linewidth": 0.7, "shrinkA": 1, "shrinkB": 3},
         )
+
+
+def _in_lines(name: str, lines: int) -> str:
+    """A name in at most so many lines."""
+    found = textwrap.wrap(in_one_line(name), LONGEST_NAME, break_long_words=False, break_on_hyphens=False)
+    if lines == 1 or len(found) < 2:
+        return in_one_line(name, LONGEST_NAME)
+    return "\n".join([*found[: lines - 1], in_one_line(" ".join(found[lines - 1 :]), LONGEST_NAME)])
 
 
 def _name_points(axes: "matplotlib.axes.Axes", points: Sequence[Point]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Pixels of the longer side: a larger image is shrunk to it, so that a report of photographs stays small.
 THUMBNAIL = 112
+SMALL = 40  # pixels of the longer side up to which an image is shown pixel by pixel
 
 
 def png_bytes(figure: "matplotlib.figure.Figure", dpi: int = 150) -> bytes:
@@ -48,6 +49,18 @@ def image_uri(image: UInt8[Tensor, "channels height width"]) -> str:
         return picture_uri(picture, "png")
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     return picture_uri(picture, "jpeg")
+
+
+def thumbnail_uri(image: UInt8[Tensor, "channels height width"], side: int = THUMBNAIL) -> str:
+    """A data: address that holds a grey or colour image for a page of many: as JPEG, at most `side` pixels long.
+
+    One of `SMALL` pixels or less is a PNG, since each of its pixels is seen.
+    """
+    from PIL import Image
+
+    pixels = image.cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous()
+    picture = Image.fromarray(pixels.numpy())
+    return picture_uri(picture, "png") if max(picture.size) <= SMALL else small_uri(picture, side)
 
 
 def small_uri(picture: "Image.Image", side: int) -> str:

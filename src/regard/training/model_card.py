@@ -19,12 +19,15 @@ from regard.weights.hub import HubFile
 TASKS = {
     "classification": ("image-classification", 'answer = model("picture.png")\nprint(answer.label, answer.score)'),
     "detection": ("object-detection", 'model("picture.png").draw().save("found.png")'),
+    "pretraining": ("image-feature-extraction", 'features = model.model(model.prepare("picture.png")[None])'),
     "seq2seq": ("translation", 'print(model("..."))'),
     "next-token": ("text-generation", 'print(model.generate("..."))'),
 }
 # Figures of a summary that stand in the hub's list of results: its name of the metric, and a reader's.
 METRICS = {
     "accuracy": ("accuracy", "accuracy"),
+    "knn": ("accuracy", "accuracy of the 20 nearest neighbours"),
+    "linear": ("accuracy", "accuracy of a linear head on the features"),
     "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
     "map": ("mean_average_precision", "mean average precision of the classes"),
     "ap": ("mean_average_precision", "AP, at IoU 0.50 to 0.95"),
@@ -141,8 +144,8 @@ def _head(recipe: Recipe, figures: dict[str, float], repo: str, start: Pretraine
 
 def _start(recipe: Recipe) -> tuple[str, Pretrained] | None:
     """The name and the entry of the catalogue that the training started from."""
-    for key in ("weights", "pretrained_backbone"):
-        name = getattr(recipe.model, key, None)
+    for section, key in (("model", "weights"), ("model", "pretrained_backbone"), ("pretrain", "start")):
+        name = getattr(getattr(recipe, section, None), key, None)
         entry = find_pretrained(name) if isinstance(name, str) else None
         if entry is not None:
             return str(name), entry
