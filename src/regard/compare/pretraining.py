@@ -219,7 +219,7 @@ def _known(run: Run) -> KnownPart | None:
     ends = [0, -1] if len(places) > 1 else [-1]
     said = "; ".join(f"{words} {_percent(curve[-1][1])}%" for words, curve in curves.items())
     return KnownPart(
-        words=f"Accuracy of {listed(curves)} against {against}. After {three_digits(places[-1])}: {said}.",
+        words=f"Accuracy of {listed(list(curves))} against {against}. After {three_digits(places[-1])}: {said}.",
         svg=inline_svg(figure),
         heads=[f"after {three_digits(places[end])} {against}" for end in ends],
         rows=[(words, [_percent(curve[end][1]) for end in ends]) for words, curve in curves.items()],
