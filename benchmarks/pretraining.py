@@ -3,23 +3,28 @@
 Run: .venv/bin/python benchmarks/pretraining.py [PART ...] [--photos FOLDER] [--seeds N]
 Parts: distill (DINOv2 teaches the student of pretrain-photos), run (a fine-tuned DINOv2 does), mixers (the student with
 other mixers, one seed), masked (MAE), step (how much of a step is the student), speed (student against teacher). Each
-cell is the real command line, alone on the machine: pre-training of ten minutes of wall time from an empty store, then
-fine-tuning with ten labels a class, and with all labels for one minute, and both from scratch. Cells after the first
-with one teacher take its features from the store, and have so many seconds less as the first one needed for them. A
-cell that has ended is kept in the results file, and a second call goes on with the next one. `--smoke` tries every kind
-of cell for two steps; `--list` shows what is there.
+cell is the real command line: pre-training, then fine-tuning with ten labels a class, and with all labels, and both
+from scratch. The first cell of each teacher (seed 0) is alone on the machine: ten minutes of wall time from an empty
+store, and one minute of fine-tuning with all labels. All others do as many steps as that one did, or as fit into the
+same processor time where their step costs more or less; they run on one core each, as many at a time as there are
+cores. A cell that has ended is kept in the results file, and a second call goes on with the next one. `--smoke` tries
+every kind of cell for two steps; `--list` shows what is there.
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -27,18 +32,20 @@ import torch
 from peer import interleaved, median_ratio, result_path, save, without_gradients
 from regard.files import expanded
 from regard.models import build
+from regard.ops.precision import has_bf16
 from regard.reading import read_json
-from regard.recipes import load_recipe
+from regard.recipes import PretrainingRecipe, load_recipe
 from regard.tasks import PretrainingTask, with_weights_named
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = HERE.parents[1] / "shared" / "photos"
 NAME = "pretraining"
 MINUTES = 10.0
-TEN_STEPS = 250  # of fine-tuning with ten labels a class
+FEW_STEPS = 200  # of fine-tuning with ten labels a class
+RUN_SETTINGS = ("teacher_size=none", "logits_weight=0.5", "temperature=2")
 MIXERS = ("performer", "fourier", "mlp", "conv")
 SPLIT = ("data.val_fraction=0.2", "data.split_seed=0")
-TEACHER_MINUTES = 9
+TEACHER_MINUTES = 4
 
 
 class Cell(NamedTuple):
@@ -50,18 +57,25 @@ class Cell(NamedTuple):
     def key(self) -> str:
         return f"{self.part}, {self.mixer}, seed {self.seed}"
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it has ten minutes and all cores; the others have its steps."""
+        return self.part in ("distill", "run") and self.mixer == "attention" and self.seed == 0
+
+
+FIRST, FIRST_RUN = Cell("distill", "attention", 0), Cell("run", "attention", 0)
+
 
 def cells(parts: Sequence[str], seeds: int) -> list[Cell]:
-    """Seed 0 of all parts first, and of the mixers that alone."""
-    found = []
+    """What is timed first, then seed 0 of all parts, and of the mixers that alone."""
+    found = [FIRST] if {"distill", "mixers", "masked"} & set(parts) else []
+    found += [FIRST_RUN] if "run" in parts else []
     for seed in range(seeds):
         found += [Cell(part, "attention", seed) for part in ("distill", "run", "masked") if part in parts]
-        if seed == 0 and "mixers" in parts:
-            found += [Cell("distill", mixer, 0) for mixer in MIXERS]
-        if "distill" in parts or "masked" in parts or "run" in parts:
+        if {"distill", "masked"} & set(parts):
             found.append(Cell("scratch", "attention", seed))
         if seed == 0 and "mixers" in parts:
-            found += [Cell("scratch", mixer, 0) for mixer in MIXERS]
+            found += [Cell(part, mixer, 0) for mixer in MIXERS for part in ("distill", "scratch")]
     return list(dict.fromkeys(found))
 
 
@@ -73,12 +87,13 @@ class Place(NamedTuple):
     """Runs and features, which are kept until the call ends, or in `--runs`."""
     smoke: bool
 
-    def regard(self, command: str, *settings: str, options: Sequence[str] = ()) -> None:
+    def regard(self, command: str, *settings: str, options: Sequence[str] = (), threads: int | None = None) -> None:
         """Runs a command. RuntimeError, with the last lines that it said, where it fails."""
         words = [word for setting in settings for word in ("--set", setting)]
         steps = ["--set", "train.max_steps=2", "--set", "train.batch_size=8"] if self.smoke else []
         line = [sys.executable, "-m", "regard", *command.split(), *options, *words, *steps]
-        done = subprocess.run(line, capture_output=True, text=True)
+        own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **own})
         if done.returncode:
             raise RuntimeError("\n".join((done.stdout + done.stderr).strip().splitlines()[-5:]))
 
@@ -86,47 +101,113 @@ class Place(NamedTuple):
     def data(self) -> list[str]:
         return ["--data", f"folder:{self.photos / 'signdigits'}"]
 
+    @property
+    def store(self) -> str:
+        return f"features.folder={self.folder / 'features'}"
 
-def run(cell: Cell, place: Place, features_seconds: float) -> dict[str, Any]:
-    """Pre-trains one cell, fine-tunes it, and returns its record. features_seconds: that the store spares it."""
+
+def settings_of(cell: Cell, place: Place) -> list[str]:
+    """Of a pre-training."""
+    mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
+    if cell.part == "masked":
+        no_teacher = [f"pretrain.{key}=none" for key in ("teacher_size", "teacher_block")]
+        return [*mixer, "pretrain.method=mae", "features.views=1", "train.max_minutes=none", *no_teacher]
+    taught = [f"pretrain.{key}" for key in RUN_SETTINGS] if cell.part == "run" else []
+    return [*mixer, place.store, *taught, *(["features.views=1"] if place.smoke else [])]
+
+
+def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Pre-trains one cell, fine-tunes it, and returns its record."""
     folder = place.folder / cell.key.replace(", ", "-").replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
-    own = [f"seed={cell.seed}", *SPLIT]
-    mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
     found: dict[str, Any] = {"part": cell.part, "mixer": cell.mixer, "seed": cell.seed}
+    seeds, threads = [f"seed={cell.seed}", *SPLIT], None if cell.is_timed else 1
     began: list[str] = []
     if cell.part != "scratch":
         options = [*place.data, "--out", str(folder / "run")]
-        settings = [*own, *mixer]
-        if not place.smoke:
-            options += ["--minutes", f"{MINUTES - features_seconds / 60:.3f}"]
-        if cell.part == "masked":
-            settings += ["pretrain.method=mae", "features.views=1", "pretrain.teacher_size=none"]
+        options += ["--teacher", str(teacher(place))] if cell.part == "run" else []
+        budget: list[str] = []
+        if cell.is_timed:
+            options += [] if place.smoke else ["--minutes", f"{MINUTES:g}"]
         else:
-            settings += [f"features.folder={place.folder / 'features'}"]
-        if cell.part == "run":
-            options += ["--teacher", str(teacher(place))]
-            settings += ["pretrain.teacher_size=none"]
+            found["relative_step"] = relative_step(cell, place)
+            budget = [f"train.max_steps={steps_of(cell, kept, found['relative_step'])}", "train.max_minutes=none"]
         start = time.monotonic()
-        place.regard("pretrain pretrain-photos", *settings, options=options)
+        settings = [*seeds, *settings_of(cell, place), *budget]
+        place.regard("pretrain pretrain-photos", *settings, options=options, threads=threads)
         found["wall_seconds"] = round(time.monotonic() - start, 1)
         summary = read_json(folder / "run" / "summary.json")
-        state = next((folder / "run" / "state").glob("step-*")) / "progress.json"
-        progress = read_json(state)
+        progress = read_json(next((folder / "run" / "state").glob("step-*")) / "progress.json")
         found |= {key: summary[key] for key in ("loss", "knn", "linear", "accuracy", "steps") if key in summary}
-        found["features_seconds"] = round(progress["prepared_seconds"], 1)
+        found |= {f"{key}_seconds": round(progress[f"{key}_seconds"], 1) for key in ("prepared", "training")}
         began = [f"model.weights={folder / 'run'}"]
         if cell.part == "run":  # the student is a classifier already
             return found | now()
-    steps = f"train.max_steps={TEN_STEPS}"
-    labels = ["data.per_class=10", f"data.per_class_seed={cell.seed}", steps, "train.max_minutes=none"]
-    for name, settings in (("ten", labels), ("all", ["train.max_minutes=1"])):
-        out = folder / name
-        options = [*place.data, "--out", str(out)]
-        every = "train.evaluate_every_steps=100000"
-        place.regard("train small-photos", *own, *mixer, *began, *settings, every, options=options)
-        found[name] = read_json(out / "summary.json")["accuracy"]
+    mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
+    few = ["data.per_class=10", f"data.per_class_seed={cell.seed}", f"train.max_steps={FEW_STEPS}"]
+    every = [*place_in_time(cell, kept), "train.evaluate_every_steps=100000"]
+    for name, settings in (("ten", [*few, "train.max_minutes=none"]), ("all", every)):
+        options = [*place.data, "--out", str(folder / name)]
+        place.regard("train small-photos", *seeds, *mixer, *began, *settings, options=options, threads=threads)
+        summary = read_json(folder / name / "summary.json")
+        found |= {name: summary["accuracy"], f"{name}_steps": summary["steps"]}
     return found | now()
+
+
+def place_in_time(cell: Cell, kept: Mapping[str, Any]) -> list[str]:
+    """One minute of fine-tuning with all labels, or as many steps as the first cell did in it."""
+    if cell.is_timed:
+        return ["train.max_minutes=1"]
+    return [f"train.max_steps={kept[FIRST.key]['all_steps']}", "train.max_minutes=none"]
+
+
+def steps_of(cell: Cell, kept: Mapping[str, Any], relative: float) -> int:
+    """As many steps as the timed cell of its teacher did in ten minutes, by what a step costs beside it."""
+    first = kept[(FIRST_RUN if cell.part == "run" else FIRST).key]
+    if cell.part == "masked":  # which has no features to wait for
+        return round(
+            (first["training_seconds"] + first["prepared_seconds"])
+            / first["training_seconds"]
+            * first["steps"]
+            / relative
+        )
+    return round(first["steps"] / relative)
+
+
+def relative_step(cell: Cell, place: Place) -> float:
+    """Seconds of a step of the cell's student over those of the first cell's, on one core in turn."""
+    if cell.mixer == "attention" and cell.part != "masked":
+        return 1.0
+    with one_thread():
+        ways = {name: a_step(one, place) for name, one in (("own", cell), ("first", FIRST))}
+        seconds = interleaved(ways, repetitions=2 if place.smoke else 9)
+    return median_ratio(seconds["own"], seconds["first"])
+
+
+def a_step(cell: Cell, place: Place) -> Callable[[], object]:
+    settings = [*SPLIT, *settings_of(cell, place), "train.max_steps=1"]
+    address = f"folder:{place.photos / 'signdigits'}"
+    recipe = with_weights_named(load_recipe("pretrain-photos", settings, address=address))
+    assert isinstance(recipe, PretrainingRecipe)
+    task = PretrainingTask(recipe)
+    learner = task.build_model()
+    batch = next(iter(task.lessons.held_out(range(recipe.train.batch_size), recipe.train.batch_size)))
+    half = has_bf16(torch.device("cpu"))
+
+    def do() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = task.loss(learner, batch)
+        loss.backward()
+
+    return do
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def now() -> dict[str, Any]:
@@ -148,7 +229,7 @@ def step(place: Place) -> dict[str, Any]:
     recipe = with_weights_named(
         load_recipe(
             "pretrain-photos",
-            [*SPLIT, f"features.folder={place.folder / 'features'}", *(["features.views=1"] if place.smoke else [])],
+            [*SPLIT, place.store, *(["features.views=1"] if place.smoke else [])],
             address=f"folder:{place.photos / 'signdigits'}",
         )
     )
@@ -240,20 +321,27 @@ def main() -> None:
                 kept[name] = measure(place)
                 print(name, kept[name], flush=True)
                 save(NAME, kept, path=file)
+        todo = [cell for cell in cells(parts, 1 if given.smoke else given.seeds) if cell.key not in kept]
         failed = 0
-        for cell in cells(parts, 1 if given.smoke else given.seeds):
-            if cell.key in kept:
-                continue
-            with_features = [one for one in kept.values() if one.get("part") == cell.part and "features_seconds" in one]
-            spared = max((one["features_seconds"] for one in with_features), default=0.0)
+
+        def work(cell: Cell) -> None:
+            nonlocal failed
             try:
-                kept[cell.key] = run(cell, place, spared)
+                record = run(cell, place, kept)
             except RuntimeError as error:
                 failed += 1
                 print(f"{cell.key}: {error}", flush=True)
-                continue
-            print(cell.key, kept[cell.key], flush=True)
-            save(NAME, kept, path=file)
+                return
+            with turn:
+                kept[cell.key] = record
+                save(NAME, kept, path=file)
+                print(cell.key, record, flush=True)
+
+        turn = Lock()
+        for cell in [cell for cell in todo if cell.is_timed]:
+            work(cell)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            list(pool.map(work, [cell for cell in todo if not cell.is_timed]))
     raise SystemExit(f"{failed} cells failed" if failed else None)
 
 

@@ -13,7 +13,7 @@ from regard.data import BadImage, ImageSource, Preprocessing, evaluation_transfo
 from regard.draw.png import SMALL, thumbnail_uri
 from regard.draw.principal import principal_colours
 from regard.losses.masked_images import EPSILON
-from regard.models import ImageModel, MaskedAutoencoder, SimMIM
+from regard.models import ImageModel, MaskedAutoencoder, SimMIM, features_of
 from regard.ops import images_of, patches_of
 from regard.tasks import Classifier, PretrainingTask
 from regard.tasks import features_of as features_of_source
@@ -94,7 +94,8 @@ class Pictures:
         theirs, self.grids = [""] * len(found), f"the model’s map has {grid} places"
         if teacher is not None:
             prepare = evaluation_transform(teacher.preprocessing)
-            theirs, grid = _colours(teacher.model, [prepare(image) for image in images], "cpu")
+            block = self.task.recipe.pretrain.teacher_block
+            theirs, grid = _colours(teacher.model, [prepare(image) for image in images], "cpu", block)
             self.grids += f", the teacher’s {grid}"
         return [
             Maps(self._seen(self.val, number), student, seen)
@@ -175,9 +176,10 @@ def as_bright_as(
     return normalised.float() * (variance + EPSILON).sqrt() + mean
 
 
-def _colours(model: ImageModel, images: Sequence[Tensor], device: torch.device | str) -> tuple[list[str], str]:
-    """The map of each image, and how many places it has: "8 × 8"."""
-    batch = torch.stack(list(images)).to(device)
-    maps = model.pixels_of(model.forward_features(batch), batch)
+def _colours(
+    model: ImageModel, images: Sequence[Tensor], device: torch.device | str, block: int | None = None
+) -> tuple[list[str], str]:
+    """The map of each image, after a block or the last norm, and how many places it has: "8 × 8"."""
+    maps = features_of(model, torch.stack(list(images)).to(device), block=block).pixels
     pictures = [thumbnail_uri(picture, SIDE) for picture in principal_colours(list(maps.float().cpu()))]
     return pictures, f"{maps.shape[2]} × {maps.shape[3]}"

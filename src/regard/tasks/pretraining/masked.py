@@ -54,6 +54,8 @@ class Masking:
                 rand_augment=0,
                 rand_augment_magnitude=0,
                 erase=0.0,
+                rotation=augment.rotation,
+                colour=augment.colour,
             ),
         )
         self._learner: SelfDistilled | None = None
