@@ -2,7 +2,8 @@
 
 Run: .venv/bin/python benchmarks/recipes.py [NAME ...]
 small-images is trained on scikit-learn's digits, written out at 28 × 28 pixels, unless --data names a folder;
-performer-finetune starts from the weights of a vit-digits of 1,000 steps, which is trained first. A claim about
+performer-finetune starts from the weights of a vit-digits of 1,000 steps, which is trained first, and small-photos from
+the run of pretrain-photos, if that was trained in the same call. A claim about
 photographs (`--data KIND:NAME` in its command) is checked if the folder of --photos has that data set.
 """
 
@@ -38,6 +39,8 @@ def main() -> None:
                     make_folder("digits", folder / "digits", 28)
                     address = f"folder:{folder / 'digits'}"
                 recipe = load_recipe(name, address=address)
+            elif name == "small-photos":
+                recipe = _from(recipe, folder / "pretrain-photos")
             elif name == "performer-finetune":
                 recipe = load_recipe(name, [f"model.weights={_trained_vit(folder)}"])
             _, colon, place = recipe.data.address.partition(":")
@@ -57,6 +60,12 @@ def main() -> None:
             )
             print(f"{name:16} {claim.metric} {found:.4f}, {minutes:.1f} min (claimed: {claim})")
     print(f"saved to {save('recipes', results)}")
+
+
+def _from(recipe: Recipe, run: Path) -> Recipe:
+    """A recipe that starts from a run, where that is there; else from scratch."""
+    weights = {"weights": str(run)} if run.is_dir() else {"weights": None}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=weights)})
 
 
 def claimed_recipe(name: str, command: str, photos: Path) -> Recipe:

@@ -409,7 +409,7 @@ def test_a_device_that_is_not_there(regard, run, images, tmp_path, command):
 def test_a_misspelt_command_or_option(process):
     told = process("trian")
     assert told.returncode == 2
-    assert "No such command 'trian'. Did you mean 'train'?" in told.stderr
+    assert "No such command 'trian'. Did you mean 'train', 'pretrain'?" in told.stderr
     told = process("train", "--dta", "digits")
     assert told.returncode == 2
     assert "No such option: --dta (Possible options: --data" in told.stderr

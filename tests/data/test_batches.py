@@ -30,7 +30,9 @@ from regard.data.images.folder import FolderImages
 from regard.errors import RegardError
 
 PRE = Preprocessing((8, 8), 1, (0.3,), (0.4,), "bilinear", 1.0)
-SHIFTED = Augmentation(shift=1, flip=False, crop_scale=1.0, rand_augment=0, rand_augment_magnitude=0, erase=0.5)
+SHIFTED = Augmentation(
+    shift=1, flip=False, crop_scale=1.0, rand_augment=0, rand_augment_magnitude=0, erase=0.5, rotation=0.0, colour=0.0
+)
 
 
 @pytest.fixture(scope="module")

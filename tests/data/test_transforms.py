@@ -34,6 +34,8 @@ OFF = {
     "rand_augment": 0,
     "rand_augment_magnitude": 9,
     "erase": 0.0,
+    "rotation": 0.0,
+    "colour": 0.0,
 }
 
 
@@ -87,6 +89,8 @@ def test_missing_preprocessing_is_named():
         {"rand_augment": -1},
         {"rand_augment_magnitude": 31},
         {"erase": 1.1},
+        {"rotation": 181},
+        {"colour": -0.1},
     ],
 )
 def test_bad_augmentation_is_named(change):
@@ -154,7 +158,15 @@ def test_a_flip_happens_half_of_the_time(photo):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     "change",
-    [{"crop_scale": 0.3}, {"rand_augment": 2}, {"erase": 1.0}, {"shift": 3}, {"crop_scale": 0.5, "flip": True}],
+    [
+        {"crop_scale": 0.3},
+        {"rand_augment": 2},
+        {"erase": 1.0},
+        {"shift": 3},
+        {"rotation": 20},
+        {"colour": 0.3},
+        {"crop_scale": 0.5, "flip": True},
+    ],
 )
 def test_each_augmentation_changes_the_image_and_only_by_the_global_generator(photo, change, channels):
     pre = Preprocessing(**{**PRE, "channels": channels, "mean": PRE["mean"][:channels], "std": PRE["std"][:channels]})

@@ -77,7 +77,8 @@ def test_a_shipped_recipe_builds(name):
 def test_a_shipped_recipe_claims_something(name):
     recipe = load_recipe(name)
     assert recipe.claim is not None
-    assert recipe.claim.command.startswith(f"regard train {name}")
+    command = "pretrain" if recipe.task == "pretraining" else "train"
+    assert recipe.claim.command.startswith(f"regard {command} {name}")
     metric, least = METRICS[recipe.task]
     assert recipe.claim.metric == metric
     if least is not None:
@@ -91,6 +92,7 @@ METRICS = {
     "detection": ("ap", 0.5),
     "seq2seq": ("exact_match", 0.9),
     "next-token": ("bits_per_byte", None),
+    "pretraining": ("linear", 0.8),
 }
 
 
@@ -134,9 +136,11 @@ def test_a_written_recipe_reads_back_equal(name, tmp_path):
     task = shipped_recipes()[name].task
     settings = ["seed=3", "train.max_minutes=1.5"]
     settings += (
-        ["data.mean=[0.25]", "data.std=[0.5]"] if task in ("classification", "detection") else ["data.vocab_size=300"]
+        ["data.mean=[0.25]", "data.std=[0.5]"]
+        if task in ("classification", "detection", "pretraining")
+        else ["data.vocab_size=300"]
     )
-    settings.append("model.drop_path=0.1" if task == "classification" else "model.dropout=0.3")
+    settings.append("model.drop_path=0.1" if task in ("classification", "pretraining") else "model.dropout=0.3")
     recipe = load_recipe(name, settings, address="folder:somewhere")
     assert getattr(recipe.data, "mean", None) == (0.25,) or recipe.data.vocab_size == 300
     write_recipe(recipe, tmp_path / "recipe.toml")

@@ -67,9 +67,9 @@ class ClassificationAugmentSection(ImageAugmentSection):
     """Pixels of the resized image, at most, up, down, left or right."""
     crop_scale: Annotated[float, Interval(ge=1e-4, le=1)] = 1.0
     """Smallest fraction of the area that a random resized crop keeps; 1 is off."""
-    rotation: Annotated[float, Interval(ge=0, le=180)] = Field(default=0.0, exclude_if=operator.not_)
+    rotation: Annotated[float, Interval(ge=0, le=180)] = 0.0
     """Degrees by which the image, or its random part, is turned, at most, to either side; corners are mirrored."""
-    colour: Fraction = Field(default=0.0, exclude_if=operator.not_)
+    colour: Fraction = 0.0
     """Strength of random changes of brightness, contrast and saturation."""
     rand_augment: Annotated[int, Interval(ge=0, le=14)] = 0
     """RandAugment's number of operations, of the 14 that there are; 0 is off."""

@@ -107,6 +107,8 @@ class Augmentation:
     crop_scale: the smallest fraction of the area that a random crop keeps (1: off, the centre crop instead).
     rand_augment: how many operations of RandAugment (0: off), of magnitude 0 to 30.
     erase: how often a random box becomes the mean colour, 0 to 1 (0: off).
+    rotation: degrees by which the image, or its part, is turned, at most, to either side (0: off).
+    colour: strength of random changes of brightness, contrast and saturation, 0 to 1 (0: off).
     """
 
     shift: int
@@ -115,10 +117,8 @@ class Augmentation:
     rand_augment: int
     rand_augment_magnitude: int
     erase: float
-    rotation: float = 0.0
-    """Degrees by which a part of the image is turned, at most, to either side."""
-    colour: float = 0.0
-    """Strength of random changes of brightness, contrast and saturation."""
+    rotation: float
+    colour: float
 
     def __post_init__(self) -> None:
         _require(self.shift >= 0, "shift", self.shift, "at least 0 pixels")
@@ -128,6 +128,8 @@ class Augmentation:
             0 <= self.rand_augment_magnitude <= 30, "rand_augment_magnitude", self.rand_augment_magnitude, "0 to 30"
         )
         _require(0 <= self.erase <= 1, "erase", self.erase, "between 0 (never) and 1 (always)")
+        _require(0 <= self.rotation <= 180, "rotation", self.rotation, "0 to 180 degrees")
+        _require(0 <= self.colour <= 1, "colour", self.colour, "between 0 (off) and 1")
 
 
 def evaluation_transform(pre: Preprocessing) -> Transform:
