@@ -184,5 +184,5 @@ def _vectors(lessons: Any, part: str) -> tuple[torch.Tensor, torch.Tensor]:
             pooled, pixels = lesson.features[:2]
         except (BadImage, AttributeError):
             raise RegardError(f"{source.name(index)}: cannot be read; leave it out with data.leave_out") from None
-        vectors.append(torch.cat([pooled, pixels.mean((1, 2))]))
+        vectors.append(torch.cat([pooled.float(), pixels.float().mean((1, 2))]))
     return torch.stack(vectors), torch.tensor(source.labels)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from regard.data.fix import *
     from regard.data.images.batches import *
     from regard.data.images.cache import *
+    from regard.data.images.colours import *
     from regard.data.images.csv_rows import *
     from regard.data.images.files import *
     from regard.data.images.labels import *
@@ -96,7 +97,8 @@ _OFFERED = {
     "fingerprints": "Fingerprint Part data_root differences fingerprint pair_hash relative_name",
     "fix": "fix_data",
     "images.batches": "Batch ByEpoch EvaluationImages Skipped TrainingImages collate evaluation_loader training_loader",
-    "images.cache": "no_room prepared_once",
+    "images.cache": "PixelCache no_room prepared_once",
+    "images.colours": "colour_factors with_colours",
     "images.csv_rows": "CsvOptions",
     "images.files": "BadImage OnBadImage check_header has_deep_pixels measure_decoding read_image",
     "images.leave_out": "LeaveOut write_leave_out",
@@ -109,7 +111,7 @@ _OFFERED = {
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",
     "images.stratify": "split_label_sets",
     "images.transforms": (
-        "Augmentation Preprocessing evaluation_transform measure_mean_std recoloured training_transform"
+        "Augmentation Normalise Preprocessing evaluation_transform measure_mean_std training_transform"
     ),
     "images.views": "ImageViews normalised",
     "images.walk": "IMAGE_EXTENSIONS image_endings image_files is_image_file passed_over_line",

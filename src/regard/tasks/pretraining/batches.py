@@ -4,21 +4,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from regard.data import Skipped
+from regard.data import Normalise, Preprocessing, Skipped, with_colours
 from regard.models import Features
 
 
 @dataclass(slots=True)
 class Lesson:
-    """One image as the student sees it, with a teacher's features of it, or with its patches in a random order."""
+    """One image as the student sees it, with a teacher's features of it, or with its patches in a random order.
 
-    image: Float[Tensor, "channels height width"]
+    colours: factors of a change of its colours, which is made for the whole batch; the image is then uint8.
+    """
+
+    image: Shaped[Tensor, "channels height width"]
     name: str
     features: Sequence[Tensor] = ()
     order: Int64[Tensor, " patches"] | None = None
+    colours: Float[Tensor, "3"] | None = None
 
 
 @dataclass
@@ -50,18 +54,32 @@ class PretrainingBatch:
         return replace(self, images=change(self.images), features=features, order=order)
 
 
-def joined(items: Sequence[Lesson | Skipped]) -> PretrainingBatch:
-    """A batch of lessons, without the images that were skipped."""
+def joined(items: Sequence[Lesson | Skipped], pre: Preprocessing | None = None) -> PretrainingBatch:
+    """A batch of lessons, without the images that were skipped.
+
+    pre: normalises images that are uint8 yet, once their colours are changed.
+    """
     found = [item for item in items if isinstance(item, Lesson)]
     features, order = None, None
     if found and found[0].features:
-        features = Features(*(torch.stack(kind) for kind in zip(*(one.features for one in found), strict=True)))
+        kinds = zip(*(one.features for one in found), strict=True)
+        features = Features(*(torch.stack(kind).float() for kind in kinds))
     if found and found[0].order is not None:
         order = torch.stack([one.order for one in found if one.order is not None])
     return PretrainingBatch(
-        images=torch.stack([one.image for one in found]) if found else torch.zeros(0, 0, 0, 0),
+        images=_images(found, pre) if found else torch.zeros(0, 0, 0, 0),
         names=[one.name for one in found],
         skipped=[item.reason for item in items if isinstance(item, Skipped)],
         features=features,
         order=order,
     )
+
+
+def _images(lessons: Sequence[Lesson], pre: Preprocessing | None) -> Float[Tensor, "batch channels height width"]:
+    images = torch.stack([one.image for one in lessons])
+    if pre is None or images.is_floating_point():
+        return images
+    colours = [one.colours for one in lessons if one.colours is not None]
+    if colours:
+        images = with_colours(images.float() / 255, torch.stack(colours)) * 255
+    return Normalise(pre.mean, pre.std)(images)

@@ -1,10 +1,12 @@
 """Distillation: a student learns a frozen teacher's features of views of the images, which are computed once."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from regard.data import (
@@ -15,12 +17,15 @@ from regard.data import (
     Preprocessing,
     Skipped,
     TrainingOrder,
+    colour_factors,
     drawing_from,
     endless_batches,
+    no_room,
     normalised,
-    recoloured,
     seed_for,
+    with_colours,
 )
+from regard.data.memory import available_memory
 from regard.errors import RegardError
 from regard.losses import feature_loss, soft_target_loss
 from regard.models import Features, ImageModel, Student, ViT, features_of
@@ -29,6 +34,7 @@ from regard.tasks.features.extract import FrozenFeatures, Job, ShowsProgress, op
 from regard.tasks.pretraining.batches import Lesson, PretrainingBatch, joined
 from regard.tasks.pretraining.teacher import Teacher
 
+FEATURES_FRACTION = 0.25  # of the free memory that features may take which were read once
 MEASURED = 500  # images whose features give the teacher's mean and deviation
 
 
@@ -62,9 +68,15 @@ class Distillation:
         self.num_workers = recipe.data.num_workers
         self.num_views = self.features_options.views_of_each(len(stored["train"]))
         self.progress: ShowsProgress | None = None
+        self._drawn: PixelCache | None = None
+        self._read: dict[str, list[Tensor]] = {}
+        self._room = 0  # bytes of memory that features may still take
         self._learner: Student | None = None
         self._frozen: FrozenFeatures | None = None
         self._digests: dict[str, list[str | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.stored["train"])
 
     def build(self, model: ImageModel) -> Student:
         """The student with maps to the teacher's features, whose sizes a black image tells."""
@@ -143,27 +155,55 @@ class Distillation:
 
     def batches(self, order: TrainingOrder) -> Iterable[PretrainingBatch]:
         """Endless batches. In as many epochs as there are views, each image shows each of them once."""
-        return endless_batches(Views(self, order.seed), order, self.num_workers, joined)
+        areas = [math.prod(self.pre.img_size)] * (len(self) * self.num_views)
+        if not no_room(areas, self.pre.channels, self.num_workers):
+            self._drawn = PixelCache(areas, self.pre.channels, shared=self.num_workers > 0)
+        self._room = 0 if self.num_workers else int(FEATURES_FRACTION * available_memory())
+        return endless_batches(Views(self, order.seed), order, self.num_workers, partial(joined, pre=self.pre))
 
     def lesson(self, part: str, index: int, number: int, *, colour: bool = False) -> Lesson | Skipped:
         """A view of an image as the student sees it, and the teacher's features of it."""
         source = self.prepared[part]
         try:
-            image, digest = source.read(index), self._digest(part, index)
-            seen = self.views.part(image, number, digest, self.pre)
-            features = [level.float() for level in self.frozen.levels(self._job(part, index, number, digest))]
+            digest = self._digest(part, index)
+            seen = self._pixels(part, index, number, digest)
+            features = self._features(self._job(part, index, number, digest))
         except BadImage as error:
             if self.on_bad_image == "stop":
                 raise
             return Skipped(str(error))
-        if colour and self.colour:
-            seen = recoloured(self.pre.channels, self.colour)(seen)
-        return Lesson(normalised(seen, self.pre), source.name(index), features)
+        colours = colour_factors(self.colour) if colour and self.colour else None
+        if self.pre.resize == "letterbox":  # whose images have several sizes before the bars are there
+            seen = normalised(seen, self.pre) if colours is None else _barred(seen, colours, self.pre)
+            colours = None
+        return Lesson(seen, source.name(index), features, colours=colours)
+
+    def _pixels(self, part: str, index: int, number: int, digest: str) -> UInt8[Tensor, "channels height width"]:
+        """A view as the student sees it, from memory where it was drawn before."""
+        place = index * self.num_views + number
+        known = self._drawn.get(place) if self._drawn is not None and part == "train" else None
+        if known is None:
+            known = self.views.part(self.prepared[part].read(index), number, digest, self.pre)
+            if self._drawn is not None and part == "train":
+                self._drawn.put(place, known)
+        return known
+
+    def _features(self, job: Job) -> list[Tensor]:
+        """What the teacher sees, as it is stored; from memory where it was read before, and there is room."""
+        key = self.frozen.key(job)
+        known = self._read.get(key)
+        if known is None:
+            known = self.frozen.levels(job)
+            self._room -= sum(level.nbytes for level in known)
+            if self._room > 0:
+                self._read[key] = known
+        return known
 
     def held_out(self, indices: Sequence[int], batch_size: int) -> Iterator[PretrainingBatch]:
         """Whole held-out images."""
         for first in range(0, len(indices), batch_size):
-            yield joined([self.lesson("val", index, 0) for index in indices[first : first + batch_size]])
+            lessons = [self.lesson("val", index, 0) for index in indices[first : first + batch_size]]
+            yield joined(lessons, self.pre)
 
     def loss(self, learner: nn.Module, batch: PretrainingBatch) -> Tensor:
         assert batch.features is not None
@@ -208,7 +248,7 @@ class Views(ByEpoch):
         self.distillation, self.seed = distillation, seed
 
     def __len__(self) -> int:
-        return len(self.distillation.stored["train"])
+        return len(self.distillation)
 
     def __getitem__(self, key: tuple[int, int]) -> Lesson | Skipped:
         epoch, index = key
@@ -217,6 +257,13 @@ class Views(ByEpoch):
         number = int(torch.randperm(self.distillation.num_views, generator=generator)[position])
         with drawing_from(seed_for(self.seed, epoch, index)):
             return self.distillation.lesson("train", index, number, colour=True)
+
+
+def _barred(
+    seen: UInt8[Tensor, "channels _ _"], colours: Float[Tensor, "3"], pre: Preprocessing
+) -> Float[Tensor, "channels height width"]:
+    changed = with_colours(seen[None].float() / 255, colours[None])[0]
+    return normalised((changed * 255).byte(), pre)
 
 
 def _require_block(block: int | None, teacher: Teacher) -> None:
