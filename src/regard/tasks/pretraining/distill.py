@@ -14,6 +14,7 @@ from regard.data import (
     ByEpoch,
     ImageSource,
     ImageViews,
+    PixelCache,
     Preprocessing,
     Skipped,
     TrainingOrder,
