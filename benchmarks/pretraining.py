@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -271,18 +272,15 @@ def speed(place: Place) -> dict[str, Any]:
     size = student.config.img_size
     dinov2 = build(load_recipe("finetune-photos").model.config(num_classes=10)).eval()
     found: dict[str, Any] = {}
-    for precision in ("fp32", "bf16"):
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        student.to(dtype)
+        dinov2.to(dtype)
         for batch in (1, 32):
-            small, large = torch.randn(batch, 3, size, size), torch.randn(batch, 3, 224, 224)
-
-            def look(model: torch.nn.Module, images: torch.Tensor, half: bool) -> torch.Tensor:
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    return model(images)
-
-            half = precision == "bf16"
+            small = torch.randn(batch, 3, size, size, dtype=dtype)
+            large = torch.randn(batch, 3, 224, 224, dtype=dtype)
             ways = {
-                "student": without_gradients(lambda small=small, half=half: look(student, small, half)),
-                "teacher": without_gradients(lambda large=large, half=half: look(dinov2, large, half)),
+                "student": without_gradients(partial(student, small)),
+                "teacher": without_gradients(partial(dinov2, large)),
             }
             seconds = interleaved(ways, repetitions=3 if place.smoke else 15)
             found[f"{precision}, batch {batch}"] = {
