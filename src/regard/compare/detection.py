@@ -12,6 +12,7 @@ from regard.data import DetectionSource
 from regard.draw.boxes import draw_boxes
 from regard.draw.png import picture_uri
 from regard.draw.svg import inline_svg
+from regard.errors import RegardError
 from regard.explain import (
     box_refinement_figure,
     confident_queries,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable
 from regard.data import Tokenizer
+from regard.errors import RegardError
 from regard.tasks import NextTokenTask, Writer
 from regard.training import Run, load_predictor
 

@@ -8,6 +8,7 @@ from regard.compare.contender import Contender
 from regard.compare.task_view import device_of, printable, short_name, split_words
 from regard.data import PairSource
 from regard.draw.svg import inline_svg
+from regard.errors import RegardError
 from regard.explain import alignment_figure
 from regard.tasks import GroupFigures, PairEvaluation, Seq2SeqTask, Translator
 from regard.training import Run, load_predictor
