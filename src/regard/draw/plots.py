@@ -162,7 +162,7 @@ def draws_figure(draws: Sequence[Draws], *, x_label: str, y_label: str, percent:
             ends.append((number, one.name, *medians[-1]))
     axes.xaxis.set_major_locator(FixedLocator(sorted({x for one in draws for x, _ in one.scores}) or [1]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(float(value))))
     _name_ends(axes, ends, lines=2)
     return figure
 
