@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+import pretraining_page
 from how_many_images import markdown as table
 from regard import RegardError
 from regard.cli.about import OPTIONAL
@@ -412,8 +413,15 @@ def inference_table(found: Measured) -> str:
     return f"{table(['', 'peer, ms', *names], rows)}\n\n{prose(text)}"
 
 
+def pretraining() -> str:
+    """What ten minutes of pre-training are worth."""
+    found = record(f"pretraining-{EPYC}")
+    return f"{pretraining_page.blocks(found['results'], prose)}\n\n{measured(found, 'pretraining.py')}"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "photographs": photographs,
+    "pretraining": pretraining,
     "mixers": mixers,
     "mixers-signdigits": mixers_signdigits,
     "verdicts": verdicts,

@@ -1,0 +1,79 @@
+"""The figures of docs/pretrain.md, from the results of pretraining.py; figures.py writes them there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from how_many_images import markdown as table
+from regard.mixers import MIXERS
+
+Cells = Sequence[Mapping[str, Any]]
+WORDS = {"distill": "DINOv2 as its teacher", "masked": "hidden patches (MAE)", "scratch": "nothing, from scratch"}
+
+
+def blocks(results: Mapping[str, Any], prose: Callable[[str], str]) -> str:
+    """Paragraphs and tables of what was measured so far."""
+    cells = [cell for cell in results.values() if "part" in cell]
+    found = [prose(ABOUT), _ways(cells)]
+    if any(cell["part"] == "distill" and cell["mixer"] != "attention" for cell in cells):
+        found += ["Which mixers can be taught what DINOv2 knows? The same processor time, one seed:", _mixers(cells)]
+    if runs := _of(cells, "run"):
+        seeds = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
+        found.append(
+            prose(
+                f"""With a DINOv2 as the teacher that was fine-tuned on all labels before, the student's own head finds
+                {_percent(runs, "accuracy")}% of the classes ({seeds})."""
+            )
+        )
+    sentences = ""
+    if speed := results.get("speed"):
+        sentences += _speed(speed)
+    if step := results.get("step"):
+        sentences += f" Of a training step {100 * step['student_share']:.0f}% is the student."
+    return "\n\n".join([*found, prose(sentences)] if sentences else found)
+
+
+ABOUT = """The student of `pretrain-photos` had ten minutes of two cores, with the teacher's features, on 1,649
+photographs of hands that sign digits, without their labels; accuracy in percent on 413 others (the median, where there
+are several seeds). The last two columns are `small-photos` from there: 200 steps with ten labels a class, one minute
+with all."""
+
+
+def _ways(cells: Cells) -> str:
+    head = ["it learned from", "nearest neighbours", "linear head", "ten labels a class", "all labels", "seeds"]
+    keys = ("knn", "linear", "ten", "all")
+    rows = []
+    for part, words in WORDS.items():
+        if own := _of(cells, part):
+            rows.append([words, *(_percent(own, key) for key in keys), str(len(own))])
+    return table(head, rows)
+
+
+def _mixers(cells: Cells) -> str:
+    head = ["mixer", "nearest neighbours", "linear head", "ten labels a class", "(scratch)", "all labels", "(scratch)"]
+    rows = []
+    for mixer in MIXERS:
+        taught, alone = _of(cells, "distill", mixer)[:1], _of(cells, "scratch", mixer)[:1]
+        if taught:
+            figures = [_percent(taught, key) for key in ("knn", "linear", "ten")]
+            rows.append([mixer, *figures, _percent(alone, "ten"), _percent(taught, "all"), _percent(alone, "all")])
+    return table(head, rows)
+
+
+def _speed(speed: Mapping[str, Any]) -> str:
+    ratio = {key: f"{value['ratio']:.0f}" for key, value in speed.items() if isinstance(value, Mapping)}
+    words = f"The student ({speed['parameters'] / 1e6:.1f} M parameters) looks at an image"
+    return (
+        f"{words} {ratio['fp32, batch 32']} times as fast as DINOv2 ViT-S/14 at 224 pixels in batches of 32, and "
+        f"{ratio['fp32, batch 1']} times one at a time; in bf16 {ratio['bf16, batch 32']} and "
+        f"{ratio['bf16, batch 1']} times."
+    )
+
+
+def _of(cells: Cells, part: str, mixer: str = "attention") -> Cells:
+    return [cell for cell in cells if (cell["part"], cell["mixer"]) == (part, mixer)]
+
+
+def _percent(cells: Cells, key: str) -> str:
+    values = [100 * cell[key] for cell in cells if key in cell]
+    return f"{median(values):.1f}" if values else ""
