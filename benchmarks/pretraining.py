@@ -43,7 +43,7 @@ PHOTOS = HERE.parents[1] / "shared" / "photos"
 NAME = "pretraining"
 MINUTES = 10.0
 FEW_STEPS = 200  # of fine-tuning with ten labels a class
-RUN_SETTINGS = ("teacher_size=none", "logits_weight=0.5", "temperature=2")
+RUN_SETTINGS = ("teacher_block=6",)  # in the middle of DINOv2, as pretrain-photos has it
 MIXERS = ("performer", "fourier", "mlp", "conv")
 SPLIT = ("data.val_fraction=0.2", "data.split_seed=0")
 TEACHER_MINUTES = 4
@@ -111,8 +111,7 @@ def settings_of(cell: Cell, place: Place) -> list[str]:
     """Of a pre-training."""
     mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
     if cell.part == "masked":
-        no_teacher = [f"pretrain.{key}=none" for key in ("teacher_size", "teacher_block")]
-        return [*mixer, "pretrain.method=mae", "features.views=1", "train.max_minutes=none", *no_teacher]
+        return [*mixer, "pretrain.method=mae", "train.max_minutes=none"]
     taught = [f"pretrain.{key}" for key in RUN_SETTINGS] if cell.part == "run" else []
     return [*mixer, place.store, *taught, *(["features.views=1"] if place.smoke else [])]
 

@@ -31,6 +31,7 @@ from regard.recipes.pretraining import (
     PretrainingRecipe,
     PretrainSection,
     as_pretraining,
+    put_another_teacher,
 )
 from regard.recipes.recipe import Claim, Recipe, TaskName
 from regard.recipes.sections import (
@@ -147,6 +148,8 @@ def read_recipe(
         if (own, task) != ("classification", "pretraining"):
             raise RegardError(f"{path.name}: is a recipe of {cut(own)}, and not of {task}")
         values = as_pretraining(values)
+    if not of_run:
+        put_another_teacher(values, overrides or {})
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     try:

@@ -24,6 +24,7 @@ from regard.recipes.sections import (
 )
 
 SELF = "self"
+DINOV2 = "dinov2_"  # with which the names of all sizes of DINOv2 begin
 
 
 class PretrainingModelSection(ModelSection):
@@ -66,9 +67,9 @@ class PretrainSection(Section):
     """Of the loss of the pooled features (of DINOv2: the class token), in the loss of distillation."""
     pixels_weight: NonNegativeFloat = 1.0
     """Of the loss of the patches' features."""
-    logits_weight: NonNegativeFloat = 1.0
+    logits_weight: NonNegativeFloat = 0.5
     """Of the loss of the classes, where the teacher has some."""
-    temperature: PositiveFloat = 1.0
+    temperature: PositiveFloat = 2.0
     """By which both models' logits are divided there (Hinton et al. 2015)."""
     mask_ratio: OpenFraction | None = Field(default=None, exclude_if=lambda value: value is None)
     """Fraction of the patches that is hidden: 0.75 for `mae`, 0.6 for others, unless given."""
@@ -160,3 +161,18 @@ def as_pretraining(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found["train"], dict):
         found["train"] |= {"max_minutes": MINUTES}
     return {**found, **{key: values[key] for key in ("pretrain", "features") if key in values}}
+
+
+def put_another_teacher(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Takes out of a file's values what was meant for its own teacher, where overrides name another one, or none."""
+    method, teacher = overrides.get("pretrain.method"), overrides.get("pretrain.teacher")
+    section = values.get("pretrain")
+    has_none = method in ("mae", "simmim") or teacher == SELF
+    if not isinstance(section, dict) or (teacher is None and not has_none):
+        return
+    if has_none:
+        section.pop("teacher", None)
+        values.pop("features", None)
+    if has_none or not str(teacher).startswith(DINOV2):
+        for key in ("teacher_hash", "teacher_size", "teacher_block"):
+            section.pop(key, None)
