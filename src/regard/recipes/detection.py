@@ -26,8 +26,9 @@ Factor = Annotated[float, Interval(ge=0.01, le=100)]
 
 class DetectionModelSection(ImageModelSection):
     pretrained_backbone: bool | str = Field(default=False, exclude_if=lambda value: not value)
-    """Starts the backbone from weights of ImageNet, the hub's or those of an entry of the catalogue, and keeps its
-    first stage as it is. `auto`: those of the catalogue for `backbone` that are at hand, as with `weights`."""
+    """Starts the backbone from weights of ImageNet, the hub's, those of an entry of the catalogue or of a run of
+    whole images (a pre-training), and keeps its first stage as it is. `auto`: those of the catalogue for `backbone`
+    that are at hand, as with `weights`."""
     pretrained_backbone_hash: str | None = Field(default=None, exclude_if=lambda value: not value)
     """SHA-256 of the file that `pretrained_backbone` names, likewise."""
 

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from regard.errors import RegardError, one_line
-from regard.models import Backbone, TimmBackbone, ViTBackbone
+from regard.files import expanded
+from regard.models import Backbone, SASABackbone, TimmBackbone, ViTBackbone
 from regard.models.backbone import create_body
 from regard.weights.catalogue import find_pretrained
 from regard.weights.fit import require_finite, require_fit
@@ -14,11 +15,17 @@ _KEY = "model.pretrained_backbone"
 
 
 def load_pretrained_backbone(backbone: Backbone, entry: str | None = None) -> None:
-    """Loads ImageNet weights into a backbone: the catalogue's `entry`, or the weights that belong to its name.
+    """Loads weights into a backbone: the catalogue's `entry`, those of a run, or those that belong to its name.
 
-    A backbone that the catalogue does not list gets timm's weights. RegardError if there are no weights, if they
-    belong to another backbone, or if they cannot be downloaded.
+    A run is one of whole images, such as a pre-training, with the backbone's model. A backbone that the catalogue does
+    not list gets timm's weights. RegardError if there are no weights, if they belong to another backbone, or if they
+    cannot be downloaded.
     """
+    if entry is not None and expanded(entry).exists():
+        if not isinstance(backbone, ViTBackbone | SASABackbone):
+            raise RegardError(f"{_KEY}: {entry} is a run of Regard's own models, model.backbone is {backbone.name}")
+        load_weights(backbone.body, entry)
+        return
     found = find_pretrained(entry or backbone.name)
     if entry is not None and found is None:
         raise RegardError(f"{_KEY}: the catalogue has no {entry!r} (`regard models` lists it)")

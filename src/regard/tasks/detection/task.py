@@ -41,6 +41,7 @@ from regard.errors import RegardError, first_few
 from regard.files import expanded
 from regard.losses import DNDETRLoss, SetPredictionLoss
 from regard.models import DETR, DNDETR, DNDETRConfig, ViTBackbone, build, config_values, vit_stride
+from regard.reading import read_json
 from regard.recipes import DetectionDataSection, DetectionRecipe
 from regard.tasks.detection.calibration import Calibration, calibrated
 from regard.tasks.detection.calibration_images import enough, held_for_calibration, objects_in
@@ -182,7 +183,9 @@ class DetectionTask:
             named = options.pretrained_backbone
             with or_from_scratch(self.recipe):
                 load_pretrained_backbone(model.backbone, named if isinstance(named, str) else None)
-        if options.weights is not None:
+        if options.weights is not None and _sees_whole_images(options.weights):
+            load_pretrained_backbone(model.backbone, options.weights)
+        elif options.weights is not None:
             load_weights(model, options.weights, classes="reset" if options.reset_head else "keep")
         if options.learn_blocks is not None:
             assert isinstance(model.backbone, ViTBackbone)  # the recipe allows no other
@@ -362,3 +365,12 @@ def splits_of(data: DetectionData, options: DetectionDataSection) -> tuple[Detec
     if options.first is not None:
         train = SelectedDetectionSource(train, range(min(options.first, len(train))))
     return train, train if options.validate_on == "train" else data.val
+
+
+def _sees_whole_images(weights: str) -> bool:
+    """Whether weights are those of a run of whole images, such as a pre-training: a backbone, and no detector."""
+    file = expanded(weights) / "metadata.json"
+    if not file.is_file():
+        return False
+    metadata = read_json(file)
+    return isinstance(metadata, dict) and metadata.get("task") == "classification"
