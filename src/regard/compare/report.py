@@ -295,7 +295,11 @@ def _mixer(recipe: Recipe) -> str:
 
 def _budget(train: TrainSection) -> str:
     limits = [(train.epochs, "epoch"), (train.max_steps, "step"), (train.max_minutes, "minute")]
-    set_limits = [f"{limit:g} {unit}{'' if limit == 1 else 's'}" for limit, unit in limits if limit is not None]
+    set_limits = [
+        f"{limit:{'.3g' if unit == 'minute' else 'g'}} {unit}{'' if limit == 1 else 's'}"
+        for limit, unit in limits
+        if limit is not None
+    ]
     return set_limits[0] if len(set_limits) == 1 else f"at most {listed(set_limits)} (whichever came first)"
 
 
