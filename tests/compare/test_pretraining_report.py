@@ -120,7 +120,7 @@ def test_a_page_of_distillation_says_what_was_done(distilled, report):
         "10 classes, which measure the features; nothing is learned from them",
         "distillation: the student learns what a frozen teacher sees in the images",
         f"{distilled.parent / 'teacher'}, with 10 classes; it sees each training image at 8 × 8 pixels",
-        "1 × that of the pooled features + 1 × that of the patches + 1 × T² KL(teacher ‖ student) of the classes",
+        "1 × that of the pooled features + 1 × that of the patches + 0.5 × T² KL(teacher ‖ student) of the classes",
         "The training used no label; its teacher had learned from some.",
         "the model’s map has 4 × 4 places, the teacher’s 4 × 4",
         "regard pretrain --resume",

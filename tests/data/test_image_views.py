@@ -112,10 +112,10 @@ def test_a_pattern_of_circles_looks_the_same_however_it_is_turned(resize):
 
 def test_a_quarter_turn_is_torchs():
     """The middle of the view stays; angles count anticlockwise, as an image is seen, or clockwise, never skewed."""
-    from regard.data.images.views import _turned
+    from regard.data.images.parts import turned
 
     image = picture(60, 60)
-    found = _turned(image, (0.0, 0.0, 60.0, 60.0), torch.pi / 2, (60, 60))
+    found = turned(image, (0.0, 0.0, 60.0, 60.0), torch.pi / 2, (60, 60))
     wanted = [torch.rot90(image, turns, (1, 2)) for turns in (1, -1)]
     assert min((found.float() - one.float()).abs().max() for one in wanted) <= 1
 

@@ -89,7 +89,7 @@ def test_missing_preprocessing_is_named():
         {"rand_augment": -1},
         {"rand_augment_magnitude": 31},
         {"erase": 1.1},
-        {"rotation": 181},
+        {"rotation": 181.0},
         {"colour": -0.1},
     ],
 )
@@ -163,7 +163,7 @@ def test_a_flip_happens_half_of_the_time(photo):
         {"rand_augment": 2},
         {"erase": 1.0},
         {"shift": 3},
-        {"rotation": 20},
+        {"rotation": 20.0},
         {"colour": 0.3},
         {"crop_scale": 0.5, "flip": True},
     ],

@@ -88,7 +88,6 @@ def test_recipes_say_what_is_allowed():
     for recipe, settings, message in (
         ("vit-digits", ["model.freeze=0"], r"model\.freeze"),
         ("vit-digits", ["model.freeze=half"], r"model\.freeze"),
-        ("vit-digits", ["model.freeze=2", "train.solve_head=true"], r"train\.solve_head is for model\.freeze"),
         ("vit-digits", ["model.freeze=2", "features.dtype=fp32"], r"features\.dtype: .*set model\.freeze to backbone"),
         ("detr-small", ["model.freeze=2"], r"model\.freeze: a frozen backbone needs weights"),
         ("detr-photos-all", ["model.freeze=2"], r"model\.learn_blocks and model\.freeze both say which blocks learn"),

@@ -45,7 +45,7 @@ class Fixed(nn.Module):
 
 
 def test_it_is_what_the_loop_asks_for(task):
-    assert TASKS.keys() == {"classification", "detection", "seq2seq", "next-token"}
+    assert TASKS.keys() == {"classification", "detection", "pretraining", "seq2seq", "next-token"}
     found = task()
     assert isinstance(found, Task)
     assert (found.unit, found.main_metric, found.larger_is_better) == ("pairs", "exact_match", True)

@@ -197,8 +197,10 @@ def test_the_frozen_head_is_as_good_as_scikit_learns(tmp_path):
     assert found >= theirs - 0.005 > 0.5
 
 
-def test_a_solved_head_needs_features_that_do_not_change():
-    with pytest.raises(RegardError, match=r"train\.solve_head is for model\.freeze = backbone"):
-        load_recipe("finetune-photos-all", ["train.solve_head=true"])
+def test_a_solved_head_is_one_head():
+    assert load_recipe("finetune-photos-all", ["train.solve_head=true"]).train.solve_head
+    two = ["train.solve_head=true", "model.pool=distilled", "model.num_registers=1"]
+    with pytest.raises(RegardError, match=r"train\.solve_head is for a model with one head"):
+        load_recipe("finetune-photos-all", two)
     with pytest.raises(RegardError, match=r"data\.crop_fraction is for data\.resize = crop; squash keeps the whole"):
         load_recipe("finetune-photos", ["data.crop_fraction=0.9"])

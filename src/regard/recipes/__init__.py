@@ -245,11 +245,16 @@ def _without_foreign_keys(values: Mapping[str, Any], task: str) -> tuple[dict[st
                 mistakes.append(
                     f"augment.{key} is not for {task}; it takes {', '.join(fields[task]) or 'none'}"
                     if name == "augment"
-                    else f"{name}.{key} is for {' and '.join(homes)}; {task} has no use for it"
+                    else f"{name}.{key} is for {_listed(homes)}; {task} has no use for it"
                 )
         if not section and name not in RECIPES[task].model_fields:
             del own[name]
     return own, mistakes
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _fields(recipe: type[Recipe], section: str) -> dict[str, FieldInfo]:

@@ -228,7 +228,9 @@ def test_what_the_section_does_not_allow(recipe, settings, says):
 
 
 def test_text_has_no_features():
-    with pytest.raises(RegardError, match=r"features\.dtype is for classification and detection; seq2seq has no use"):
+    with pytest.raises(
+        RegardError, match=r"features\.dtype is for classification, detection and pretraining; seq2seq has no use"
+    ):
         load_recipe("seq2seq-numbers", ["features.dtype=fp32"])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Real, UInt8
 from torch import Tensor
 
 from regard.data.images.files import BadImage
@@ -303,14 +303,16 @@ class Shift:
 
 
 class Normalise:
-    """(image / 255 - mean) / std, as one multiplication and one addition a pixel."""
+    """(image / 255 - mean) / std, as one multiplication and one addition a pixel; of one image, or of a batch."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         means, stds = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
         self.scale = (1 / (255 * stds)).float()
         self.offset = (-means / stds).float()
 
-    def __call__(self, image: UInt8[Tensor, "channels height width"]) -> Float32[Tensor, "channels height width"]:
+    def __call__(
+        self, image: Real[Tensor, "*batch channels height width"]
+    ) -> Float32[Tensor, "*batch channels height width"]:
         return torch.addcmul(self.offset, image.float(), self.scale)
 
 

@@ -96,5 +96,4 @@ def _of_run(name: str, size: int | None) -> Teacher:
 def known_teachers() -> str:
     """What can be named, of what is here."""
     here = [name for name in names_at_hand() if not CATALOGUE[name].is_backbone]
-    told = f"installed here: {first_few(here)}" if here else "no model of the catalogue is installed here"
-    return f"{told}; a run of one's own can teach too"
+    return f"installed here: {first_few(here) if here else 'nothing'}"
