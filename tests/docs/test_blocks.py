@@ -167,4 +167,5 @@ NOT_RUN = {
     "start.md: it installs",
     "README.md: a test of its own runs it",
     "your-own-photographs.md: it installs",
+    "pretrain.md: it trains for ten minutes",
 }
