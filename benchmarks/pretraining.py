@@ -229,7 +229,7 @@ def step(place: Place) -> dict[str, Any]:
     recipe = with_weights_named(
         load_recipe(
             "pretrain-photos",
-            [*SPLIT, place.store, *(["features.views=1"] if place.smoke else [])],
+            [*SPLIT, f"{place.store}-of-a-step", *(["features.views=1"] if place.smoke else [])],
             address=f"folder:{place.photos / 'signdigits'}",
         )
     )

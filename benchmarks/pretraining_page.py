@@ -8,13 +8,15 @@ from how_many_images import markdown as table
 from regard.mixers import MIXERS
 
 Cells = Sequence[Mapping[str, Any]]
+FEW_SECONDS = 10.0  # in which no features are computed
 WORDS = {"distill": "DINOv2 as its teacher", "masked": "hidden patches (MAE)", "scratch": "nothing, from scratch"}
 
 
 def blocks(results: Mapping[str, Any], prose: Callable[[str], str]) -> str:
     """Paragraphs and tables of what was measured so far."""
     cells = [cell for cell in results.values() if "part" in cell]
-    found = [prose(ABOUT), _ways(cells)]
+    prepared = max((cell.get("prepared_seconds", 0.0) for cell in cells), default=0.0)
+    found = [prose(ABOUT.format(INCLUDED if prepared > FEW_SECONDS else STORED)), _ways(cells)]
     if any(cell["part"] == "distill" and cell["mixer"] != "attention" for cell in cells):
         found += ["Which mixers can be taught what DINOv2 knows? The same processor time, one seed:", _mixers(cells)]
     if runs := _of(cells, "run"):
@@ -33,10 +35,10 @@ def blocks(results: Mapping[str, Any], prose: Callable[[str], str]) -> str:
     return "\n\n".join([*found, prose(sentences)] if sentences else found)
 
 
-ABOUT = """The student of `pretrain-photos` had ten minutes of two cores, with the teacher's features, on 1,649
-photographs of hands that sign digits, without their labels; accuracy in percent on 413 others (the median, where there
-are several seeds). The last two columns are `small-photos` from there: 200 steps with ten labels a class, one minute
-with all."""
+ABOUT = """The student of `pretrain-photos` had ten minutes of two cores{} on 1,649 photographs of hands that sign
+digits, without their labels; accuracy in percent on 413 others (the median, where there are several seeds). The last
+two columns are `small-photos` from there: 200 steps with ten labels a class, one minute with all."""
+STORED, INCLUDED = " (its teacher's features were in the store already)", ", with its teacher's features,"
 
 
 def _ways(cells: Cells) -> str:
