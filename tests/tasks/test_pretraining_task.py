@@ -346,7 +346,7 @@ def test_a_student_larger_than_memory_is_told_before_anything_is_read(method, si
     def read(*given, **options):
         raise AssertionError("the data were opened")
 
-    monkeypatch.setattr("regard.tasks.pretraining.task.open_images", read)
+    monkeypatch.setattr("regard.tasks.opened_images.open_images", read)
     found = refused(recipe, f"pretrain.method={method}", *(f"model.{key}={value}" for key, value in size.items()))
     assert found.startswith("model: vit_tiny_patch16_224 has ")
     assert found.endswith(" GB are free; a smaller model.embed_dim or model.depth fits")

@@ -55,7 +55,7 @@ def pretrain(
     if minutes is not None:
         resolved = within_minutes(resolved, minutes, chosen)
         options = [*options, "--minutes", f"{minutes:g}"]
-    command = shlex.join(["regard", "pretrain", name, *options])
+    command = shlex.join(["regard", "pretrain", name, *options, *given_options(teacher, start_from)])
     run, _ = pretrain_run(name, resolved, out, command=command, label_efficiency=label_efficiency)
     return load(run.path, device=device)
 
@@ -101,6 +101,12 @@ def pretrain_run(
     return run, summary
 
 
+def given_options(teacher: str | Path | None, start_from: str | Path | None) -> list[str]:
+    """`--teacher` and `--start-from` as words of a command."""
+    given = (("--teacher", teacher), ("--start-from", start_from))
+    return [word for option, value in given if value is not None for word in (option, str(value))]
+
+
 def start_settings(
     recipe: str, teacher: str | Path | None, start_from: str | Path | None, *, says_how: bool
 ) -> list[str]:
@@ -119,9 +125,8 @@ def start_settings(
 
 def _model_of(source: str, recipe: str) -> str:
     """The model of weights, as an inline table of TOML, for images of about the recipe's size."""
-    from regard.api.settings import _toml
     from regard.models import PRESETS, ViTConfig, config_values
-    from regard.recipes import load_recipe
+    from regard.recipes import load_recipe, setting_text
     from regard.weights import chosen_pretrained
     from regard.weights.described import config_of
 
@@ -135,7 +140,7 @@ def _model_of(source: str, recipe: str) -> str:
         side = own.img_size if isinstance(own.img_size, int) else max(own.img_size)  # type: ignore[union-attr]
         values["img_size"] = max(round(side / preset.patch_size), 1) * preset.patch_size
         values.pop("num_classes", None)
-        return _toml(values)
+        return setting_text(values)
     file = expanded(source) / "metadata.json"
     if not file.is_file():
         raise RegardError(f"--start-from {source}: is neither a run nor a name of the catalogue (`regard models`)")
@@ -145,4 +150,4 @@ def _model_of(source: str, recipe: str) -> str:
     own_values, of_preset = config_values(config), config_values(PRESETS[name])
     changed = {key: value for key, value in own_values.items() if value != of_preset.get(key) and value is not None}
     changed.pop("num_classes", None)
-    return _toml({"name": name, **changed})
+    return setting_text({"name": name, **changed})

@@ -68,7 +68,7 @@ def resolved_recipe(
     task: as `load_recipe`. before: settings that the others may change.
     """
     from regard.data import address_of
-    from regard.recipes import load_recipe, takes_none
+    from regard.recipes import load_recipe, setting_text, takes_none
 
     overrides: dict[str, Any] = {} if device is None else {"train.device": str(device_named(device))}
     given = settings.get("settings", ())
@@ -87,7 +87,7 @@ def resolved_recipe(
         overrides["data.address"] = address_of(str(overrides["data.address"]), unlabelled=unlabelled)
     for key in [key for key, value in overrides.items() if value is None and takes_none(key)]:
         raise RegardError(f"{key}: None would take the recipe's value out, and 'none' is a value here; leave it out")
-    chosen = [*before, *texts, *(f"{key}={_toml(value)}" for key, value in overrides.items())]
+    chosen = [*before, *texts, *(f"{key}={setting_text(value)}" for key, value in overrides.items())]
     options = ([] if address is None else ["--data", address]) + [word for text in chosen for word in ("--set", text)]
     try:
         return load_recipe(str(recipe), chosen, address=address, task=task), options, chosen
@@ -121,22 +121,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
-
-
-def _toml(value: Any) -> str:
-    """A value as the right side of `KEY=VALUE`. RegardError for one that TOML does not have."""
-    import json
-
-    if value is None:
-        return "none"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False)
-    raise RegardError(f"{repr(value)[:100]}: a setting is a number, a text, true or false, or a list or table of them")

@@ -16,7 +16,7 @@ from regard.data import parse_address
 from regard.errors import RegardError
 from regard.files import expanded, printable
 from regard.models import config_values
-from regard.recipes import PretrainingRecipe, load_recipe, shipped_recipes
+from regard.recipes import PretrainingRecipe, load_recipe, setting_text, shipped_recipes
 from regard.training import Run
 
 # The newest are looked at; a folder of thousands shall not keep anybody waiting.
@@ -56,7 +56,7 @@ class PretrainedRun:
             named = () if load_recipe(name).model.name == self.model else (f"model.name={self.model}",)
             ours = _plain(config_values(load_recipe(name, named, address=address).model.config()))
             keys = [key for key in ours if key in self.config and key not in _OF_FINE_TUNING]
-            other = [f"model.{key}={_toml(self.config[key])}" for key in keys if self.config[key] != ours[key]]
+            other = [f"model.{key}={setting_text(self.config[key])}" for key in keys if self.config[key] != ours[key]]
             settings = (*named, *other, f"model.weights={self.path}")
             found = _plain(config_values(load_recipe(name, settings, address=address).model.config()))
             return (name, settings) if all(found[key] == self.config[key] for key in keys) else None
@@ -117,12 +117,3 @@ def _figure(value: float) -> str:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON holds them: tuples are lists."""
     return dict(json.loads(json.dumps(values)))
-
-
-def _toml(value: Any) -> str:
-    """A value as `--set` takes it."""
-    if value is None:
-        return "none"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + "}"
-    return json.dumps(value)

@@ -1,13 +1,13 @@
 """`regard pretrain`: a model learns to see from images without labels."""
 
-import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from regard.cli.terminal import say
-from regard.cli.train import Device, Settings, named, process_seconds, told, with_device, words
+from regard.cli.train import Device, Settings, named, on_device, process_seconds, told, with_device, words
 from regard.errors import RegardError
 
 
@@ -59,7 +59,7 @@ def pretrain(
     --set pretrain.method=mae.
     """
     from regard.api.chosen import within_minutes
-    from regard.api.pretraining import RECIPE, pretrain_run, start_settings
+    from regard.api.pretraining import RECIPE, given_options, pretrain_run, start_settings
     from regard.recipes import load_recipe
     from regard.training import Run, resumed_recipe
 
@@ -71,7 +71,7 @@ def pretrain(
                 "pretrain: --resume RUN goes on with the run's own recipe, in its own folder; it takes --data, --set, "
                 "--device and --label-efficiency alone"
             )
-        resolved = resumed_recipe(Run.open(resume), settings or (), data)
+        resolved = on_device(resumed_recipe(Run.open(resume), settings or (), data), device)
         if resolved.task != "pretraining":
             raise RegardError(f"{resume}: is a run of {resolved.task}; `regard train --resume {resume}` goes on")
         run, summary = pretrain_run(
@@ -85,8 +85,7 @@ def pretrain(
     before = start_settings(name, teacher, start_from, says_how=says_how)
     resolved = load_recipe(name, [*before, *with_device(settings, device)], address=data, task="pretraining")
     command = words(["regard", "pretrain", name], data, settings, device)
-    for option, value in (("--teacher", teacher), ("--start-from", start_from)):
-        command += "" if value is None else f" {option} {json.dumps(value)}"
+    command = shlex.join([*shlex.split(command), *given_options(teacher, start_from)])
     if minutes is not None:
         resolved = within_minutes(resolved, minutes, settings or (), process_seconds())
         command += f" --minutes {minutes:g}"

@@ -12,6 +12,7 @@ from regard.cli.terminal import say
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
+    from regard.recipes import Recipe
     from regard.training import Run
 
 Settings = Annotated[
@@ -156,11 +157,16 @@ def _resumed(resume: Path, data: str | None, settings: list[str] | None, device:
         if data is not None or settings or device is not None:
             raise RegardError(f"{resume}: its race is not over; --resume takes no --data, --set or --device until then")
         return finish_race(race, tell=tell)
-    resolved = resumed_recipe(Run.open(resume), settings or (), data)
-    if device is not None:  # where to go on; the run's own recipe stays as it is
-        own = with_device(None, device)[0].partition("=")[2]
-        resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"device": own})})
+    resolved = on_device(resumed_recipe(Run.open(resume), settings or (), data), device)
     return train_run("None", resolved, resume, resume=True, tell=tell)
+
+
+def on_device(recipe: "Recipe", device: str | None) -> "Recipe":
+    """Where a resumed run goes on; its own recipe stays as it is. RegardError for a device that is not there."""
+    if device is None:
+        return recipe
+    own = with_device(None, device)[0].partition("=")[2]
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"device": own})})
 
 
 def named(data: str, *, err: bool = False, unlabelled: bool = False) -> str:

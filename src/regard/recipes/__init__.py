@@ -43,6 +43,7 @@ from regard.recipes.sections import (
     WholeImagesSection,
 )
 from regard.recipes.seq2seq import Seq2SeqRecipe
+from regard.recipes.setting_text import setting_text
 
 __all__ = [
     "RECIPES",
@@ -77,6 +78,7 @@ __all__ = [
     "read_recipe",
     "recipe_keys",
     "recipe_text",
+    "setting_text",
     "shipped_recipes",
     "takes_none",
     "write_recipe",

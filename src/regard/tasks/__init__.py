@@ -18,7 +18,7 @@ The files, in the order in which a run meets them:
     classification/multi_label.py    images with several classes: their evaluation; calibration.py: which classes count
     thresholds.py         from which score on an answer counts
     pretraining/          images without labels teach a model: a teacher's features, hidden patches
-    csv_columns.py        the columns that a recipe names
+    opened_images.py      images without boxes, opened as a recipe says; the columns that it names
     weights.py            names and hashes of the weights that a recipe starts from, in the place of `auto`
     pretrained.py         predictors of the catalogue's weights (their preprocessing: preprocessing.py)
 
@@ -33,7 +33,6 @@ from regard.tasks.classification.multi_label import LabelFigures, MultiLabelEval
 from regard.tasks.classification.predictor import Classifier
 from regard.tasks.classification.result import Prediction
 from regard.tasks.classification.task import ClassificationTask
-from regard.tasks.csv_columns import csv_options
 from regard.tasks.detection.calibration import Calibration
 from regard.tasks.detection.data_ids import DataIds
 from regard.tasks.detection.metrics import FIGURES, ClassAP, DetectionEvaluation, PrecisionRecall
@@ -46,6 +45,7 @@ from regard.tasks.features.neighbours import features_of, nearest_neighbours
 from regard.tasks.next_token.metrics import TextEvaluation
 from regard.tasks.next_token.predictor import Writer
 from regard.tasks.next_token.task import NextTokenTask
+from regard.tasks.opened_images import csv_options
 from regard.tasks.predictor import Predictor
 from regard.tasks.preprocessing import preprocessing_of
 from regard.tasks.pretrained import pretrained_predictor

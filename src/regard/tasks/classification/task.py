@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -24,7 +23,6 @@ from regard.data import (
     fewer_than,
     label_tensor,
     measure_mean_std,
-    open_images,
     prepared_once,
     training_loader,
     training_transform,
@@ -44,8 +42,8 @@ from regard.tasks.classification.calibration import (
 from regard.tasks.classification.metrics import Evaluation
 from regard.tasks.classification.multi_label import MultiLabelEvaluation
 from regard.tasks.classification.predictor import Classifier
-from regard.tasks.csv_columns import csv_options
 from regard.tasks.features.extract import ShowsProgress
+from regard.tasks.opened_images import open_whole_images
 from regard.tasks.preprocessing import came_with
 from regard.tasks.task import training_order
 from regard.tasks.weights import or_from_scratch
@@ -66,18 +64,7 @@ class ClassificationTask:
     def __init__(self, recipe: ClassificationRecipe) -> None:
         self.recipe = recipe
         data, wanted = recipe.data, recipe.model.config(num_classes=1)
-        self.data: ImageClasses = open_images(
-            data.address,
-            channels=wanted.in_chans,
-            val_fraction=data.val_fraction,
-            split_seed=data.split_seed,
-            on_bad_image=data.on_bad_image,
-            root=None if data.root is None else Path(data.root),
-            max_megapixels=data.max_megapixels,
-            leave_out=data.leave_out,
-            on_bad_annotation=data.on_bad_annotation,
-            csv=csv_options(data),
-        )
+        self.data: ImageClasses = open_whole_images(data, channels=wanted.in_chans)
         if self.data.multi_label:
             self.main_metric = "map"
         self.drawn = training_images(self.data, data)

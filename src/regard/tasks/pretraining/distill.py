@@ -70,7 +70,7 @@ class Distillation:
         self.num_views = self.features_options.views_of_each(len(stored["train"]))
         self.progress: ShowsProgress | None = None
         self._drawn: PixelCache | None = None
-        self._read: dict[str, list[Tensor]] = {}
+        self._read: dict[tuple[str, int, int], list[Tensor]] = {}
         self._room = 0  # bytes of memory that features may still take
         self._learner: Student | None = None
         self._frozen: FrozenFeatures | None = None
@@ -168,7 +168,7 @@ class Distillation:
         try:
             digest = self._digest(part, index)
             seen = self._pixels(part, index, number, digest)
-            features = self._features(self._job(part, index, number, digest))
+            features = self._features(part, index, number, digest)
         except BadImage as error:
             if self.on_bad_image == "stop":
                 raise
@@ -189,12 +189,12 @@ class Distillation:
                 self._drawn.put(place, known)
         return known
 
-    def _features(self, job: Job) -> list[Tensor]:
+    def _features(self, part: str, index: int, number: int, digest: str) -> list[Tensor]:
         """What the teacher sees, as it is stored; from memory where it was read before, and there is room."""
-        key = self.frozen.key(job)
+        key = (part, index, number)
         known = self._read.get(key)
         if known is None:
-            known = self.frozen.levels(job)
+            known = self.frozen.levels(self._job(part, index, number, digest))
             self._room -= sum(level.nbytes for level in known)
             if self._room > 0:
                 self._read[key] = known

@@ -60,12 +60,13 @@ class Masking:
         )
         self._learner: SelfDistilled | None = None
         self._trained = 0  # micro-batches
-        self._num_patches = 0
+        self._num_patches, self._patch_size = 0, 0
 
     def build(self, model: ImageModel) -> nn.Module:
         assert isinstance(model, ViT)  # the recipe allows no other
         options, fraction = self.options, self.options.fraction_hidden
-        self._num_patches, size = model.grid.num_patches, model.config.patch_size
+        self._num_patches, self._patch_size = model.grid.num_patches, model.config.patch_size
+        size = self._patch_size
         if self._num_patches == 1:
             raise RegardError(
                 f"model.img_size: an image is one patch of {size} × {size} pixels, which cannot be hidden and seen; "
@@ -124,13 +125,10 @@ class Masking:
             expected, seen = learner(batch.images, batch.order)
             return feature_loss(expected, seen)
         expected, hidden = learner(batch.images, batch.order)
-        wanted = patches_of(batch.images, self._patch_size(batch))
+        wanted = patches_of(batch.images, self._patch_size)
         if self.options.method == "mae" and self.options.normalised_patches:
             wanted = normalised_patches(wanted)
         return masked_loss(expected, wanted, hidden, power=2 if self.options.method == "mae" else 1)
-
-    def _patch_size(self, batch: PretrainingBatch) -> int:
-        return round((batch.images.shape[2] * batch.images.shape[3] / self._num_patches) ** 0.5)
 
 
 class MaskedImages(ByEpoch):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,15 +18,14 @@ from regard.data import (
     evaluation_loader,
     evaluation_transform,
     measure_mean_std,
-    open_images,
     prepared_once,
 )
 from regard.errors import RegardError
 from regard.models import ImageModel, SASAResNet, ViT, build, config_values
 from regard.recipes import PretrainingRecipe
-from regard.tasks.csv_columns import csv_options
 from regard.tasks.features.extract import ShowsProgress
 from regard.tasks.image_predictor import most_images
+from regard.tasks.opened_images import open_whole_images
 from regard.tasks.pretraining.batches import PretrainingBatch
 from regard.tasks.pretraining.distill import Distillation
 from regard.tasks.pretraining.evaluation import Labelled, PretrainingEvaluation
@@ -68,19 +66,7 @@ class PretrainingTask:
             )
         self.class_names = () if self.teacher is None else self.teacher.class_names
         self.config = recipe.model.config(num_classes=len(self.class_names))
-        self.data: ImageClasses = open_images(
-            data.address,
-            channels=wanted.in_chans,
-            val_fraction=data.val_fraction,
-            split_seed=data.split_seed,
-            on_bad_image=data.on_bad_image,
-            root=None if data.root is None else Path(data.root),
-            max_megapixels=data.max_megapixels,
-            leave_out=data.leave_out,
-            on_bad_annotation=data.on_bad_annotation,
-            csv=csv_options(data),
-            unlabelled=True,
-        )
+        self.data: ImageClasses = open_whole_images(data, channels=wanted.in_chans, unlabelled=True)
         self.preprocessing = self._preprocessing()
         self._train, self._val, self._not_cached = prepared_once(
             *(self.data.train, self.data.val, self.preprocessing),
