@@ -60,7 +60,9 @@ def sigmoid_loss(
     return terms.mean()
 
 
-def balanced_weights(labels: Int64[Tensor, "images *classes"], num_classes: int) -> Float32[Tensor, "*two num_classes"]:
+def balanced_weights(
+    labels: Int64[Tensor, " images *classes"], num_classes: int
+) -> Float32[Tensor, "*two num_classes"]:
     """Weights under which all classes count the same, as scikit-learn's "balanced": their mean over the images is 1.
 
     Of one class for each image: w_c = images / (classes · images of c). Of several: the same for each class against its

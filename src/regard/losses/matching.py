@@ -102,7 +102,7 @@ class Matches:
 def match(
     logits: Float[Tensor, "layers batch queries classes"],
     boxes_cxcywh: Float[Tensor, "layers batch queries 4"],
-    labels: Sequence[Int64[Tensor, "_"]],
+    labels: Sequence[Int64[Tensor, " _"]],
     target_boxes: Sequence[Float[Tensor, "_ 4"]],
     costs: MatchingCosts = DETR_COSTS,
 ) -> Matches:

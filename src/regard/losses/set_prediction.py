@@ -72,7 +72,7 @@ class SetPredictionLoss(nn.Module):
         self,
         logits: Float[Tensor, "layers batch queries classes"],
         boxes_cxcywh: Float[Tensor, "layers batch queries 4"],
-        labels: Sequence[Int64[Tensor, "_"]],
+        labels: Sequence[Int64[Tensor, " _"]],
         target_boxes: Sequence[Float[Tensor, "_ 4"]],
     ) -> SetLosses:
         """`target_boxes` are (cx, cy, w, h) in [0, 1], as predictions are, one tensor an image; errors as `match`."""
@@ -85,7 +85,7 @@ class SetPredictionLoss(nn.Module):
         matches: Matches,
         logits: Float[Tensor, "layers batch queries classes"],
         boxes_cxcywh: Float[Tensor, "layers batch queries 4"],
-        labels: Sequence[Int64[Tensor, "_"]],
+        labels: Sequence[Int64[Tensor, " _"]],
         target_boxes: Sequence[Float[Tensor, "_ 4"]],
         *,
         counted: Bool[Tensor, "batch queries"] | None = None,

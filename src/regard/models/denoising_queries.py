@@ -29,7 +29,7 @@ class DenoisingQueries(NamedTuple):
 
 
 def make_denoising_queries(
-    labels: Sequence[Int64[Tensor, "_"]],
+    labels: Sequence[Int64[Tensor, " _"]],
     boxes_cxcywh: Sequence[Float[Tensor, "_ 4"]],
     num_classes: int,
     num_denoising: int,

@@ -52,11 +52,11 @@ class ImageModel(nn.Module):
 
     def forward_features(
         self, images: Float[Tensor, "batch in_chans height width"]
-    ) -> Float[Tensor, "batch *features"]:
+    ) -> Float[Tensor, " batch *features"]:
         """What `forward_head` takes."""
         raise NotImplementedError
 
-    def forward_head(self, features: Float[Tensor, "batch *features"], pre_logits: bool = False) -> Tensor:
+    def forward_head(self, features: Float[Tensor, " batch *features"], pre_logits: bool = False) -> Tensor:
         """Logits, or with `pre_logits` what the head reads."""
         raise NotImplementedError
 
@@ -154,7 +154,7 @@ class ImageModel(nn.Module):
         return features if intermediates_only else (found[self.final_feature], features)
 
     def pixels_of(
-        self, features: Float[Tensor, "batch *features"], images: Float[Tensor, "batch in_chans height width"]
+        self, features: Float[Tensor, " batch *features"], images: Float[Tensor, "batch in_chans height width"]
     ) -> Float[Tensor, "batch channels rows columns"]:
         """What `forward_features` gave for these images as a map, without prefix tokens."""
         return self._pixels_and_prefix(features, images, norm=False)[0]

@@ -111,8 +111,8 @@ class Batch:
     may be cached features, (batch, num_features).
     """
 
-    images: Float[Tensor, "batch *shape"]
-    labels: Int64[Tensor, "batch *classes"]
+    images: Float[Tensor, " batch *shape"]
+    labels: Int64[Tensor, " batch *classes"]
     """The class of each image; of a multi-label set a row of zeros and ones."""
     names: list[str]
     skipped: list[str]

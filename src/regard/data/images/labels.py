@@ -28,7 +28,7 @@ def label_text(label: Label, class_names: Sequence[str]) -> str:
     return BETWEEN.join(class_names[index] for index in classes_of(label))
 
 
-def label_tensor(labels: Sequence[Label], num_classes: int | None) -> Int64[Tensor, "images *classes"]:
+def label_tensor(labels: Sequence[Label], num_classes: int | None) -> Int64[Tensor, " images *classes"]:
     """The class of each image; of a multi-label set, which has `num_classes`, a row of zeros and ones for each."""
     if num_classes is None:
         return torch.tensor(labels, dtype=torch.int64)

@@ -29,7 +29,7 @@ class Measured(NamedTuple):
     """What an evaluation is made of."""
 
     logits: Float[Tensor, "images num_classes"]
-    labels: Int64[Tensor, "images *classes"]
+    labels: Int64[Tensor, " images *classes"]
     names: tuple[str, ...]
     skipped: tuple[str, ...]
 
@@ -98,7 +98,7 @@ class CachedFeatures:
             found[name] = part._replace(skipped=(*unreadable, *part.skipped))
         return found
 
-    def _labels(self, name: str) -> Int64[Tensor, "images *classes"]:
+    def _labels(self, name: str) -> Int64[Tensor, " images *classes"]:
         source = self.sources[name]
         return label_tensor(source.labels, source.num_classes)[self._part(name).indices]
 
@@ -131,7 +131,7 @@ def solve_head(
 def solve(
     model: ViT | SASAResNet,
     features: Float[Tensor, "images num_features"],
-    labels: Int64[Tensor, "images *classes"],
+    labels: Int64[Tensor, " images *classes"],
     class_weights: Tensor | None,
 ) -> None:
     """Puts the weights of logistic regression into a model's head."""

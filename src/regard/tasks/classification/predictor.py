@@ -154,7 +154,7 @@ class Classifier(ImagePredictor[Prediction]):
     def evaluation(
         self,
         logits: Float[Tensor, "images num_classes"],
-        labels: Int64[Tensor, "images *classes"],
+        labels: Int64[Tensor, " images *classes"],
         names: Sequence[str],
         skipped: Sequence[str],
     ) -> Evaluation:
@@ -165,8 +165,8 @@ class Classifier(ImagePredictor[Prediction]):
         return MultiLabelEvaluation(logits, labels, tuple(names), self.class_names, tuple(skipped), thresholds)
 
     def _own_labels(
-        self, labels: Int64[Tensor, "batch *classes"], own_label: Int64[Tensor, " known"]
-    ) -> Int64[Tensor, "batch *own"]:
+        self, labels: Int64[Tensor, " batch *classes"], own_label: Int64[Tensor, " known"]
+    ) -> Int64[Tensor, " batch *own"]:
         """Labels of the data as the classifier's; one class an image becomes a row, where it may have several."""
         if not self.multi_label:
             return own_label[labels]

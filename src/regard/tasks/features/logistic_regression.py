@@ -9,7 +9,7 @@ from regard.losses import sigmoid_loss, softmax_loss
 
 def logistic_regression(
     features: Float[Tensor, "images num_features"],
-    labels: Int64[Tensor, "images *classes"],
+    labels: Int64[Tensor, " images *classes"],
     num_classes: int,
     *,
     weights: Float[Tensor, "*two num_classes"] | None = None,

@@ -29,7 +29,7 @@ class Lesson:
 class PretrainingBatch:
     """Lessons, joined. `skipped` names the images that could not be read, with the reason; no other field has them."""
 
-    images: Float[Tensor, "batch *shape"]
+    images: Float[Tensor, " batch *shape"]
     names: list[str]
     skipped: list[str]
     features: Features | None = None
