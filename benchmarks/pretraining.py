@@ -1,14 +1,16 @@
 """What ten minutes of pre-training are worth: photographs of hands that sign digits, few labels or all of them.
 
 Run: .venv/bin/python benchmarks/pretraining.py [PART ...] [--photos FOLDER] [--seeds N]
-Parts: distill (DINOv2 teaches the student of pretrain-photos), run (a fine-tuned DINOv2 does), mixers (the student with
-other mixers, one seed), masked (MAE), step (how much of a step is the student), speed (student against teacher). Each
-cell is the real command line: pre-training, then fine-tuning with ten labels a class, and with all labels, and both
-from scratch. The first cell of each teacher (seed 0) is alone on the machine: ten minutes of wall time from an empty
-store, and one minute of fine-tuning with all labels. All others do as many steps as that one did, or as fit into the
-same processor time where their step costs more or less; they run on one core each, as many at a time as there are
-cores. A cell that has ended is kept in the results file, and a second call goes on with the next one. `--smoke` tries
-every kind of cell for two steps; `--list` shows what is there.
+Parts: distill (DINOv2 teaches the student of pretrain-photos), run (a DINOv2 that was fine-tuned on all labels does),
+few (one that was fine-tuned on ten labels a class does), dinov2 (that one itself), frozen (a linear head on DINOv2 as
+it is), mixers (the student with other mixers, one seed), masked (MAE), labels (accuracy against labels a class), step
+(how much of a step is the student), speed (student against teacher). Each cell is the real command line: pre-training,
+then fine-tuning with ten labels a class, and with all labels, and both from scratch. The first cell of each teacher
+(seed 0) is alone on the machine: ten minutes of wall time from an empty store, and one minute of fine-tuning with all
+labels. All others do as many steps as that one did, or as fit into the same processor time where their step costs more
+or less; they run on one core each, as many at a time as there are cores. A cell that has ended is kept in the results
+file, and a second call goes on with the next one. `--smoke` tries every kind of cell for two steps; `--list` shows what
+is there.
 """
 
 import argparse
@@ -23,26 +25,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from peer import interleaved, median_ratio, result_path, save, without_gradients
+import pretraining_cost
+from peer import interleaved, median_ratio, result_path, save
+from regard.compare.label_efficiency import FILE as LABEL_EFFICIENCY
+from regard.compare.per_sample import evaluated, results_of
 from regard.files import expanded
-from regard.models import build
 from regard.ops.precision import has_bf16
 from regard.reading import read_json
 from regard.recipes import PretrainingRecipe, load_recipe
-from regard.tasks import PretrainingTask, with_weights_named
+from regard.tasks import PretrainingTask, create_task, with_weights_named
+from regard.training import Run
+from regard.training.load_run import load_predictor
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = HERE.parents[1] / "shared" / "photos"
 NAME = "pretraining"
 MINUTES = 10.0
 FEW_STEPS = 200  # of fine-tuning with ten labels a class
+TAUGHT_BY_RUN = ("run", "few")
+OF_DINOV2 = ("dinov2", "frozen")
+PARTS = ("distill", *TAUGHT_BY_RUN, *OF_DINOV2, "masked", "labels")
 RUN_SETTINGS = ("teacher_block=6",)  # in the middle of DINOv2, as pretrain-photos has it
 MIXERS = ("performer", "fourier", "mlp", "conv")
 SPLIT = ("data.val_fraction=0.2", "data.split_seed=0")
@@ -69,10 +78,11 @@ FIRST, FIRST_RUN = Cell("distill", "attention", 0), Cell("run", "attention", 0)
 
 def cells(parts: Sequence[str], seeds: int) -> list[Cell]:
     """What is timed first, then seed 0 of all parts, and of the mixers that alone."""
-    found = [FIRST] if {"distill", "mixers", "masked"} & set(parts) else []
+    found = [FIRST] if set(parts) - {"run", *OF_DINOV2, "step", "speed"} else []
     found += [FIRST_RUN] if "run" in parts else []
     for seed in range(seeds):
-        found += [Cell(part, "attention", seed) for part in ("distill", "run", "masked") if part in parts]
+        own = PARTS if seed == 0 else PARTS[:-1]  # labels has one seed, and draws of its own
+        found += [Cell(part, "attention", seed) for part in own if part in parts]
         if {"distill", "masked"} & set(parts):
             found.append(Cell("scratch", "attention", seed))
         if seed == 0 and "mixers" in parts:
@@ -112,20 +122,28 @@ def settings_of(cell: Cell, place: Place) -> list[str]:
     mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
     if cell.part == "masked":
         return [*mixer, "pretrain.method=mae", "train.max_minutes=none"]
-    taught = [f"pretrain.{key}" for key in RUN_SETTINGS] if cell.part == "run" else []
+    taught = [f"pretrain.{key}" for key in RUN_SETTINGS] if cell.part in TAUGHT_BY_RUN else []
     return [*mixer, place.store, *taught, *(["features.views=1"] if place.smoke else [])]
 
 
 def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
     """Pre-trains one cell, fine-tunes it, and returns its record."""
-    folder = place.folder / cell.key.replace(", ", "-").replace(" ", "-")
+    folder = folder_of(cell, place)
     shutil.rmtree(folder, ignore_errors=True)
     found: dict[str, Any] = {"part": cell.part, "mixer": cell.mixer, "seed": cell.seed}
     seeds, threads = [f"seed={cell.seed}", *SPLIT], None if cell.is_timed else 1
+    if cell.part in OF_DINOV2:
+        one = teacher(cell, place, threads)
+        return found | {"ten": read_json(one / "summary.json")["accuracy"], **right(one, "ten")} | now()
+    if cell.part == "labels":
+        return found | label_efficiency(place, threads)
     began: list[str] = []
     if cell.part != "scratch":
         options = [*place.data, "--out", str(folder / "run")]
-        options += ["--teacher", str(teacher(place))] if cell.part == "run" else []
+        if cell.part in TAUGHT_BY_RUN:
+            one = teacher(cell, place, threads)
+            options += ["--teacher", str(one)]
+            found["teacher"] = read_json(one / "summary.json")["accuracy"]
         budget: list[str] = []
         if cell.is_timed:
             options += [] if place.smoke else ["--minutes", f"{MINUTES:g}"]
@@ -141,7 +159,7 @@ def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
         found |= {key: summary[key] for key in ("loss", "knn", "linear", "accuracy", "steps") if key in summary}
         found |= {f"{key}_seconds": round(progress[f"{key}_seconds"], 1) for key in ("prepared", "training")}
         began = [f"model.weights={folder / 'run'}"]
-        if cell.part == "run":  # the student is a classifier already
+        if cell.part in TAUGHT_BY_RUN:  # the student is a classifier already
             return found | now()
     mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
     few = ["data.per_class=10", f"data.per_class_seed={cell.seed}", f"train.max_steps={FEW_STEPS}"]
@@ -150,8 +168,28 @@ def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
         options = [*place.data, "--out", str(folder / name)]
         place.regard("train small-photos", *seeds, *mixer, *began, *settings, options=options, threads=threads)
         summary = read_json(folder / name / "summary.json")
-        found |= {name: summary["accuracy"], f"{name}_steps": summary["steps"]}
+        found |= {name: summary["accuracy"], f"{name}_steps": summary["steps"], **right(folder / name, name)}
     return found | now()
+
+
+def right(run: Path, name: str) -> dict[str, str]:
+    """Which held-out images the run's model names rightly: a bit each, in hexadecimal."""
+    task = create_task(Run.open(run).recipe())
+    scores = results_of(task, evaluated(task, load_predictor(run)))["score"]
+    return {f"{name}_right": np.packbits(scores).tobytes().hex(), "held_out": len(scores)}
+
+
+def label_efficiency(place: Place, threads: int | None) -> dict[str, Any]:
+    """Medians of the accuracy with so many labels a class, of the first cell's run."""
+    run = folder_of(FIRST, place) / "run"
+    place.regard("pretrain", options=["--resume", str(run), "--label-efficiency"], threads=threads)
+    found = read_json(run / LABEL_EFFICIENCY)
+    curves = {curve["name"]: [statistics.median(draws) for draws in curve["scores"]] for curve in found["curves"]}
+    return {key: found[key] for key in ("labels", "draws", "steps")} | {"curves": curves} | now()
+
+
+def folder_of(cell: Cell, place: Place) -> Path:
+    return place.folder / cell.key.replace(", ", "-").replace(" ", "-")
 
 
 def place_in_time(cell: Cell, kept: Mapping[str, Any]) -> list[str]:
@@ -163,7 +201,7 @@ def place_in_time(cell: Cell, kept: Mapping[str, Any]) -> list[str]:
 
 def steps_of(cell: Cell, kept: Mapping[str, Any], relative: float) -> int:
     """As many steps as the timed cell of its teacher did in ten minutes, by what a step costs beside it."""
-    first = kept[(FIRST_RUN if cell.part == "run" else FIRST).key]
+    first = kept[(FIRST_RUN if cell.part in TAUGHT_BY_RUN and FIRST_RUN.key in kept else FIRST).key]
     if cell.part == "masked":  # which has no features to wait for
         return round(
             (first["training_seconds"] + first["prepared_seconds"])
@@ -214,91 +252,50 @@ def now() -> dict[str, Any]:
     return {"date": datetime.now(UTC).date().isoformat()}
 
 
-def teacher(place: Place) -> Path:
-    """All of DINOv2, fine-tuned on all labels: trained once a call."""
-    folder = place.folder / "teacher"
-    if not (folder / "summary.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        options = [*place.data, "--out", str(folder)]
-        place.regard("train finetune-photos-all", *SPLIT, f"train.max_minutes={TEACHER_MINUTES}", options=options)
+def teacher(cell: Cell, place: Place, threads: int | None) -> Path:
+    """A run of DINOv2: all of it fine-tuned, once on all labels, or once a seed on ten a class; or a head alone."""
+    name, recipe = f"teacher-few-{cell.seed}", "finetune-photos-all"
+    limit = ["data.per_class=10", f"data.per_class_seed={cell.seed}", f"seed={cell.seed}"]
+    if cell.part == "run":
+        name, limit = "teacher", [f"train.max_minutes={TEACHER_MINUTES}"]
+    elif cell.part == "frozen":
+        name, recipe = f"frozen-few-{cell.seed}", "finetune-photos"
+        limit.append(place.store)
+    else:
+        limit += [f"train.max_steps={FEW_STEPS}", "train.max_minutes=none"]
+    folder = place.folder / name
+    with _one_teacher:
+        if not (folder / "summary.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            options = [*place.data, "--out", str(folder)]
+            place.regard(f"train {recipe}", *SPLIT, *limit, options=options, threads=threads)
     return folder
 
 
-def step(place: Place) -> dict[str, Any]:
-    """Seconds of a step of training with stored features, and how much of it is the student."""
-    recipe = with_weights_named(
-        load_recipe(
-            "pretrain-photos",
-            [*SPLIT, f"{place.store}-of-a-step", *(["features.views=1"] if place.smoke else [])],
-            address=f"folder:{place.photos / 'signdigits'}",
-        )
-    )
-    task = PretrainingTask(recipe)  # type: ignore[arg-type]
-    learner = task.build_model()
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3)
-    batches = iter(task.training_loader(task.order(rank=0, world_size=1)))
-    order = task.order(rank=0, world_size=1)
-    passes = order.steps_per_epoch * task.lessons.num_views  # in which each view is drawn, and read, for the first time
-    first, reading, learning = [], [], []
-    for number in range(5 if place.smoke else passes + 40):
-        start = time.perf_counter()
-        batch = next(batches)
-        read = time.perf_counter()
-        if not place.smoke and number < passes:
-            first.append(read - start)
-            continue
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
-            loss = task.loss(learner, batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        reading.append(read - start)
-        learning.append(time.perf_counter() - read)
+_one_teacher = Lock()  # two cells may want the same
+
+
+def costs(place: Place) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What is no cell."""
+    settings = [*SPLIT, *(["features.views=1"] if place.smoke else [])]
+    store = place.folder / "features-of-a-step"
     return {
-        "first_reading_seconds": statistics.median(first or reading),
-        "reading_seconds": statistics.median(reading[2:]),
-        "student_seconds": statistics.median(learning[2:]),
-        "student_share": statistics.median(b / (a + b) for a, b in zip(reading[2:], learning[2:], strict=True)),
-        "steps_of_first_readings": passes,
-        "batch_size": recipe.train.batch_size,
-    } | now()
+        "step": lambda: pretraining_cost.step(place.photos, store, settings, smoke=place.smoke),
+        "speed": lambda: pretraining_cost.speed(smoke=place.smoke),
+    }
 
 
-def speed(place: Place) -> dict[str, Any]:
-    """How many times as fast as its teacher at 224 pixels the student looks at images, in the same precision, eager."""
-    recipe = load_recipe("pretrain-photos", address="digits", task="pretraining")
-    student = build(recipe.model.config(num_classes=10)).eval()
-    size = student.config.img_size
-    dinov2 = build(load_recipe("finetune-photos").model.config(num_classes=10)).eval()
-    found: dict[str, Any] = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        student.to(dtype)
-        dinov2.to(dtype)
-        for batch in (1, 32):
-            small = torch.randn(batch, 3, size, size, dtype=dtype)
-            large = torch.randn(batch, 3, 224, 224, dtype=dtype)
-            ways = {
-                "student": without_gradients(partial(student, small)),
-                "teacher": without_gradients(partial(dinov2, large)),
-            }
-            seconds = interleaved(ways, repetitions=3 if place.smoke else 15)
-            found[f"{precision}, batch {batch}"] = {
-                "student_ms": 1000 * statistics.median(seconds["student"]) / batch,
-                "teacher_ms": 1000 * statistics.median(seconds["teacher"]) / batch,
-                "ratio": median_ratio(seconds["teacher"], seconds["student"]),
-            }
-    found["parameters"] = sum(parameter.numel() for parameter in student.parameters())
-    return found | now()
+NOT_SHOWN = ("part", "mixer", "seed", "date", "held_out")
 
 
 def show(kept: Mapping[str, Any]) -> None:
     for key, record in kept.items():
-        print(key, {name: value for name, value in record.items() if name not in ("part", "mixer", "seed", "date")})
+        print(key, {name: value for name, value in record.items() if name not in NOT_SHOWN and "_right" not in name})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = ["distill", "run", "mixers", "masked", "step", "speed"]
+    known = [*PARTS, "mixers", "step", "speed"]
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(known)}; all unless given")
     parser.add_argument("--photos", type=expanded, default=PHOTOS, help="the folder of the data sets (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
@@ -320,11 +317,14 @@ def main() -> None:
         if given.list:
             show(kept)
             return
-        for name, measure in (("step", step), ("speed", speed)):
+        for name, measure in costs(place).items():
             if name in parts and name not in kept:
-                kept[name] = measure(place)
+                kept[name] = measure() | now()
                 print(name, kept[name], flush=True)
                 save(NAME, kept, path=file)
+        parts = [
+            part for part in parts if not (given.smoke and part == "labels")
+        ]  # its trainings have steps of their own
         todo = [cell for cell in cells(parts, 1 if given.smoke else given.seeds) if cell.key not in kept]
         failed = 0
 
