@@ -12,7 +12,7 @@ from PIL import Image
 import regard
 from regard.choose import Facts, Means, choose, pretrained_runs
 from regard.choose.pretrained_runs import best_run, same_data
-from regard.choose.rules import FIGURE, PRETRAIN
+from regard.choose.rules import FIGURE, PRETRAIN, WHOLE
 from regard.files import write_json
 from regard.models import build, config_values, configure
 from regard.recipes import parse_recipe, shipped_recipes
@@ -118,6 +118,12 @@ def test_without_such_a_run_few_labels_are_told_of_it():
     for means in (ALL, NONE):
         assert f"{PRETRAIN}{FIGURE}" in choose(FEW, means).lines()[2]
         assert "regard pretrain" not in choose(replace(FEW, fewest=160), means).lines()[2]
+
+
+def test_few_labels_of_small_images_are_told_that_all_of_dinov2_learns_more():
+    assert WHOLE in choose(FEW, ALL).lines()[2]
+    for facts, means in ((replace(FEW, fewest=160), ALL), (replace(FEW, height=500), ALL), (FEW, NONE)):
+        assert WHOLE not in choose(facts, means).lines()[2]
 
 
 def test_the_candidate_takes_the_weights_and_sees_images_as_they_were_seen(photos):
