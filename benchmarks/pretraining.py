@@ -21,26 +21,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 import pretraining_cost
-from peer import interleaved, median_ratio, result_path, save
+from peer import result_path, save
 from regard.compare.label_efficiency import FILE as LABEL_EFFICIENCY
 from regard.compare.per_sample import evaluated, results_of
 from regard.files import expanded
-from regard.ops.precision import has_bf16
 from regard.reading import read_json
-from regard.recipes import PretrainingRecipe, load_recipe
-from regard.tasks import PretrainingTask, create_task, with_weights_named
+from regard.tasks import create_task
 from regard.training import Run
 from regard.training.load_run import load_predictor
 
@@ -134,7 +130,7 @@ def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
     seeds, threads = [f"seed={cell.seed}", *SPLIT], None if cell.is_timed else 1
     if cell.part in OF_DINOV2:
         one = teacher(cell, place, threads)
-        return found | {"ten": read_json(one / "summary.json")["accuracy"], **right(one, "ten")} | now()
+        return found | {"ten": Run.open(one).summary()["accuracy"], **right(one, "ten")} | now()
     if cell.part == "labels":
         return found | label_efficiency(place, threads)
     began: list[str] = []
@@ -143,7 +139,7 @@ def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
         if cell.part in TAUGHT_BY_RUN:
             one = teacher(cell, place, threads)
             options += ["--teacher", str(one)]
-            found["teacher"] = read_json(one / "summary.json")["accuracy"]
+            found["teacher"] = Run.open(one).summary()["accuracy"]
         budget: list[str] = []
         if cell.is_timed:
             options += [] if place.smoke else ["--minutes", f"{MINUTES:g}"]
@@ -172,7 +168,7 @@ def run(cell: Cell, place: Place, kept: Mapping[str, Any]) -> dict[str, Any]:
     return found | now()
 
 
-def right(run: Path, name: str) -> dict[str, str]:
+def right(run: Path, name: str) -> dict[str, Any]:
     """Which held-out images the run's model names rightly: a bit each, in hexadecimal."""
     task = create_task(Run.open(run).recipe())
     scores = results_of(task, evaluated(task, load_predictor(run)))["score"]
@@ -216,36 +212,8 @@ def relative_step(cell: Cell, place: Place) -> float:
     """Seconds of a step of the cell's student over those of the first cell's, on one core in turn."""
     if cell.mixer == "attention" and cell.part != "masked":
         return 1.0
-    with one_thread():
-        ways = {name: a_step(one, place) for name, one in (("own", cell), ("first", FIRST))}
-        seconds = interleaved(ways, repetitions=2 if place.smoke else 9)
-    return median_ratio(seconds["own"], seconds["first"])
-
-
-def a_step(cell: Cell, place: Place) -> Callable[[], object]:
-    settings = [*SPLIT, *settings_of(cell, place), "train.max_steps=1"]
-    address = f"folder:{place.photos / 'signdigits'}"
-    recipe = with_weights_named(load_recipe("pretrain-photos", settings, address=address))
-    assert isinstance(recipe, PretrainingRecipe)
-    task = PretrainingTask(recipe)
-    learner = task.build_model()
-    batch = next(iter(task.lessons.held_out(range(recipe.train.batch_size), recipe.train.batch_size)))
-    half = has_bf16(torch.device("cpu"))
-
-    def do() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            loss = task.loss(learner, batch)
-        loss.backward()
-
-    return do
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    own, first = ([*SPLIT, *settings_of(one, place), "train.max_steps=1"] for one in (cell, FIRST))
+    return pretraining_cost.relative_step(place.photos, own, first, smoke=place.smoke)
 
 
 def now() -> dict[str, Any]:
@@ -278,9 +246,9 @@ _one_teacher = Lock()  # two cells may want the same
 def costs(place: Place) -> dict[str, Callable[[], dict[str, Any]]]:
     """What is no cell."""
     settings = [*SPLIT, *(["features.views=1"] if place.smoke else [])]
-    store = place.folder / "features-of-a-step"
+    settings.append(f"{place.store}-of-a-step")
     return {
-        "step": lambda: pretraining_cost.step(place.photos, store, settings, smoke=place.smoke),
+        "step": lambda: pretraining_cost.step(place.photos, settings, smoke=place.smoke),
         "speed": lambda: pretraining_cost.speed(smoke=place.smoke),
     }
 
@@ -322,9 +290,8 @@ def main() -> None:
                 kept[name] = measure() | now()
                 print(name, kept[name], flush=True)
                 save(NAME, kept, path=file)
-        parts = [
-            part for part in parts if not (given.smoke and part == "labels")
-        ]  # its trainings have steps of their own
+        if given.smoke:  # the trainings of labels have steps of their own
+            parts = [part for part in parts if part != "labels"]
         todo = [cell for cell in cells(parts, 1 if given.smoke else given.seeds) if cell.key not in kept]
         failed = 0
 

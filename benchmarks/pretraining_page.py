@@ -61,18 +61,17 @@ def _differences(cells: Cells) -> str:
         known = {part: bits for part in WORDS if len(bits := _right(_of(cells, part), key)) > 1}
         if "scratch" not in known:
             continue
-        against = []
-        for part in WORDS:
-            if part in known and part != "scratch":
-                pair = verdicts([known[part], known["scratch"]], margin=0.01).pairs[0]
-                points = [f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)]
-                against.append(f"{WORDS[part]} {points[0]} ({points[1]} to {points[2]})")
+        scratch, against = known.pop("scratch"), []
+        for part, bits in known.items():
+            pair = verdicts([bits, scratch], margin=0.01).pairs[0]
+            points = [f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)]
+            against.append(f"{WORDS[part]} {points[0]} ({points[1]} to {points[2]})")
         if against:
             sentences.append(f"with {words}, {' and '.join(against)}")
-    return f"{BESIDE}{'; '.join(sentences)}." if sentences else ""
+    return f"{GAIN}{'; '.join(sentences)}." if sentences else ""
 
 
-BESIDE = """The gain over from scratch, in points, with the 95% interval of `regard compare` on new seeds and new
+GAIN = """The gain over from scratch, in points, with the 95% interval of `regard compare` on new seeds and new
 images: """
 
 
@@ -95,12 +94,9 @@ def _ways(cells: Cells) -> str:
     head = ["it learned from", "nearest neighbours", "linear head", "ten labels a class", "all labels", "seeds"]
     keys = ("knn", "linear", "ten", "all")
     rows = []
-    for part, words in WORDS.items():
+    for part, words in {**WORDS, **OF_DINOV2}.items():
         if own := _of(cells, part):
             rows.append([words, *(_percent(own, key) for key in keys), str(len(own))])
-    for part, words in OF_DINOV2.items():
-        if own := _of(cells, part):
-            rows.append([words, "", "", _percent(own, "ten"), "", str(len(own))])
     return table(head, rows)
 
 
