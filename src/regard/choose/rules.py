@@ -23,8 +23,6 @@ RACE_FRACTION, RACE_MINUTES = 0.3, 5.0
 FEW_OF_A_CLASS = 20
 # A run that was pre-trained on the same images is for such few, too: signdigits with ten images a class, a small ViT
 # that DINOv2 taught for ten minutes .86 (benchmarks/pretraining.py), a linear head on DINOv2's features .61.
-# What pre-training brings, behind the words that propose it.
-FIGURE = " (hands with ten labels a class: .86, from scratch .71)"
 # From scratch: signdigits .954 with 165 images a class in six minutes; ants and bees .68 with 122, where the frozen
 # features gave .895.
 SCRATCH_OF_A_CLASS = 100
@@ -200,7 +198,7 @@ def _for_classes(facts: Facts, means: Means, minutes: float | int, run: Pretrain
     if begun is not None and run is not None:
         reasons.append(run.words)
     elif few:
-        better.append(PRETRAIN + FIGURE)
+        better.append(PRETRAIN)
     if not means.dinov2:
         reasons.append("no weights of DINOv2 are installed")
         better.insert(0, f"DINOv2's weights: {INSTALL}")
@@ -257,7 +255,7 @@ def _plural(count: int, one: str, many: str) -> str:
 
 PRETRAIN = (
     "where there are many more images without labels: `regard pretrain --data folder:ALL-YOUR-IMAGES`, and then "
-    "--set model.weights=RUN"
+    "--set model.weights=RUN (hands with ten labels a class: .86, from scratch .71)"
 )
 # benchmarks/pretraining.py. It is no candidate: of so few images a race holds out too few to tell.
 WHOLE = (

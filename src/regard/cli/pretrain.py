@@ -1,6 +1,5 @@
 """`regard pretrain`: a model learns to see from images without labels."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -84,8 +83,7 @@ def pretrain(
     says_how = any(setting.partition("=")[0].strip() in how for setting in settings or ())
     before = start_settings(name, teacher, start_from, says_how=says_how)
     resolved = load_recipe(name, [*before, *with_device(settings, device)], address=data, task="pretraining")
-    command = words(["regard", "pretrain", name], data, settings, device)
-    command = shlex.join([*shlex.split(command), *given_options(teacher, start_from)])
+    command = words(["regard", "pretrain", name, *given_options(teacher, start_from)], data, settings, device)
     if minutes is not None:
         resolved = within_minutes(resolved, minutes, settings or (), process_seconds())
         command += f" --minutes {minutes:g}"
