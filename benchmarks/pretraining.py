@@ -48,7 +48,7 @@ FEW_STEPS = 200  # of fine-tuning with ten labels a class
 TAUGHT_BY_RUN = ("run", "few")
 OF_DINOV2 = ("dinov2", "frozen")
 PARTS = ("distill", *TAUGHT_BY_RUN, *OF_DINOV2, "masked", "labels")
-RUN_SETTINGS = ("teacher_block=6",)  # in the middle of DINOv2, as pretrain-photos has it
+RUN_SETTINGS = ("pretrain.teacher_block=6", "train.lr=1e-3")  # as docs/pretrain.md says; chosen on training images
 MIXERS = ("performer", "fourier", "mlp", "conv")
 SPLIT = ("data.val_fraction=0.2", "data.split_seed=0")
 TEACHER_MINUTES = 4
@@ -118,7 +118,7 @@ def settings_of(cell: Cell, place: Place) -> list[str]:
     mixer = [] if cell.mixer == "attention" else [f"model.mixer={cell.mixer}"]
     if cell.part == "masked":
         return [*mixer, "pretrain.method=mae", "train.max_minutes=none"]
-    taught = [f"pretrain.{key}" for key in RUN_SETTINGS] if cell.part in TAUGHT_BY_RUN else []
+    taught = RUN_SETTINGS if cell.part in TAUGHT_BY_RUN else ()
     return [*mixer, place.store, *taught, *(["features.views=1"] if place.smoke else [])]
 
 

@@ -67,8 +67,8 @@ class PretrainSection(Section):
     """Of the loss of the pooled features (of DINOv2: the class token), in the loss of distillation."""
     pixels_weight: NonNegativeFloat = 1.0
     """Of the loss of the patches' features."""
-    logits_weight: NonNegativeFloat = 0.5
-    """Of the loss of the classes, where the teacher has some."""
+    logits_weight: NonNegativeFloat = 0.1
+    """Of the loss of the classes, where the teacher has some. At first it is some ten times as large as the others."""
     temperature: PositiveFloat = 2.0
     """By which both models' logits are divided there (Hinton et al. 2015)."""
     mask_ratio: OpenFraction | None = Field(default=None, exclude_if=lambda value: value is None)
