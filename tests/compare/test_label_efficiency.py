@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from PIL import Image
 
 from regard import RegardError
 from regard.compare import label_efficiency as efficiency
 from regard.recipes import PretrainingRecipe, load_recipe
-from regard.tasks import PretrainingTask
+from regard.tasks import PretrainingTask, linear_head
 from regard.training import Run, train
 
 SETTINGS = (
@@ -45,6 +46,27 @@ def test_every_training_has_its_score_and_none_is_done_twice(run, few, monkeypat
     monkeypatch.setattr(efficiency, "_score", None)  # which would fail if it were called
     assert efficiency.measure(run, steps=1)["scores"] == found["scores"]
     assert any(line.startswith("accuracy by labels a class, pre-trained: 1: 0.") for line in efficiency.lines(found))
+
+
+def test_a_linear_head_on_the_teacher_has_no_more_labels_than_the_students(tmp_path, few, monkeypatch):
+    for place in range(30):  # files, whose source selects images in a way of its own
+        folder = tmp_path / "images" / str(place % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 8 * place).save(folder / f"{place}.png")
+    data = ("data.val_fraction=0.2", f"data.address=folder:{tmp_path / 'images'}")
+    small = ("model.depth=1", "model.in_chans=1", "train.max_steps=2", "train.max_minutes=none", *data)
+    train(load_recipe("vit-digits", small), tmp_path / "teacher")
+    taught = (*small, f"pretrain.teacher={tmp_path / 'teacher'}", "features.views=1")
+    task = PretrainingTask(load_recipe("vit-digits", taught, task="pretraining"))
+    known = []
+
+    def head(features, labels, asked, num_classes):
+        known.append(labels.tolist())
+        return linear_head(features, labels, asked, num_classes)
+
+    monkeypatch.setattr(efficiency, "linear_head", head)
+    efficiency._of_teacher(task)
+    assert [sorted(labels) for labels in known] == [[0, 1]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2
 
 
 def test_a_training_begins_from_the_run_with_so_many_labels(run):

@@ -15,7 +15,12 @@ SAID = 12  # classes that are named
 
 
 def draw_per_class(source: ImageSource, number: int, seed: int, where: str) -> ImageSource:
-    """`number` images of each class, in their order; all of a class that has fewer.
+    """The images that `drawn_per_class` names."""
+    return source.only(drawn_per_class(source, number, seed, where))
+
+
+def drawn_per_class(source: ImageSource, number: int, seed: int, where: str) -> list[int]:
+    """The places of `number` images of each class, in their order; of all of a class that has fewer.
 
     A class's images are put in an order that `seed` and the number of the class alone decide, and its first are taken:
     with one seed a smaller draw is part of a larger one. RegardError, which begins with `where`, where images do not
@@ -30,7 +35,7 @@ def draw_per_class(source: ImageSource, number: int, seed: int, where: str) -> I
     for label, own in of_class.items():
         draw = torch.Generator().manual_seed(seed_for(seed, _OF_DRAWING, label))
         drawn += [own[place] for place in torch.randperm(len(own), generator=draw)[:number].tolist()]
-    return source.only(sorted(drawn))
+    return sorted(drawn)
 
 
 def fewer_than(number: int, source: ImageSource, class_names: Sequence[str]) -> str:
