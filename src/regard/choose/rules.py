@@ -20,9 +20,9 @@ LEAST_MINUTES = 1.0
 # share to be judged: detr-small on bccd needs 500 steps, a minute, to come near its place.
 RACE_FRACTION, RACE_MINUTES = 0.3, 5.0
 # A linear head on frozen features knows a class from ten images on; signdigits: .58 with ten images a class.
-FEW_OF_A_CLASS = 20
 # A run that was pre-trained on the same images is for such few, too: signdigits with ten images a class, a small ViT
 # that DINOv2 taught for ten minutes .86 (benchmarks/pretraining.py), a linear head on DINOv2's features .61.
+FEW_OF_A_CLASS = 20
 # From scratch: signdigits .954 with 165 images a class in six minutes; ants and bees .68 with 122, where the frozen
 # features gave .895.
 SCRATCH_OF_A_CLASS = 100

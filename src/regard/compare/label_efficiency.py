@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from regard.data import BadImage, drawn_per_class
+from regard.data import BadImage, indices_per_class
 from regard.errors import RegardError
 from regard.files import write_json
 from regard.models import ImageModel, build
@@ -169,7 +169,7 @@ def _of_teacher(task: PretrainingTask) -> list[list[float]]:
     for number in labels_of(task):
         rows.append([])
         for draw in range(DRAWS):
-            chosen = drawn_per_class(task.data.train, number, draw, task.data.address)
+            chosen = indices_per_class(task.data.train, number, draw, task.data.address)
             found = linear_head(known[chosen], labels[chosen], asked, len(task.data.class_names))
             rows[-1].append((found == truth).float().mean().item())
     return rows

@@ -105,7 +105,7 @@ _OFFERED = {
     "images.near_doubles": "look_of near_doubles",
     "images.labels": "Label balancing_weights classes_of label_tensor label_text",
     "images.names": "normal told_alike",
-    "images.per_class": "draw_per_class drawn_per_class fewer_than",
+    "images.per_class": "draw_per_class fewer_than indices_per_class",
     "images.pixels": "AS_STORED Decoding MAX_MEGAPIXELS from_pil",
     "images.shuffled": "ShuffledLabels",
     "images.sources": "ImageClasses ImageSource InMemoryImages Joined Selected",

@@ -15,12 +15,12 @@ SAID = 12  # classes that are named
 
 
 def draw_per_class(source: ImageSource, number: int, seed: int, where: str) -> ImageSource:
-    """The images that `drawn_per_class` names."""
-    return source.only(drawn_per_class(source, number, seed, where))
+    """Those images of it that `indices_per_class` draws."""
+    return source.only(indices_per_class(source, number, seed, where))
 
 
-def drawn_per_class(source: ImageSource, number: int, seed: int, where: str) -> list[int]:
-    """The places of `number` images of each class, in their order; of all of a class that has fewer.
+def indices_per_class(source: ImageSource, number: int, seed: int, where: str) -> list[int]:
+    """The indices of `number` images of each class, in their order; of all of a class that has fewer.
 
     A class's images are put in an order that `seed` and the number of the class alone decide, and its first are taken:
     with one seed a smaller draw is part of a larger one. RegardError, which begins with `where`, where images do not
