@@ -54,7 +54,8 @@ def distilled(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("distilled")
     settings = ("train.max_steps=2", "train.device=cpu", "model.depth=1", "model.embed_dim=32")
     train(load_recipe("vit-digits", settings), tmp / "teacher")
-    train(recipe(tmp, teacher=str(tmp / "teacher")), tmp / "run")
+    weights = {"pooled_weight": 0.7, "pixels_weight": 1.3, "logits_weight": 0.2}
+    train(recipe(tmp, teacher=str(tmp / "teacher"), **weights), tmp / "run")
     return tmp / "run"
 
 
@@ -120,7 +121,7 @@ def test_a_page_of_distillation_says_what_was_done(distilled, report):
         "10 classes, which measure the features; nothing is learned from them",
         "distillation: the student learns what a frozen teacher sees in the images",
         f"{distilled.parent / 'teacher'}, with 10 classes; it sees each training image at 8 × 8 pixels",
-        "1 × that of the pooled features + 1 × that of the patches + 0.5 × T² KL(teacher ‖ student) of the classes",
+        "0.7 × that of the pooled features + 1.3 × that of the patches + 0.2 × T² KL(teacher ‖ student) of the classes",
         "The training used no label; its teacher had learned from some.",
         "the model’s map has 4 × 4 places, the teacher’s 4 × 4",
         "regard pretrain --resume",
