@@ -3,7 +3,7 @@
 Run: .venv/bin/python benchmarks/pretraining.py [PART ...] [--photos FOLDER] [--seeds N]
 Parts: distill (DINOv2 teaches the student of pretrain-photos), run (a DINOv2 that was fine-tuned on all labels does),
 few (one that was fine-tuned on ten labels a class does), dinov2 (that one itself), frozen (a linear head on DINOv2 as
-it is), mixers (the student with other mixers, one seed), masked (MAE), labels (accuracy against labels a class), step
+it is), mixers (the student with other mixers), masked (MAE), labels (accuracy against labels a class), step
 (how much of a step is the student), speed (student against teacher). Each cell is the real command line: pre-training,
 then fine-tuning with ten labels a class, and with all labels, and both from scratch. The first cell of each teacher
 (seed 0) is alone on the machine: ten minutes of wall time from an empty store, and one minute of fine-tuning with all
@@ -73,7 +73,7 @@ FIRST, FIRST_RUN = Cell("distill", "attention", 0), Cell("run", "attention", 0)
 
 
 def cells(parts: Sequence[str], seeds: int) -> list[Cell]:
-    """What is timed first, then seed 0 of all parts, and of the mixers that alone."""
+    """What is timed first, then each seed of all parts."""
     found = [FIRST] if set(parts) - {"run", *OF_DINOV2, "step", "speed"} else []
     found += [FIRST_RUN] if "run" in parts else []
     for seed in range(seeds):
@@ -81,8 +81,8 @@ def cells(parts: Sequence[str], seeds: int) -> list[Cell]:
         found += [Cell(part, "attention", seed) for part in own if part in parts]
         if {"distill", "masked"} & set(parts):
             found.append(Cell("scratch", "attention", seed))
-        if seed == 0 and "mixers" in parts:
-            found += [Cell(part, mixer, 0) for mixer in MIXERS for part in ("distill", "scratch")]
+        if "mixers" in parts:
+            found += [Cell(part, mixer, seed) for mixer in MIXERS for part in ("distill", "scratch")]
     return list(dict.fromkeys(found))
 
 

@@ -24,12 +24,11 @@ def blocks(results: Mapping[str, Any], prose: Callable[[str], str]) -> str:
     found = [prose(ABOUT.format(INCLUDED if prepared > FEW_SECONDS else STORED)), _ways(cells)]
     if told := _differences(cells):
         found.append(prose(told))
-    if any(cell["part"] == "distill" and cell["mixer"] != "attention" for cell in cells):
-        found += ["Which mixers can be taught what DINOv2 knows? The same processor time, one seed:", _mixers(cells)]
+    if others := [cell for cell in cells if cell["part"] == "distill" and cell["mixer"] != "attention"]:
+        found += [prose(MIXED.format(_seeds(_of(cells, "distill", others[0]["mixer"])))), _mixers(cells)]
     for part, words in TEACHERS.items():
         if runs := _of(cells, part):
-            seeds = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
-            found.append(prose(words.format(_percent(runs, "teacher"), _percent(runs, "accuracy"), seeds)))
+            found.append(prose(words.format(_percent(runs, "teacher"), _percent(runs, "accuracy"), _seeds(runs))))
     if curves := _of(cells, "labels"):
         found += [prose(LABELS), _labels(curves[0])]
     sentences = ""
@@ -58,21 +57,24 @@ def _differences(cells: Cells) -> str:
     """The gain over from scratch, where there are several seeds: of each number of labels."""
     sentences = []
     for key, words in (("ten", "ten labels a class"), ("all", "all labels")):
-        known = {part: bits for part in WORDS if len(bits := _right(_of(cells, part), key)) > 1}
-        if "scratch" not in known:
-            continue
-        scratch, against = known.pop("scratch"), []
-        for part, bits in known.items():
-            pair = verdicts([bits, scratch], margin=0.01).pairs[0]
-            points = [f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)]
-            against.append(f"{WORDS[part]} {points[0]} ({points[1]} to {points[2]})")
-        if against:
-            sentences.append(f"with {words}, {' and '.join(against)}")
+        gains = {part: gain for part in ("distill", "masked") if (gain := _gain(cells, part, key))}
+        if gains:
+            sentences.append(f"with {words}, {' and '.join(f'{WORDS[part]} {gain}' for part, gain in gains.items())}")
     return f"{GAIN}{'; '.join(sentences)}." if sentences else ""
 
 
 GAIN = """The gain over from scratch, in points, with the 95% interval of `regard compare` on new seeds and new
 images: """
+
+
+def _gain(cells: Cells, part: str, key: str, mixer: str = "attention") -> str:
+    """Points over from scratch and their interval, for which several seeds are needed."""
+    own, scratch = (_right(_of(cells, one, mixer), key) for one in (part, "scratch"))
+    if min(len(own), len(scratch)) < 2:
+        return ""
+    pair = verdicts([own, scratch], margin=0.01).pairs[0]
+    gain, low, high = (f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high))
+    return f"{gain} ({low} to {high})"
 
 
 def _right(cells: Cells, key: str) -> NDArray[np.float64]:
@@ -104,14 +106,21 @@ def _ways(cells: Cells) -> str:
     return table(head, rows)
 
 
+MIXED = """Which mixers can be taught what DINOv2 knows? The same processor time ({}), and in brackets the same mixer
+from scratch; the gain with its interval, as above:"""
+
+
 def _mixers(cells: Cells) -> str:
-    head = ["mixer", "nearest neighbours", "linear head", "ten labels a class", "(scratch)", "all labels", "(scratch)"]
+    head = ["mixer", "nearest neighbours", "linear head"]
+    head += [name for words in ("ten labels a class", "all labels") for name in (words, "gain")]
     rows = []
     for mixer in MIXERS:
-        taught, alone = _of(cells, "distill", mixer)[:1], _of(cells, "scratch", mixer)[:1]
-        if taught:
-            figures = [_percent(taught, key) for key in ("knn", "linear", "ten")]
-            rows.append([mixer, *figures, _percent(alone, "ten"), _percent(taught, "all"), _percent(alone, "all")])
+        if taught := _of(cells, "distill", mixer):
+            alone = _of(cells, "scratch", mixer)
+            row = [mixer, _percent(taught, "knn"), _percent(taught, "linear")]
+            for key in ("ten", "all"):
+                row += [f"{_percent(taught, key)} ({_percent(alone, key)})", _gain(cells, "distill", key, mixer)]
+            rows.append(row)
     return table(head, rows)
 
 
@@ -127,6 +136,10 @@ def _speed(speed: Mapping[str, Any]) -> str:
 
 def _of(cells: Cells, part: str, mixer: str = "attention") -> Cells:
     return [cell for cell in cells if (cell["part"], cell["mixer"]) == (part, mixer)]
+
+
+def _seeds(cells: Cells) -> str:
+    return f"{len(cells)} seed{'s' * (len(cells) != 1)}"
 
 
 def _percent(cells: Cells, key: str) -> str:
