@@ -3,9 +3,9 @@
 Run: .venv/bin/python benchmarks/pretraining.py [PART ...] [--photos FOLDER] [--seeds N]
 Parts: distill (DINOv2 teaches the student of pretrain-photos), run (a DINOv2 that was fine-tuned on all labels does),
 few (one that was fine-tuned on ten labels a class does), dinov2 (that one itself), frozen (a linear head on DINOv2 as
-it is), mixers (the student with other mixers), masked (MAE), labels (accuracy against labels a class), step
-(how much of a step is the student), speed (student against teacher). Each cell is the real command line: pre-training,
-then fine-tuning with ten labels a class, and with all labels, and both from scratch. The first cell of each teacher
+it is), mixers (the student with other mixers), masked (MAE), labels (accuracy against labels a class), step (how much
+of a step is the student), speed (student against teacher). Each cell is the real command line: pre-training, then
+fine-tuning with ten labels a class, and with all labels, and both from scratch. The first cell of each teacher
 (seed 0) is alone on the machine: ten minutes of wall time from an empty store, and one minute of fine-tuning with all
 labels. All others do as many steps as that one did, or as fit into the same processor time where their step costs more
 or less; they run on one core each, as many at a time as there are cores. A cell that has ended is kept in the results

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from how_many_images import markdown as table
 from regard.compare.inference import verdicts
+from regard.compare.wording import counted
 from regard.mixers import MIXERS
 
 Cells = Sequence[Mapping[str, Any]]
@@ -24,11 +25,12 @@ def blocks(results: Mapping[str, Any], prose: Callable[[str], str]) -> str:
     found = [prose(ABOUT.format(INCLUDED if prepared > FEW_SECONDS else STORED)), _ways(cells)]
     if told := _differences(cells):
         found.append(prose(told))
-    if others := [cell for cell in cells if cell["part"] == "distill" and cell["mixer"] != "attention"]:
-        found += [prose(MIXED.format(_seeds(_of(cells, "distill", others[0]["mixer"])))), _mixers(cells)]
+    if any(cell["part"] == "distill" and cell["mixer"] != "attention" for cell in cells):
+        found += [prose(MIXED), _mixers(cells)]
     for part, words in TEACHERS.items():
         if runs := _of(cells, part):
-            found.append(prose(words.format(_percent(runs, "teacher"), _percent(runs, "accuracy"), _seeds(runs))))
+            seeds = counted(len(runs), "seed")
+            found.append(prose(words.format(_percent(runs, "teacher"), _percent(runs, "accuracy"), seeds)))
     if curves := _of(cells, "labels"):
         found += [prose(LABELS), _labels(curves[0])]
     sentences = ""
@@ -57,9 +59,9 @@ def _differences(cells: Cells) -> str:
     """The gain over from scratch, where there are several seeds: of each number of labels."""
     sentences = []
     for key, words in (("ten", "ten labels a class"), ("all", "all labels")):
-        gains = {part: gain for part in ("distill", "masked") if (gain := _gain(cells, part, key))}
+        gains = [f"{WORDS[part]} {gain}" for part in ("distill", "masked") if (gain := _gain(cells, part, key))]
         if gains:
-            sentences.append(f"with {words}, {' and '.join(f'{WORDS[part]} {gain}' for part, gain in gains.items())}")
+            sentences.append(f"with {words}, {' and '.join(gains)}")
     return f"{GAIN}{'; '.join(sentences)}." if sentences else ""
 
 
@@ -106,13 +108,12 @@ def _ways(cells: Cells) -> str:
     return table(head, rows)
 
 
-MIXED = """Which mixers can be taught what DINOv2 knows? The same processor time ({}), and in brackets the same mixer
-from scratch; the gain with its interval, as above:"""
+MIXED = """Which mixers can be taught what DINOv2 knows? The same processor time, and in brackets the same mixer from
+scratch; the gain with its interval, as above:"""
 
 
 def _mixers(cells: Cells) -> str:
-    head = ["mixer", "nearest neighbours", "linear head"]
-    head += [name for words in ("ten labels a class", "all labels") for name in (words, "gain")]
+    head = ["mixer", "nearest neighbours", "linear head", "ten labels a class", "gain", "all labels", "gain", "seeds"]
     rows = []
     for mixer in MIXERS:
         if taught := _of(cells, "distill", mixer):
@@ -120,7 +121,7 @@ def _mixers(cells: Cells) -> str:
             row = [mixer, _percent(taught, "knn"), _percent(taught, "linear")]
             for key in ("ten", "all"):
                 row += [f"{_percent(taught, key)} ({_percent(alone, key)})", _gain(cells, "distill", key, mixer)]
-            rows.append(row)
+            rows.append([*row, str(len(taught))])
     return table(head, rows)
 
 
@@ -136,10 +137,6 @@ def _speed(speed: Mapping[str, Any]) -> str:
 
 def _of(cells: Cells, part: str, mixer: str = "attention") -> Cells:
     return [cell for cell in cells if (cell["part"], cell["mixer"]) == (part, mixer)]
-
-
-def _seeds(cells: Cells) -> str:
-    return f"{len(cells)} seed{'s' * (len(cells) != 1)}"
 
 
 def _percent(cells: Cells, key: str) -> str:

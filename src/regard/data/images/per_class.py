@@ -15,7 +15,7 @@ SAID = 12  # classes that are named
 
 
 def draw_per_class(source: ImageSource, number: int, seed: int, where: str) -> ImageSource:
-    """Those images of it that `indices_per_class` draws."""
+    """The images that `indices_per_class` draws, with its errors."""
     return source.only(indices_per_class(source, number, seed, where))
 
 
