@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 
 import pytest
 import torch
@@ -251,13 +252,15 @@ def test_each_process_computes_its_shard(module, tmp_path, make_jobs, make_froze
         if fails:
             jobs.insert(1, bad_job())  # of the second process
         frozen = make_frozen(module, FeatureStore(tmp_path / "store"))
+        time.sleep(rank)  # the first must not write before the second has looked: their shards would differ
         try:
             frozen.fill(jobs)
         except BadImage as error:
             results.put(str(error))
         else:
             before = module.images
-            results.put((before, [tuple(frozen.load(job).shape) for job in jobs], module.images))
+            shapes = [] if fails else [tuple(frozen.load(job).shape) for job in jobs]
+            results.put((before, shapes, module.images))
         torch.distributed.destroy_process_group()
 
     results = FORK.Queue()

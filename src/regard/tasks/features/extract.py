@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.distributed
@@ -25,6 +26,7 @@ DTYPES: dict[str, torch.dtype] = {"fp16": torch.float16, "fp32": torch.float32}
 PIXELS_ON_CPU, PIXELS_ON_GPU = 2**19, 2**23
 MOST_WAITING = 4  # batches' worth of images that wait for others of their size
 
+T = TypeVar("T")
 Compute = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 
@@ -116,12 +118,9 @@ class FrozenFeatures:
         """
         keys = {self.key(job): job for job in jobs}
         missing = {found: job for found, job in keys.items() if not self._has(found)}
-        try:
-            reserve([(self, jobs)])
-            skipped, error = self._fill(missing, name, on_bad_image, progress), None
-        except RegardError as raised:
-            skipped, error = [], raised
-        return _of_all_processes(skipped, error)
+        reserve([(self, jobs)])  # all processes have looked before one writes: they share out the same images
+        reasons = _in_all_processes(lambda: self._fill(missing, name, on_bad_image, progress))
+        return [reason for of_one in reasons for reason in of_one]
 
     def load(self, job: Job) -> Tensor:
         """The features of a job, for one tensor an image; computed again if they are gone. Raises BadImage."""
@@ -201,11 +200,15 @@ def open_store(folder: str | Path | None, max_gb: float, progress: ShowsProgress
 
 
 def reserve(parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> None:
-    """Makes room for what is missing of all parts, which share one store. RegardError, before the images are computed,
-    where it cannot fit under `features.max_gb`, or on the disk and in memory."""
-    store, missing_bytes, held = parts[0][0].store, 0, []
-    if store is None:
-        return
+    """Makes room for what is missing of all parts, which share one store. RegardError, in all processes and before the
+    images are computed, where it cannot fit under `features.max_gb`, or on the disk and in memory."""
+    store = parts[0][0].store
+    if store is not None:
+        _in_all_processes(partial(_reserve, store, parts))
+
+
+def _reserve(store: FeatureStore, parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> None:
+    missing_bytes, held = 0, []
     for frozen, jobs in parts:
         missing = {}
         for job in jobs:
@@ -284,14 +287,20 @@ def _process() -> tuple[int, int]:
     return 0, 1
 
 
-def _of_all_processes(skipped: list[str], error: RegardError | None) -> list[str]:
-    """What all processes left out. The first error of any is raised in all: none waits for one that has stopped."""
+def _in_all_processes(work: Callable[[], T]) -> list[T]:
+    """What `work` gives in each process, in all of them. The first RegardError of any is raised in all: none waits for
+    one that has stopped."""
     _, world_size = _process()
-    found: list[Any] = [(skipped, error)]
-    if world_size > 1:
-        found = [None] * world_size
-        torch.distributed.all_gather_object(found, (skipped, error))
-    for _, raised in found:
-        if raised is not None:
-            raise raised
-    return [reason for reasons, _ in found for reason in reasons]
+    if world_size == 1:
+        return [work()]
+    mine: tuple[T | None, RegardError | None]
+    try:
+        mine = work(), None
+    except RegardError as raised:
+        mine = None, raised
+    found: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(found, mine)
+    for _, error in found:
+        if error is not None:
+            raise error
+    return [result for result, _ in found]
