@@ -188,23 +188,19 @@ def test_it_is_computed_in_float32_under_autocast():
     assert_close(found, wanted)
 
 
-def _process(rank: int, port: int, queue) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _process(rank: int, meeting: str, queue) -> None:
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     counts = ((4, 2), (0, 0))[rank]
     queue.put((rank, SetPredictionLoss(5)(*predictions(rank), *objects(counts)).named["loss_bbox"].item()))
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_the_number_of_boxes_is_the_mean_over_processes():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def test_the_number_of_boxes_is_the_mean_over_processes(tmp_path):
+    meeting = (tmp_path / "meeting").as_uri()
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=_process, args=(rank, port, queue)) for rank in range(2)]
+    processes = [context.Process(target=_process, args=(rank, meeting, queue)) for rank in range(2)]
     for process in processes:
         process.start()
     found = dict(queue.get(timeout=120) for _ in processes)
