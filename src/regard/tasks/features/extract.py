@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -116,9 +115,7 @@ class FrozenFeatures:
         Where torch.distributed is at work each process computes its shard, and all go on together. Raises BadImage,
         and RegardError for numbers that are not finite and for features that have no room.
         """
-        keys = {self.key(job): job for job in jobs}
-        missing = {found: job for found, job in keys.items() if not self._has(found)}
-        reserve([(self, jobs)])  # all processes have looked before one writes: they share out the same images
+        (missing,) = reserve([(self, jobs)])
         reasons = _in_all_processes(lambda: self._fill(missing, name, on_bad_image, progress))
         return [reason for of_one in reasons for reason in of_one]
 
@@ -199,28 +196,32 @@ def open_store(folder: str | Path | None, max_gb: float, progress: ShowsProgress
     return FeatureStore(folder, max_gb=max_gb, tell=getattr(progress, "tell", to_stderr))
 
 
-def reserve(parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> None:
-    """Makes room for what is missing of all parts, which share one store. RegardError, in all processes and before the
-    images are computed, where it cannot fit under `features.max_gb`, or on the disk and in memory."""
-    store = parts[0][0].store
-    if store is not None:
-        _in_all_processes(partial(_reserve, store, parts))
+def reserve(parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> list[dict[str, Job]]:
+    """Makes room for what is missing of all parts, which share one store, and returns it by key, part by part.
 
-
-def _reserve(store: FeatureStore, parts: Sequence[tuple[FrozenFeatures, Sequence[Job]]]) -> None:
-    missing_bytes, held = 0, []
+    No process writes before all have looked: all find the same missing. RegardError, in all processes and before the
+    images are computed, where it cannot fit under `features.max_gb`, or on the disk and in memory.
+    """
+    held: list[str] = []
+    missing: list[dict[str, Job]] = []
     for frozen, jobs in parts:
-        missing = {}
-        for job in jobs:
-            key_of_job = frozen.key(job)
-            if store.has(key_of_job):
-                held.append(key_of_job)
-            else:
-                missing[key_of_job] = job
-        if missing:
-            missing_bytes += len(missing) * frozen._bytes_each(missing.values())
-    if missing_bytes:
-        store.reserve(missing_bytes, held)
+        by_key = {frozen.key(job): job for job in jobs}
+        lacking = {found: job for found, job in by_key.items() if not frozen._has(found)}
+        missing.append(lacking)
+        held += by_key.keys() - lacking.keys()
+    _in_all_processes(lambda: _make_room([frozen for frozen, _ in parts], missing, held))
+    return missing
+
+
+def _make_room(parts: Sequence[FrozenFeatures], missing: Sequence[Mapping[str, Job]], held: Sequence[str]) -> None:
+    store = parts[0].store
+    if store is None:
+        return
+    needed = sum(
+        len(lacking) * part._bytes_each(lacking.values()) for part, lacking in zip(parts, missing, strict=True)
+    )
+    if needed:
+        store.reserve(needed, held)
 
 
 def _readable(jobs: Iterable[Job], on_bad_image: OnBadImage, skipped: list[str]) -> Iterator[tuple[Job, Tensor]]:
